@@ -1,0 +1,19 @@
+import type { Relation, TableName } from './table.ts';
+
+/** Reads the layout of tables. */
+export interface Catalog {
+  /** Ordinary tables that can be replicated, without the server's own and ours. */
+  tables(): Promise<readonly TableName[]>;
+  /**
+   * The layout as a source (without columns that its log does not carry).
+   * @throws VerdigrisError SCHEMA_TABLE_MISSING
+   */
+  source(table: TableName): Promise<Relation>;
+  /** The layout as a sink. @throws VerdigrisError SCHEMA_TABLE_MISSING */
+  target(table: TableName): Promise<Relation>;
+  /** Runs the operator's schema file, as it is, when the named tables do not exist yet. Returns whether it ran. */
+  applySchema(sql: string, tables: readonly TableName[]): Promise<boolean>;
+  /** Fingerprint of the layouts of these tables, to notice a change that was not in the log. */
+  fingerprint(tables: readonly TableName[]): Promise<string>;
+  serverVersion(): Promise<string>;
+}

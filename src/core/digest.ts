@@ -1,0 +1,18 @@
+import type { KeyRange } from './snapshot.ts';
+import type { Cell, Relation, Tuple } from './table.ts';
+
+/** Count and 128-bit sum of row hashes over a range; equal digests of equal columns mean equal rows. */
+export interface Digest {
+  readonly rows: number;
+  readonly hash: string;
+}
+
+/** Reads one side for verification. Reads lock the table against rewrites first and use one snapshot per call. */
+export interface Digester {
+  /** Boundaries of the first key column, as {@link import('./snapshot.ts').SnapshotSource.split}. */
+  split(relation: Relation, rows: number): Promise<readonly Cell[]>;
+  /** Computed in the server over the canonical text of the given columns. */
+  digest(relation: Relation, columns: readonly number[], range: KeyRange): Promise<Digest>;
+  /** Rows of the range in relation order, ordered by key where there is one. */
+  read(relation: Relation, range: KeyRange): AsyncIterable<readonly Tuple[]>;
+}

@@ -1,0 +1,99 @@
+import type { Catalog } from './catalog.ts';
+import type { Counters } from './counters.ts';
+import type { Digester } from './digest.ts';
+import type { Failpoints } from './failpoint.ts';
+import type { WriteFence } from './fence.ts';
+import type { Logger } from './log.ts';
+import type { TargetTable } from './plan.ts';
+import type { Positions } from './position.ts';
+import type { CheckResult } from './preflight.ts';
+import type { Sink } from './sink.ts';
+import type { SnapshotSource } from './snapshot.ts';
+import type { ChangeSource } from './source.ts';
+import type { StateStore } from './state.ts';
+import type { Relation, TableName } from './table.ts';
+
+export type Side = 'blue' | 'green';
+
+/** What differs between engines, as facts instead of names. */
+export interface Capabilities {
+  /** Chunks can move from reader to writer as the engine's bulk format, without a look at the rows. */
+  readonly rawCopy: boolean;
+  /** A mark can be written while the side is fenced. */
+  readonly marksWhileFenced: boolean;
+  /** The catalog's changes are transactional (a schema file can be tried and rolled back). */
+  readonly transactionalSchema: boolean;
+}
+
+/** One thing wrong with an engine's part of the configuration. `path` is relative to that part. */
+export interface ConfigIssue {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** What a session needs to know about where it runs. */
+export interface SessionEnv {
+  /** Name of the migration: part of the names of everything the engine makes on a server. */
+  readonly migration: string;
+  readonly side: Side;
+  /** Name of the schema or database that holds our state. */
+  readonly stateSchema: string;
+  readonly log: Logger;
+  readonly failpoints: Failpoints;
+}
+
+/** What a stream is, for the objects it makes on servers. */
+export interface StreamOptions {
+  /** `forward` (blue → green) or `reverse`: part of the names of slots, checkpoints and state. */
+  readonly direction: 'forward' | 'reverse';
+  /** Term of the lease under which the sink may write. */
+  readonly term: number;
+  /** Bytes a batch may hold before a transaction is handed out in parts. */
+  readonly maxBatchBytes: number;
+}
+
+/** What `preflight` is told. */
+export interface PreflightScope {
+  readonly role: 'source' | 'sink';
+  readonly tables: readonly TableName[];
+  /** Source: tables for which the mapping needs whole old rows. */
+  readonly needsFullImages: readonly { readonly table: TableName; readonly why: string }[];
+  /** Sink: what will be written; empty when the tables do not exist yet. */
+  readonly targets: readonly TargetTable[];
+  /** Connections the run will use on this side. */
+  readonly connections: number;
+  /** Sink: the tables must be empty because no state of ours stands there. */
+  readonly fresh: boolean;
+}
+
+/** A connected side. Can play both roles, so the way back needs no other type. */
+export interface Session extends AsyncDisposable {
+  readonly side: Side;
+  readonly catalog: Catalog;
+  readonly digester: Digester;
+  readonly counters: Counters;
+  readonly state: StateStore;
+  preflight(scope: PreflightScope): Promise<readonly CheckResult[]>;
+  changes(options: StreamOptions): ChangeSource;
+  snapshot(): SnapshotSource;
+  sink(options: StreamOptions): Sink;
+  /** The fence over these tables (with their partitions). */
+  fence(tables: readonly TableName[]): WriteFence;
+  /** One statement for throttles, custom gates and smoke queries: first column of the first row as text. */
+  scalar(sql: string, timeoutMs: number): Promise<string | null>;
+  /** Bytes and counts of rows that a plan reports. */
+  estimate(relation: Relation): Promise<{ readonly rows: number; readonly bytes: number }>;
+}
+
+/** A database engine. The default export of nothing: each engine folder's `index.ts` exports `engine`. */
+export interface Engine {
+  readonly name: string;
+  readonly capabilities: Capabilities;
+  readonly positions: Positions;
+  /** Checks the side's block of the configuration file (all of it: url, tls, replication, …). Pure. */
+  parseConfig(input: unknown): { readonly config: unknown } | { readonly issues: readonly ConfigIssue[] };
+  /** JSON schema of that block, for editors. */
+  jsonSchema(): object;
+  /** @param config what {@link parseConfig} returned. @throws VerdigrisError SOURCE_CONNECT / SINK_CONNECT */
+  connect(config: unknown, env: SessionEnv): Promise<Session>;
+}

@@ -1,0 +1,32 @@
+import type { Position } from './position.ts';
+
+export interface FenceState {
+  /** `open`: clients may write. `raised`: nobody but us may; can be lowered. `sealed`: the point of no return. */
+  readonly state: 'open' | 'raised' | 'sealed';
+  /** The routing decision it belongs to. */
+  readonly epoch: number;
+}
+
+/**
+ * Stops the writes of one side. The record is one row on that side; `lower` and `seal` are compare-and-set on it, and
+ * of concurrent ones exactly one wins.
+ */
+export interface WriteFence {
+  /** Creates guards (not yet active) and the record. Idempotent. */
+  prepare(): Promise<void>;
+  /** Stops every writer but our own applier, in one transaction; returns the barrier. Waits at most `timeoutMs`. */
+  raise(epoch: number, timeoutMs: number): Promise<Position>;
+  /** A harmless write as an ordinary writer fails on every table. Throws CUTOVER_FENCE_LEAKS where it does not. */
+  prove(): Promise<void>;
+  /** What could still write: prepared transactions, other backends with a write lock on a mapped table. Empty: none. */
+  blockers(): Promise<readonly string[]>;
+  /** raised → sealed. False when the record does not say raised with this epoch. */
+  seal(epoch: number): Promise<boolean>;
+  /** raised → open, guards off. False when the record does not say raised with this epoch. */
+  lower(epoch: number): Promise<boolean>;
+  /** sealed or raised → open whatever the epoch: only for the side that starts writing, after the other side is sealed. */
+  open(epoch: number): Promise<void>;
+  state(): Promise<FenceState>;
+  /** Removes guards and record. */
+  retire(): Promise<void>;
+}

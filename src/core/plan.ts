@@ -1,0 +1,64 @@
+import type { RowRun } from './change.ts';
+import type { Cell, Relation } from './table.ts';
+
+/** One part of a merged row that is not the owner's. */
+export interface MergePart {
+  /** Columns of the green relation that this part sets. */
+  readonly columns: readonly number[];
+  /** Their values while the part's row does not exist, same order. */
+  readonly absent: readonly Cell[];
+}
+
+/** A table that plans write to. */
+export interface TargetTable {
+  readonly relation: Relation;
+  /**
+   * Set when several blue tables feed it: `owner` are the columns of the table whose rows make and end the green row,
+   * `parts` those of the others. `insert`, `update` and `delete` are the owner's, `put` is a part's.
+   */
+  readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
+  /** Number of leading key columns that identify the parent of an exploded child; 0 when it is not exploded. */
+  readonly prefix: number;
+}
+
+/** A row that the mapping did not take. It is not on green; its key becomes a hole. Never holds a value of the row. */
+export interface Reject {
+  /** Index of the row in the run that was given to the plan. */
+  readonly row: number;
+  /**
+   * `value`: the mapping cannot take it and the configuration says reject. `incomplete`: a new key or a mixed output
+   * needs cells that the log did not bring; a re-read of the key closes it.
+   */
+  readonly kind: 'value' | 'incomplete';
+  /** Green column (or condition) that failed. */
+  readonly column: string;
+  /** Why, without values. */
+  readonly reason: string;
+}
+
+export interface PlanOutput {
+  /**
+   * Per target table in order. A rejected row appears only as the removal of what it was on green before, where the
+   * run was an update (so that a hole means: not on green).
+   */
+  readonly runs: readonly RowRun[];
+  readonly rejects: readonly Reject[];
+}
+
+/** The compiled mapping of one blue table in one version. Pure and synchronous: same rows in, same rows out. */
+export interface TablePlan {
+  readonly from: Relation;
+  readonly to: readonly TargetTable[];
+  /**
+   * Set when the rows pass through unchanged to a single table: entry i is the index of the blue column that feeds
+   * `columns[i]` of the target; the copy then never looks at a value.
+   */
+  readonly passthrough: { readonly columns: readonly number[]; readonly from: readonly number[] } | null;
+  /** Blue columns (indexes) that the mapping reads. */
+  readonly inputs: readonly number[];
+  /**
+   * @throws VerdigrisError MAPPING_VALUE with table, key columns and column when a value cannot be taken and the configuration says
+   * fail.
+   */
+  run(run: RowRun): PlanOutput;
+}

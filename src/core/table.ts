@@ -1,0 +1,105 @@
+/** A cell that the source did not send because the statement left it as it was (PostgreSQL: unchanged TOAST). Never null. */
+export const UNCHANGED: unique symbol = Symbol('UNCHANGED');
+
+/** One value. Text exactly as the engine printed it, wherever the engine has a text form. */
+export type Cell = string | number | bigint | boolean | Uint8Array | object | null | typeof UNCHANGED;
+
+/** Cells in the order of the relation's columns. */
+export type Tuple = readonly Cell[];
+
+/** What transform, comparable and verify may know about a type: one canonical text form per kind. */
+export type Kind =
+  | 'integer'
+  | 'decimal'
+  | 'float'
+  | 'boolean'
+  | 'text'
+  | 'bytes'
+  | 'date'
+  | 'time'
+  | 'timestamp'
+  | 'timestamptz'
+  | 'interval'
+  | 'uuid'
+  | 'json'
+  | 'array'
+  | 'document'
+  | 'other';
+
+/** A table as the catalog spells it: no quotes, no folding. */
+export interface TableName {
+  readonly schema: string;
+  readonly name: string;
+}
+
+export interface Column {
+  readonly name: string;
+  /** The engine's own word for the type, with length or precision. */
+  readonly type: string;
+  readonly kind: Kind;
+  readonly nullable: boolean;
+  /** Computed by the server: can be read, is never written. */
+  readonly generated: boolean;
+  /** The server fills it when it is left out of an insert (default or identity). */
+  readonly hasDefault: boolean;
+  /** Equal values always have equal text (false for numeric `1.0`/`1.00`, case-insensitive or padded text). */
+  readonly exact: boolean;
+  /** An update may leave its value out of the log (see {@link UNCHANGED}). */
+  readonly mayBeUnchanged: boolean;
+  /** The labels of an enumerated type, in its order. */
+  readonly labels?: readonly string[];
+}
+
+/** A table in one version of its schema. */
+export interface Relation {
+  readonly table: TableName;
+  readonly columns: readonly Column[];
+  /** Indexes into `columns` of what identifies a row, in key order. Empty: the table has no key. */
+  readonly key: readonly number[];
+  /**
+   * What an update or delete brings of the row before it: `key` the key columns only, `full` every column,
+   * `none` nothing (updates and deletes cannot be replicated).
+   */
+  readonly identity: 'key' | 'full' | 'none';
+  /** Changes whenever the layout changes. */
+  readonly version: string;
+}
+
+/** A key for maps; unlike `schema.name` it is unambiguous when names contain dots. */
+export const tableId = (table: TableName): string => `${table.schema}\u0000${table.name}`;
+
+/** The table for people and errors: quoted only where it has to be. */
+export function showTable(table: TableName): string {
+  const show = (part: string): string =>
+    /^[a-z_][a-z0-9_$]*$/.test(part) ? part : `"${part.replaceAll('"', '""')}"`;
+  return `${show(table.schema)}.${show(table.name)}`;
+}
+
+/** Index of the column called `name`, or -1. */
+export const columnIndex = (relation: Relation, name: string): number =>
+  relation.columns.findIndex((column) => column.name === name);
+
+/** The cells of the key, in key order. */
+export const keyOf = (relation: Relation, tuple: Tuple): Tuple =>
+  relation.key.map((index) => tuple[index] as Cell);
+
+/**
+ * One string per key for maps. Cells are prefixed with their length, so that ('a','bc') and ('ab','c') differ.
+ * Only meaningful where every key column is `exact`.
+ */
+export function keyText(relation: Relation, tuple: Tuple): string {
+  const key = relation.key;
+  if (key.length === 1) return cellText(tuple[key[0] as number] as Cell);
+  let text = '';
+  for (const index of key) {
+    const cell = cellText(tuple[index] as Cell);
+    text += `${cell.length}:${cell}`;
+  }
+  return text;
+}
+
+const cellText = (cell: Cell): string => {
+  if (typeof cell === 'string') return cell;
+  if (cell instanceof Uint8Array) return Buffer.from(cell.buffer, cell.byteOffset, cell.byteLength).toString('latin1');
+  return typeof cell === 'object' && cell !== null ? JSON.stringify(cell) : String(cell);
+};
