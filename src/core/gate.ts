@@ -1,0 +1,33 @@
+/** Names of gates, the same everywhere. */
+export const GATES = [
+  'lag',
+  'lag-stable',
+  'round-trip',
+  'copy-complete',
+  'verified',
+  'differences',
+  'rejects',
+  'long-transactions',
+  'ddl',
+  'source-health',
+  'reverse-path',
+  'rehearsed',
+  'counters',
+  'indexes',
+  'constraints',
+  'statistics',
+  'proxies',
+  'approvals',
+  'window',
+] as const;
+export type GateName = (typeof GATES)[number];
+
+/** A gate is data, evaluated all the time; the same code decides for `status`, dry run and the switch. */
+export interface GateResult {
+  readonly name: GateName;
+  readonly ok: boolean;
+  readonly observed: string;
+  readonly limit: string;
+  /** Empty when ok. */
+  readonly reason: string;
+}

@@ -1,0 +1,103 @@
+import type { CheckResult } from '../core/preflight.ts';
+import type { GateName, GateResult } from '../core/gate.ts';
+import type { JournalEvent } from '../core/state.ts';
+import type { Status } from './status.ts';
+
+/** What `plan` prints. */
+export interface PlanReport {
+  /** SHA-256 over mapping, configuration without secrets, schema file and server versions; no estimates, no clock. */
+  readonly hash: string;
+  readonly migration: string;
+  readonly blue: string;
+  readonly green: string;
+  readonly tables: readonly {
+    readonly from: string;
+    readonly rows: number;
+    readonly bytes: number;
+    readonly to: readonly {
+      readonly table: string;
+      readonly kind: 'identity' | 'rename' | 'reshape' | 'split' | 'merge' | 'explode';
+      readonly columns: readonly {
+        readonly column: string;
+        readonly from: readonly string[];
+        readonly operation: string;
+        /** exact: the way back restores it; lossy: it does not; reason says why. */
+        readonly reverse: 'exact' | 'lossy';
+        readonly reason: string;
+      }[];
+    }[];
+  }[];
+  readonly ignored: readonly string[];
+  readonly onBlue: readonly string[];
+  readonly onGreen: readonly string[];
+  readonly atCutover: readonly string[];
+  readonly warnings: readonly string[];
+  readonly checks: readonly CheckResult[];
+}
+
+export interface StepReport {
+  readonly name: string;
+  readonly description: string;
+  readonly pastPointOfNoReturn: boolean;
+  readonly outcome: 'planned' | 'ok' | 'failed' | 'undone' | 'skipped';
+  readonly ms: number | null;
+  readonly detail: string;
+}
+
+export interface CutoverReport {
+  readonly outcome: 'switched' | 'undone' | 'undetermined' | 'dry-run';
+  /** From the pause of the proxies to their resume, as seen by the engine; null when nothing was paused. */
+  readonly writePauseMs: number | null;
+  readonly epoch: number;
+  readonly steps: readonly StepReport[];
+  readonly gates: readonly GateResult[];
+  readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
+}
+
+/** A confirmed difference. Values are never part of it. */
+export interface Mismatch {
+  readonly table: string;
+  readonly kind: 'missing' | 'extra' | 'different';
+  /** Green's key as column → text; the whole row hash where there is no key. */
+  readonly key: Readonly<Record<string, string | null>>;
+  readonly columns: readonly string[];
+  readonly firstSeen: string;
+}
+
+export interface VerifyReport {
+  readonly ok: boolean;
+  readonly rows: number;
+  readonly seconds: number;
+  readonly tables: readonly {
+    readonly table: string;
+    readonly rows: number;
+    readonly differences: number;
+    readonly method: 'server' | 'mapped' | 'rows';
+    /** Columns that were not compared, with the reason. */
+    readonly notCompared: readonly { readonly column: string; readonly reason: string }[];
+  }[];
+  readonly mismatches: readonly Mismatch[];
+}
+
+/** A running migration, as the CLI, the control socket and the library see it. */
+export interface Migration {
+  /** Runs preparation, copy and streaming; resolves when it replicates, rejects when it cannot go on. Resumable. */
+  start(): Promise<void>;
+  /** Resolves when the run has ended for good (finished, aborted, failed, closed). */
+  readonly ended: Promise<void>;
+  status(): Promise<Status>;
+  plan(): Promise<PlanReport>;
+  pause(scope: 'copy' | 'apply' | 'all', reason: string): Promise<void>;
+  resume(scope: 'copy' | 'apply' | 'all'): Promise<void>;
+  verify(options: { readonly tables?: readonly string[]; readonly mode: 'full' | 'sample' | 'recent' }): Promise<VerifyReport>;
+  cutover(options: {
+    readonly dryRun: boolean;
+    readonly maxWritePauseMs?: number;
+    readonly overrides?: readonly { readonly gate: GateName; readonly reason: string }[];
+  }): Promise<CutoverReport>;
+  abort(options: { readonly dropGreenData: boolean }): Promise<void>;
+  finish(options: { readonly keepState: boolean }): Promise<void>;
+  events(after: number, limit: number): Promise<readonly JournalEvent[]>;
+  /** Stops cleanly; everything is resumable. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,82 @@
+import type { GateResult } from '../core/gate.ts';
+import type { Phase } from '../core/state.ts';
+
+export type Condition = 'running' | 'throttled' | 'paused' | 'blocked' | 'error';
+
+/** Progress of a table or of all of them. */
+export interface CopyProgress {
+  readonly rows: number;
+  /** From statistics; null when not known. */
+  readonly totalRows: number | null;
+  readonly bytes: number;
+  readonly rowsPerSecond: number | null;
+  /** Lowest and highest guess; null below one per cent and when nothing is being copied. */
+  readonly etaSeconds: readonly [number, number] | null;
+  readonly rangesDone: number;
+  readonly ranges: number;
+  /** Index and constraint building after the copy: what is being built. */
+  readonly finishing: string | null;
+}
+
+export interface VerifyState {
+  readonly state: 'never' | 'running' | 'pass' | 'fail' | 'error';
+  readonly rows: number;
+  readonly totalRows: number | null;
+  readonly differences: number;
+  /** Seconds since the last finished round; null: never. */
+  readonly ageSeconds: number | null;
+  readonly detail: string | null;
+}
+
+/** `data` of `status --json`. Unknown numbers are null, never 0. */
+export interface Status {
+  readonly migration: string;
+  readonly phase: Phase;
+  readonly condition: Condition;
+  /** Why the condition is what it is; empty when running. */
+  readonly reason: string;
+  readonly next: { readonly action: string; readonly command: string | null };
+  readonly activeSide: 'blue' | 'green';
+  readonly epoch: number;
+  readonly planHash: string;
+  readonly upSeconds: number;
+  readonly lag: {
+    readonly commitSeconds: number | null;
+    readonly distanceBytes: number | null;
+    readonly roundTripMs: number | null;
+    readonly lastEventAgeSeconds: number | null;
+  };
+  readonly copy: CopyProgress;
+  readonly tables: readonly {
+    readonly table: string;
+    readonly rows: number;
+    readonly totalRows: number | null;
+    readonly rangesDone: number;
+    readonly ranges: number;
+  }[];
+  readonly apply: {
+    readonly transactions: number;
+    readonly changes: number;
+    readonly changesPerSecond: number | null;
+    readonly groups: number;
+    readonly retries: number;
+    readonly fallbacks: number;
+    readonly queueBytes: number;
+    readonly holes: number;
+    readonly rejects: number;
+  };
+  readonly verify: VerifyState;
+  readonly source: {
+    readonly state: string | null;
+    readonly retainedBytes: number | null;
+    readonly limitBytes: number | null;
+    readonly oldestTransactionSeconds: number | null;
+  };
+  readonly gates: readonly GateResult[];
+  readonly positions: {
+    readonly head: string | null;
+    readonly received: string | null;
+    readonly applied: string | null;
+  };
+  readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
+}
