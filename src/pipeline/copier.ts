@@ -1,0 +1,246 @@
+import PQueue from 'p-queue';
+import type { Clock } from '../core/clock.ts';
+import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
+import type { Failpoints } from '../core/failpoint.ts';
+import type { Logger } from '../core/log.ts';
+import type { PipelineCounters } from '../core/metrics.ts';
+import type { TablePlan } from '../core/plan.ts';
+import type { ChunkWriter, Sink } from '../core/sink.ts';
+import type { ChunkReader, KeyRange, SnapshotSource } from '../core/snapshot.ts';
+import type { ChangeSource } from '../core/source.ts';
+import { keyText, tableId, type Relation, type Tuple } from '../core/table.ts';
+import type { HoleSet } from './holes.ts';
+import type { Pump } from './pump.ts';
+import type { UnitRanges } from './ranges.ts';
+import { Window } from './window.ts';
+
+/** A window that was cancelled is tried again after this, so that what cancelled it can pass. */
+const RETRY_MS = 50;
+
+export interface CopierOptions {
+  readonly units: readonly UnitRanges[];
+  readonly plans: readonly TablePlan[];
+  readonly holes: HoleSet;
+  readonly source: ChangeSource;
+  readonly snapshot: SnapshotSource;
+  readonly sink: Sink;
+  readonly pump: Pump;
+  readonly workers: number;
+  readonly maxRowsPerSecond: number | null;
+  /** The engine's bulk format may go through untouched. */
+  readonly rawCopy: boolean;
+  readonly counters: PipelineCounters;
+  readonly clock: Clock;
+  readonly failpoints: Failpoints;
+  readonly log: Logger;
+  /** Prefix of the marks of this process, unique among processes. */
+  readonly markPrefix: string;
+  /** Resolves when the copy may go on (not paused, not throttled). */
+  readonly permit: (signal: AbortSignal) => Promise<void>;
+  readonly onRange: (unit: string, rows: number, bytes: number) => void;
+}
+
+/** Copies ranges that are todo, in parallel, and reads the keys of holes again. */
+export class Copier {
+  readonly #o: CopierOptions;
+  readonly #plans: ReadonlyMap<string, TablePlan>;
+  #marks = 0;
+
+  constructor(options: CopierOptions) {
+    this.#o = options;
+    this.#plans = new Map(options.plans.map((plan) => [tableId(plan.from.table), plan]));
+  }
+
+  /** Copies until every range is done and no incomplete hole is left. Rejects with the first error that a retry does not mend. */
+  async run(signal: AbortSignal): Promise<void> {
+    const failed = new AbortController();
+    const both = AbortSignal.any([signal, failed.signal]);
+    const queue = new PQueue({ concurrency: this.#o.workers });
+    const add = (ranges: UnitRanges, ordinal: number): void => {
+      void queue
+        .add(async () => {
+          if (both.aborted) return;
+          await this.#o.permit(both);
+          const again = await this.#attempt(ranges, ordinal, ranges.bounds(ordinal), both);
+          if (again) add(ranges, ordinal);
+        })
+        .catch((error: unknown) => failed.abort(asVerdigrisError(error)));
+    };
+    for (const ranges of this.#o.units) for (const ordinal of ranges.todo()) add(ranges, ordinal);
+    await queue.onIdle();
+    both.throwIfAborted();
+    await this.fillHoles(both);
+  }
+
+  /** Reads the keys of incomplete holes again, one window per table, until there are none. */
+  async fillHoles(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const work = this.#o.units.flatMap((ranges) =>
+        ranges.unit.relations.flatMap((relation) => {
+          const keys = this.#o.holes.incomplete(relation).map((hole) => hole.key);
+          return keys.length === 0 ? [] : [{ ranges, relation, keys: keys.slice(0, 500) }];
+        }),
+      );
+      if (work.length === 0) return;
+      for (const { ranges, relation, keys } of work) {
+        await this.#o.permit(signal);
+        await this.#attempt(ranges, null, { keys }, signal, relation);
+      }
+    }
+  }
+
+  /** True: try again. */
+  async #attempt(
+    ranges: UnitRanges,
+    ordinal: number | null,
+    range: KeyRange,
+    signal: AbortSignal,
+    only?: Relation,
+  ): Promise<boolean> {
+    try {
+      await this.#copy(ranges, ordinal, range, signal, only);
+      return false;
+    } catch (raw) {
+      signal.throwIfAborted();
+      const error = asVerdigrisError(raw);
+      if (error.directive !== 'retry') throw error;
+      this.#o.log.info({ unit: ranges.unit.id, range: ordinal, code: error.code, reason: error.message }, 'range is copied again');
+      await this.#o.clock.sleep(RETRY_MS, signal);
+      return true;
+    }
+  }
+
+  async #copy(ranges: UnitRanges, ordinal: number | null, range: KeyRange, signal: AbortSignal, only?: Relation): Promise<void> {
+    const { pump, source, snapshot, sink, failpoints } = this.#o;
+    const unit = only === undefined ? ranges.unit : { id: ranges.unit.id, relations: [only] };
+    const label = `${this.#o.markPrefix}:w${this.#marks++}`;
+    const window = new Window({ unit, ordinal, range, label });
+    const both = AbortSignal.any([signal, window.signal]);
+    await pump.openWindow(window, ranges);
+    try {
+      if ('keys' in range && only !== undefined) this.#stillHoles(only, range.keys);
+      await failpoints.hit('copy.window-open');
+      await using reader = await snapshot.open({ relations: unit.relations, range }, both);
+      await source.mark(label);
+      await failpoints.hit('copy.snapshot-taken');
+      const tables = unit.relations.flatMap((relation) => this.#plan(relation).to);
+      await using writer = await sink.openChunk({ unit: ranges.unit.id, ordinal, range, tables: [...new Set(tables)] }, both);
+      const chunk = new Chunk(writer, window, this.#o.rawCopy && ordinal !== null);
+      for (const relation of unit.relations) await chunk.copy(reader, this.#plan(relation), both);
+      await failpoints.hit('copy.rows-written');
+      const closing = pump.closeWindow(window, ranges, {
+        writer,
+        visibility: reader.visibility,
+        bytes: chunk.bytes,
+        holes: () => {
+          if ('keys' in range && only !== undefined) for (const key of range.keys) this.#o.holes.close(only, rowOf(only, key));
+          for (const { relation, row, reject } of chunk.rejects) this.#o.holes.open(relation, row, reject);
+        },
+      });
+      await closing;
+      this.#o.counters.copyRows += chunk.rows;
+      this.#o.counters.copyBytes += chunk.bytes;
+      this.#o.onRange(ranges.unit.id, chunk.rows, chunk.bytes);
+      await this.#pace(chunk.rows, signal);
+    } catch (error) {
+      // What cancelled the window is the reason, not the error that the cancelled reader or writer gave.
+      const reason = window.cancelled ? (window.signal.reason as Error) : asVerdigrisError(error);
+      pump.cancelWindow(window, ranges, reason);
+      throw reason;
+    } finally {
+      window.released();
+    }
+  }
+
+  /** Between the look at the holes and the opening of the window a change may have closed one. */
+  #stillHoles(relation: Relation, keys: readonly Tuple[]): void {
+    if (keys.every((key) => this.#o.holes.has(relation, keyText(relation, rowOf(relation, key))))) return;
+    throw new VerdigrisError('SOURCE_BUSY', 'A missing row arrived by itself before it was read again.');
+  }
+
+  #plan(relation: Relation): TablePlan {
+    const plan = this.#plans.get(tableId(relation.table));
+    if (plan === undefined) throw new VerdigrisError('INTERNAL', 'A copied table has no plan.');
+    return plan;
+  }
+
+  /** Every worker rests after its chunk for its share of the allowed rate. */
+  async #pace(rows: number, signal: AbortSignal): Promise<void> {
+    const rate = this.#o.maxRowsPerSecond;
+    if (rate !== null && rows > 0) await this.#o.clock.sleep((rows * 1000 * this.#o.workers) / rate, signal);
+  }
+}
+
+interface ChunkReject {
+  readonly relation: Relation;
+  readonly row: Tuple;
+  readonly reject: { readonly kind: 'rejected' | 'incomplete'; readonly column: string; readonly reason: string };
+}
+
+/** Moves the rows of one chunk from reader to writer. */
+class Chunk {
+  readonly #writer: ChunkWriter;
+  readonly #window: Window;
+  readonly #raw: boolean;
+  rows = 0;
+  bytes = 0;
+  readonly rejects: ChunkReject[] = [];
+
+  constructor(writer: ChunkWriter, window: Window, raw: boolean) {
+    this.#writer = writer;
+    this.#window = window;
+    this.#raw = raw;
+  }
+
+  async copy(reader: ChunkReader, plan: TablePlan, signal: AbortSignal): Promise<void> {
+    const target = plan.to[0];
+    if (this.#raw && plan.passthrough !== null && target !== undefined && plan.to.length === 1) {
+      const bytes = reader.raw(plan.from, plan.passthrough.from);
+      this.rows += await this.#writer.raw(target, plan.passthrough.columns, this.#counted(bytes, signal));
+      return;
+    }
+    for await (const rows of reader.rows(plan.from)) {
+      signal.throwIfAborted();
+      await this.#write(plan, rows);
+    }
+  }
+
+  async #write(plan: TablePlan, rows: readonly Tuple[]): Promise<void> {
+    const output = plan.run({ relation: plan.from, op: 'insert', after: rows, before: rows.map(() => null) });
+    this.rows += rows.length;
+    for (const row of rows) this.bytes += sizeOf(row);
+    for (const { row, kind, column, reason } of output.rejects) {
+      if (plan.from.key.length === 0) {
+        throw new VerdigrisError('MAPPING_VALUE', `A row of a table without a key does not fit the mapping (${column}: ${reason}).`);
+      }
+      const reject = { kind: kind === 'value' ? ('rejected' as const) : kind, column, reason };
+      this.rejects.push({ relation: plan.from, row: rows[row] as Tuple, reject });
+    }
+    for (const run of output.runs) {
+      // A range that is todo has no children on green yet: nothing to replace.
+      await this.#writer.write(run.op === 'replace' && this.#window.ordinal !== null ? { ...run, op: 'insert', before: [] } : run);
+    }
+  }
+
+  async *#counted(bytes: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    for await (const piece of bytes) {
+      signal.throwIfAborted();
+      this.bytes += piece.byteLength;
+      yield piece;
+    }
+  }
+}
+
+function sizeOf(row: Tuple): number {
+  let size = row.length;
+  for (const cell of row) if (typeof cell === 'string') size += cell.length;
+  return size;
+}
+
+function rowOf(relation: Relation, key: Tuple): Tuple {
+  const row: Tuple[number][] = [];
+  relation.key.forEach((column, index) => {
+    row[column] = key[index] as Tuple[number];
+  });
+  return row;
+}

@@ -1,0 +1,301 @@
+import type { RowRun } from '../core/change.ts';
+import { UNCHANGED, keyText, type Cell, type Relation, type Tuple } from '../core/table.ts';
+
+/** What a group does to one row, whatever number of changes it took. */
+interface Net {
+  /** The row as it was addressed before the group; null when the group inserted it. */
+  readonly origin: Tuple | null;
+  readonly originKey: string | null;
+  /** The key it has now; null when it was deleted. */
+  currentKey: string | null;
+  image: Tuple;
+  /** Another row that came to the same key before this one left it (possible only under a deferrable key). */
+  queued: Net | null;
+}
+
+/**
+ * Folds the changes of a group to at most one change per row and sorts rows of one shape (operation and set of columns present)
+ * into runs. Rows are followed by identity, not by key: a chain of key changes or a swap becomes one change per row.
+ *
+ * Tables whose key is absent or not `exact` are not folded: their rows stay in source order.
+ */
+export class Fold {
+  readonly #tables = new Map<Relation, TableFold>();
+  #rows = 0;
+
+  /** Rows added since the last {@link take}. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  add(run: RowRun): void {
+    let table = this.#tables.get(run.relation);
+    if (table === undefined) {
+      table = foldable(run.relation) ? new KeyedFold(run.relation) : new OrderedFold(run.relation);
+      this.#tables.set(run.relation, table);
+    }
+    this.#rows += run.op === 'delete' ? run.before.length : run.after.length;
+    table.add(run);
+  }
+
+  /** The folded runs, table by table; empties the fold. */
+  take(): RowRun[] {
+    const runs: RowRun[] = [];
+    for (const table of this.#tables.values()) table.emit(runs);
+    this.#tables.clear();
+    this.#rows = 0;
+    return runs;
+  }
+}
+
+interface TableFold {
+  add(run: RowRun): void;
+  emit(runs: RowRun[]): void;
+}
+
+const foldable = (relation: Relation): boolean =>
+  relation.key.length > 0 && relation.key.every((index) => relation.columns[index]?.exact === true);
+
+class KeyedFold implements TableFold {
+  readonly #relation: Relation;
+  /** Runs before the last barrier (truncate). */
+  #closed: RowRun[] = [];
+  /** Rows that exist now, by current key. */
+  #live = new Map<string, Net>();
+  #deleted: Net[] = [];
+  #puts = new Map<string, Tuple>();
+  #replaced = new Map<string, { prefix: Tuple; children: Tuple[] }>();
+
+  constructor(relation: Relation) {
+    this.#relation = relation;
+  }
+
+  add(run: RowRun): void {
+    const { after, before } = run;
+    switch (run.op) {
+      case 'insert':
+        for (const row of after) this.#arrive(keyText(this.#relation, row), newNet(null, null, row));
+        return;
+      case 'update':
+        for (let i = 0; i < after.length; i++) this.#update(after[i] as Tuple, before[i] ?? null);
+        return;
+      case 'delete':
+        for (const row of before) this.#delete(row as Tuple);
+        return;
+      case 'put':
+        for (const row of after) {
+          const key = keyText(this.#relation, row);
+          const known = this.#puts.get(key);
+          this.#puts.set(key, known === undefined ? row : merge(known, row));
+        }
+        return;
+      case 'replace':
+        this.#replace(run);
+        return;
+      case 'truncate':
+        this.#close();
+        this.#closed.push({ relation: this.#relation, op: 'truncate', after: [], before: [] });
+        return;
+    }
+  }
+
+  emit(runs: RowRun[]): void {
+    this.#close();
+    runs.push(...this.#closed);
+    this.#closed = [];
+  }
+
+  #update(row: Tuple, before: Tuple | null): void {
+    const key = keyText(this.#relation, row);
+    const old = before === null ? key : keyText(this.#relation, before);
+    const known = this.#live.get(old);
+    if (old === key) {
+      if (known === undefined) this.#live.set(key, newNet(before ?? row, key, row));
+      else known.image = merge(known.image, row);
+      return;
+    }
+    let net: Net;
+    if (known === undefined) net = newNet(before, old, row);
+    else {
+      this.#leave(old, known);
+      net = known;
+      net.image = merge(net.image, row);
+    }
+    this.#arrive(key, net);
+  }
+
+  #delete(row: Tuple): void {
+    const key = keyText(this.#relation, row);
+    const known = this.#live.get(key);
+    if (known === undefined) {
+      this.#deleted.push(newNet(row, key, row));
+      return;
+    }
+    this.#leave(key, known);
+    if (known.origin !== null) this.#deleted.push(known);
+  }
+
+  #arrive(key: string, net: Net): void {
+    net.currentKey = key;
+    const occupant = this.#live.get(key);
+    if (occupant === undefined) this.#live.set(key, net);
+    else {
+      let last = occupant;
+      while (last.queued !== null) last = last.queued;
+      last.queued = net;
+    }
+  }
+
+  /** The one that came first leaves first: the only order a deferrable key allows that ends in unique keys. */
+  #leave(key: string, net: Net): void {
+    if (net.queued === null) this.#live.delete(key);
+    else this.#live.set(key, net.queued);
+    net.queued = null;
+    net.currentKey = null;
+  }
+
+  #replace(run: RowRun): void {
+    const prefix = run.before.find((row) => row !== null);
+    if (prefix === undefined || prefix === null) return;
+    const columns = this.#relation.key.filter((index) => prefix[index] !== UNCHANGED);
+    const text = (row: Tuple): string => columns.map((index) => `${String(row[index])}\u0000`).join('');
+    for (const row of run.before) {
+      if (row !== null) this.#replaced.set(text(row), { prefix: row, children: [] });
+    }
+    for (const child of run.after) this.#replaced.get(text(child))?.children.push(child);
+  }
+
+  #close(): void {
+    const relation = this.#relation;
+    const runs = this.#closed;
+    const deleted = this.#deleted.map((net) => net.origin);
+    if (deleted.length > 0) runs.push({ relation, op: 'delete', after: [], before: deleted });
+
+    const moves = new Shapes(relation, 'update');
+    const updates = new Shapes(relation, 'update');
+    const inserts = new Shapes(relation, 'insert');
+    for (const first of this.#live.values()) {
+      for (let net: Net | null = first; net !== null; net = net.queued) {
+        if (net.originKey === null) inserts.add(net.image, null);
+        else if (net.originKey === net.currentKey) updates.add(net.image, null);
+        else moves.add(net.image, net.origin);
+      }
+    }
+    moves.emit(runs);
+    updates.emit(runs);
+    inserts.emit(runs);
+
+    const puts = new Shapes(relation, 'put');
+    for (const row of this.#puts.values()) puts.add(row, null);
+    puts.emit(runs);
+
+    if (this.#replaced.size > 0) {
+      const groups = [...this.#replaced.values()];
+      const children = groups.flatMap((group) => group.children);
+      const prefixes = groups.map((group) => group.prefix);
+      const columns = children.length > 0 ? presentColumns(relation, children[0] as Tuple) : [];
+      runs.push({ relation, op: 'replace', after: children, before: prefixes, columns });
+    }
+    this.#live.clear();
+    this.#deleted = [];
+    this.#puts.clear();
+    this.#replaced.clear();
+  }
+}
+
+/** Keeps rows in source order; only neighbours of one operation and shape share a run, and only where no key could meet twice. */
+class OrderedFold implements TableFold {
+  readonly #relation: Relation;
+  readonly #runs: RowRun[] = [];
+
+  constructor(relation: Relation) {
+    this.#relation = relation;
+  }
+
+  add(run: RowRun): void {
+    if (run.op === 'truncate' || run.op === 'replace' || run.op === 'delete') {
+      if (this.#relation.key.length === 0 || run.op !== 'delete') this.#runs.push(run);
+      else for (const row of run.before) this.#runs.push({ ...run, before: [row] });
+      return;
+    }
+    // Inserts never meet each other under a key; updates may, and one statement would apply only one of them.
+    const together = run.op === 'insert' || this.#relation.key.length === 0;
+    let shapes = new Shapes(this.#relation, run.op);
+    for (let i = 0; i < run.after.length; i++) {
+      shapes.add(run.after[i] as Tuple, this.#before(run, i));
+      if (!together) {
+        shapes.emit(this.#runs);
+        shapes = new Shapes(this.#relation, run.op);
+      }
+    }
+    shapes.emit(this.#runs);
+  }
+
+  /** Without a key the old image addresses the row; with one it is only kept when the key text moved. */
+  #before(run: RowRun, index: number): Tuple | null {
+    const before = run.before[index] ?? null;
+    if (before === null || this.#relation.key.length === 0) return before;
+    return keyText(this.#relation, before) === keyText(this.#relation, run.after[index] as Tuple) ? null : before;
+  }
+
+  emit(runs: RowRun[]): void {
+    runs.push(...this.#runs.splice(0));
+  }
+}
+
+/** Sorts rows of one operation by the set of columns that are present, in order of first appearance. */
+class Shapes {
+  readonly #relation: Relation;
+  readonly #op: RowRun['op'];
+  readonly #shapes = new Map<string, { columns: number[]; after: Tuple[]; before: (Tuple | null)[] }>();
+
+  constructor(relation: Relation, op: RowRun['op']) {
+    this.#relation = relation;
+    this.#op = op;
+  }
+
+  add(after: Tuple, before: Tuple | null): void {
+    const shape = shapeOf(after);
+    let group = this.#shapes.get(shape);
+    if (group === undefined) {
+      group = { columns: presentColumns(this.#relation, after), after: [], before: [] };
+      this.#shapes.set(shape, group);
+    }
+    group.after.push(after);
+    group.before.push(before);
+  }
+
+  emit(runs: RowRun[]): void {
+    for (const { columns, after, before } of this.#shapes.values()) {
+      runs.push({ relation: this.#relation, op: this.#op, after, before, columns });
+    }
+  }
+}
+
+function shapeOf(row: Tuple): string {
+  let shape = '';
+  for (let i = 0; i < row.length; i++) if (row[i] === UNCHANGED) shape += `${i},`;
+  return shape;
+}
+
+const presentColumns = (relation: Relation, row: Tuple): number[] => {
+  const columns: number[] = [];
+  for (let i = 0; i < relation.columns.length; i++) {
+    if (row[i] !== UNCHANGED && relation.columns[i]?.generated !== true) columns.push(i);
+  }
+  return columns;
+};
+
+const newNet = (origin: Tuple | null, key: string | null, image: Tuple): Net => ({
+  origin,
+  originKey: key,
+  currentKey: key,
+  image,
+  queued: null,
+});
+
+/** The later image on top of the earlier one: an UNCHANGED cell keeps what the earlier image had. */
+function merge(earlier: Tuple, later: Tuple): Tuple {
+  if (!later.includes(UNCHANGED)) return later;
+  return later.map((cell, index): Cell => (cell === UNCHANGED ? (earlier[index] as Cell) : cell));
+}

@@ -1,0 +1,346 @@
+import type { Clock } from '../core/clock.ts';
+import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
+import type { Failpoints } from '../core/failpoint.ts';
+import type { Logger } from '../core/log.ts';
+import { newCounters, type PipelineCounters } from '../core/metrics.ts';
+import type { TablePlan } from '../core/plan.ts';
+import type { Position, Positions } from '../core/position.ts';
+import type { Sink } from '../core/sink.ts';
+import type { SnapshotSource } from '../core/snapshot.ts';
+import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
+import { Copier } from './copier.ts';
+import { HoleSet } from './holes.ts';
+import { Lag } from './lag.ts';
+import { Planner } from './planner.ts';
+import { Pump, type PumpSettings } from './pump.ts';
+import { UnitRanges, type CopyUnit } from './ranges.ts';
+
+const FIRST_WAIT_MS = 100;
+const LONGEST_WAIT_MS = 15_000;
+/** A session that lived this long starts the back-off anew. */
+const HEALTHY_AFTER_MS = 30_000;
+const HEALTH_EVERY_MS = 5_000;
+
+export interface PipelineSettings extends PumpSettings {
+  readonly workers: number;
+  readonly chunkRows: number;
+  readonly maxRowsPerSecond: number | null;
+  readonly heartbeatMs: number;
+}
+
+export interface PipelineOptions {
+  readonly source: ChangeSource;
+  readonly snapshot: SnapshotSource;
+  readonly sink: Sink;
+  readonly positions: Positions;
+  readonly rawCopy: boolean;
+  readonly plans: readonly TablePlan[];
+  readonly units: readonly CopyUnit[];
+  readonly settings: PipelineSettings;
+  readonly clock: Clock;
+  readonly failpoints: Failpoints;
+  readonly log: Logger;
+  /** Unique name of this process, part of its marks. */
+  readonly holder: string;
+  readonly copyPermit: (signal: AbortSignal) => Promise<void>;
+  readonly onState: (state: PipelineState) => void;
+}
+
+/** What the pipeline is doing, for `condition` and `reason`. */
+export interface PipelineState {
+  readonly condition: 'running' | 'paused' | 'blocked' | 'error';
+  readonly reason: string;
+  readonly error: VerdigrisError | null;
+}
+
+export interface UnitProgress {
+  readonly unit: string;
+  readonly ranges: number;
+  readonly done: number;
+  rows: number;
+  bytes: number;
+}
+
+/** One direction of replication: opens the stream at the checkpoint, pumps, copies what is to be copied, and opens it again when it breaks. */
+export class Pipeline {
+  readonly #o: PipelineOptions;
+  readonly #units: UnitRanges[];
+  readonly #holes = new HoleSet();
+  readonly #planner: Planner;
+  readonly lag: Lag;
+  readonly counters: PipelineCounters = newCounters();
+  #pump: Pump | null = null;
+  #stream: ChangeStream | null = null;
+  #progress = new Map<string, { rows: number; bytes: number }>();
+  #head: Position | null = null;
+  #health: SourceHealth | null = null;
+  #applied: Position | null = null;
+  #copied = Promise.withResolvers<undefined>();
+  #paused = false;
+  #unblock: PromiseWithResolvers<undefined> | null = null;
+  #waiting: string | null = null;
+  #session = 0;
+
+  constructor(options: PipelineOptions) {
+    this.#o = options;
+    this.#units = options.units.map((unit) => new UnitRanges(unit, options.snapshot, options.positions));
+    this.#planner = new Planner(options.plans, this.#holes);
+    this.lag = new Lag(options.clock, options.settings.heartbeatMs);
+    this.#copied.promise.catch(() => undefined);
+  }
+
+  /** Cuts the units into ranges where the sink has none stored yet. Call once the sink is prepared. */
+  async defineRanges(): Promise<void> {
+    const known = new Set((await this.#o.sink.ranges()).map((range) => range.unit));
+    for (const { unit } of this.#units) {
+      if (known.has(unit.id)) continue;
+      const owner = unit.relations[0];
+      if (owner === undefined) continue;
+      await this.#o.sink.defineRanges(unit.id, await this.#o.snapshot.split(owner, this.#o.settings.chunkRows));
+    }
+  }
+
+  /** Runs until the signal fires or a fatal error. An error that needs the operator blocks until {@link retry}. */
+  async run(signal: AbortSignal): Promise<void> {
+    let wait = FIRST_WAIT_MS;
+    for (;;) {
+      const started = this.#o.clock.monotonic();
+      try {
+        await this.#open(signal);
+      } catch (raw) {
+        if (signal.aborted) return;
+        const error = asVerdigrisError(raw);
+        this.#o.log.warn({ code: error.code, directive: error.directive, ...error.context }, error.message);
+        if (error.directive === 'fatal') {
+          this.#o.onState({ condition: 'error', reason: error.message, error });
+          this.#copied.reject(error);
+          throw error;
+        }
+        if (this.#o.clock.monotonic() - started > HEALTHY_AFTER_MS) wait = FIRST_WAIT_MS;
+        this.counters.retries += 1;
+        if (error.directive === 'operator') {
+          this.#o.onState({ condition: 'blocked', reason: error.message, error });
+          await this.#untilRetry(signal);
+        } else {
+          this.#o.onState({ condition: 'error', reason: `${error.message} (reconnecting)`, error });
+          await this.#o.clock.sleep(wait * (0.5 + Math.random()), signal).catch(() => undefined);
+          wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+        }
+        if (signal.aborted) return;
+      }
+    }
+  }
+
+  /** Resolves when every range is copied and no incomplete hole is left; rejects when the pipeline fails for good. */
+  get copied(): Promise<undefined> {
+    return this.#copied.promise;
+  }
+
+  get copyComplete(): boolean {
+    return this.#session > 0 && this.#units.every((unit) => unit.complete) && this.#holes.size === 0;
+  }
+
+  /** Waits until the durable checkpoint covers `to`. Goes on over reconnects until the signal fires. */
+  async drain(to: Position, signal: AbortSignal): Promise<Position> {
+    for (;;) {
+      signal.throwIfAborted();
+      const pump = this.#pump;
+      if (pump !== null) {
+        try {
+          const aborted = new Promise<never>((_, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+          });
+          await Promise.race([pump.drain(to), aborted]);
+          return pump.applied;
+        } catch (error) {
+          signal.throwIfAborted();
+          if (asVerdigrisError(error).directive !== 'retry') throw error;
+        }
+      }
+      await this.#o.clock.sleep(20, signal);
+    }
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#pump?.pause();
+  }
+
+  /** Lifts a pause, and tries again what is blocked. */
+  resume(): void {
+    this.#paused = false;
+    this.#pump?.resume();
+    this.#unblock?.resolve(undefined);
+  }
+
+  get holes(): number {
+    return this.#holes.size;
+  }
+
+  get rejects(): number {
+    return this.#holes.rejected;
+  }
+
+  get health(): SourceHealth | null {
+    return this.#pump === null ? null : this.#health;
+  }
+
+  get queuedBytes(): number {
+    return this.#pump?.queuedBytes ?? 0;
+  }
+
+  /** Why a group waits, or null. */
+  get waiting(): string | null {
+    return this.#waiting;
+  }
+
+  get positions(): { head: Position | null; received: Position | null; applied: Position | null } {
+    return {
+      head: this.#head,
+      received: this.#stream?.received ?? null,
+      applied: this.#pump?.applied ?? this.#applied,
+    };
+  }
+
+  /** Log bytes between what is applied and the head, as of the last heartbeat; null when not known. */
+  get distance(): number | null {
+    const { head, applied } = this.positions;
+    return this.#pump === null || head === null || applied === null ? null : this.#o.positions.distance(applied, head);
+  }
+
+  get progress(): UnitProgress[] {
+    return this.#units.map((unit) => {
+      const counted = this.#progress.get(unit.unit.id) ?? { rows: 0, bytes: 0 };
+      const open = unit.todo().length + unit.windows().filter((window) => window.ordinal !== null).length;
+      return { unit: unit.unit.id, ranges: unit.count, done: unit.count - open, ...counted };
+    });
+  }
+
+  async #open(outer: AbortSignal): Promise<never> {
+    const { source, sink, snapshot, settings, positions, plans } = this.#o;
+    const relations = this.#o.units.flatMap((unit) => unit.relations);
+    const checkpoint = await sink.checkpoint();
+    if (checkpoint === null) throw new VerdigrisError('STATE_FORMAT', 'The sink has no checkpoint.');
+    this.#applied = checkpoint;
+    await source.check(checkpoint, relations);
+    const states = await sink.ranges();
+    for (const unit of this.#units) unit.load(states);
+    this.#progress = new Map();
+    for (const { unit, rows, bytes } of states) this.#count(unit, rows, bytes);
+    this.#holes.load(relations, await sink.holes());
+
+    const ended = new AbortController();
+    const signal = AbortSignal.any([outer, ended.signal]);
+    await using stream = await source.open(checkpoint, signal);
+    const common = { clock: this.#o.clock, failpoints: this.#o.failpoints, log: this.#o.log, counters: this.counters };
+    const pump = new Pump({
+      ...common,
+      stream,
+      sink,
+      snapshot,
+      positions,
+      planner: this.#planner,
+      holes: this.#holes,
+      units: this.#units,
+      checkpoint,
+      settings,
+      lag: this.lag,
+      onWaiting: (reason) => {
+        this.#waiting = reason;
+      },
+    });
+    this.#session += 1;
+    const markPrefix = `${this.#o.holder}:${this.#session}`;
+    const copier = new Copier({
+      ...common,
+      units: this.#units,
+      plans,
+      holes: this.#holes,
+      source,
+      snapshot,
+      sink,
+      pump,
+      workers: settings.workers,
+      maxRowsPerSecond: settings.maxRowsPerSecond,
+      rawCopy: this.#o.rawCopy,
+      markPrefix,
+      permit: this.#o.copyPermit,
+      onRange: (unit, rows, bytes) => this.#count(unit, rows, bytes),
+    });
+    this.#stream = stream;
+    this.#pump = pump;
+    this.lag.connected();
+    if (this.#paused) pump.pause();
+    this.#o.onState({ condition: this.#paused ? 'paused' : 'running', reason: '', error: null });
+    try {
+      const parts = [pump.run(signal), this.#copy(copier, signal), this.#heartbeats(pump, stream, markPrefix, signal)];
+      return (await firstFailure(parts, (error) => ended.abort(error))) as never;
+    } finally {
+      this.#applied = pump.applied;
+      this.#pump = null;
+      this.#stream = null;
+      this.lag.disconnected();
+    }
+  }
+
+  async #copy(copier: Copier, signal: AbortSignal): Promise<never> {
+    await copier.run(signal);
+    this.#copied.resolve(undefined);
+    // Holes can still appear (a key change without its whole image): look whenever the pump had time to make one.
+    for (;;) {
+      await this.#o.clock.sleep(this.#o.settings.heartbeatMs, signal);
+      await copier.fillHoles(signal);
+    }
+  }
+
+  async #heartbeats(pump: Pump, stream: ChangeStream, prefix: string, signal: AbortSignal): Promise<never> {
+    const { source, clock, settings } = this.#o;
+    let healthAt = Number.NEGATIVE_INFINITY;
+    for (let beat = 0; ; beat++) {
+      const asked = clock.monotonic();
+      const now = await source.clock();
+      this.lag.sourceClock(now, asked);
+      const label = `${prefix}:h${beat}`;
+      this.lag.heartbeatSent(label);
+      await source.mark(label);
+      this.#head = await source.head();
+      if (clock.monotonic() - healthAt > HEALTH_EVERY_MS) {
+        this.#health = await source.health();
+        healthAt = clock.monotonic();
+      }
+      this.lag.heard(stream.lastReceivedMs);
+      this.lag.sample();
+      pump.tick();
+      await clock.sleep(settings.heartbeatMs, signal);
+    }
+  }
+
+  #count(unit: string, rows: number, bytes: number): void {
+    const counted = this.#progress.get(unit) ?? { rows: 0, bytes: 0 };
+    this.#progress.set(unit, { rows: counted.rows + rows, bytes: counted.bytes + bytes });
+  }
+
+  async #untilRetry(signal: AbortSignal): Promise<void> {
+    this.#unblock = Promise.withResolvers<undefined>();
+    const aborted = (): void => this.#unblock?.resolve(undefined);
+    signal.addEventListener('abort', aborted, { once: true });
+    await this.#unblock.promise;
+    signal.removeEventListener('abort', aborted);
+    this.#unblock = null;
+  }
+}
+
+/** Waits for all parts; the first that fails ends the others through `abort`, and its error is the one that is thrown. */
+async function firstFailure(parts: readonly Promise<unknown>[], abort: (error: Error) => void): Promise<unknown> {
+  let first: Error | null = null;
+  await Promise.all(
+    parts.map((part) =>
+      part.catch((error: unknown) => {
+        if (first !== null) return;
+        first = error as Error;
+        abort(first);
+      }),
+    ),
+  );
+  throw first ?? new VerdigrisError('INTERNAL', 'A part of the pipeline ended.');
+}
