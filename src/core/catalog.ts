@@ -13,6 +13,12 @@ export interface Catalog {
   target(table: TableName): Promise<Relation>;
   /** Runs the operator's schema file, as it is, when the named tables do not exist yet. Returns whether it ran. */
   applySchema(sql: string, tables: readonly TableName[]): Promise<boolean>;
+  /**
+   * The layouts that the schema file would make, as sinks; leaves nothing behind. Only where
+   * `capabilities.transactionalSchema`; a file that cannot run inside one transaction is refused.
+   * @throws VerdigrisError SCHEMA_UNSUPPORTED
+   */
+  previewSchema(sql: string, tables: readonly TableName[]): Promise<readonly Relation[]>;
   /** Fingerprint of the layouts of these tables, to notice a change that was not in the log. */
   fingerprint(tables: readonly TableName[]): Promise<string>;
   serverVersion(): Promise<string>;

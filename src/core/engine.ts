@@ -7,11 +7,12 @@ import type { Logger } from './log.ts';
 import type { TargetTable } from './plan.ts';
 import type { Positions } from './position.ts';
 import type { CheckResult } from './preflight.ts';
+import type { ReadinessReader } from './readiness.ts';
 import type { Sink } from './sink.ts';
 import type { SnapshotSource } from './snapshot.ts';
 import type { ChangeSource } from './source.ts';
 import type { StateStore } from './state.ts';
-import type { Relation, TableName } from './table.ts';
+import type { Relation, TableName, Tuple } from './table.ts';
 
 export type Side = 'blue' | 'green';
 
@@ -73,6 +74,7 @@ export interface Session extends AsyncDisposable {
   readonly digester: Digester;
   readonly counters: Counters;
   readonly state: StateStore;
+  readonly readiness: ReadinessReader;
   preflight(scope: PreflightScope): Promise<readonly CheckResult[]>;
   changes(options: StreamOptions): ChangeSource;
   snapshot(): SnapshotSource;
@@ -83,6 +85,14 @@ export interface Session extends AsyncDisposable {
   scalar(sql: string, timeoutMs: number): Promise<string | null>;
   /** Bytes and counts of rows that a plan reports. */
   estimate(relation: Relation): Promise<{ readonly rows: number; readonly bytes: number }>;
+  /**
+   * A few rows as a source delivers them, in relation order, for people who try out a mapping. `where` is a condition in
+   * the engine's own words; it runs in a read-only transaction. Optional: without it rows are taken from the start.
+   */
+  sample?(
+    relation: Relation,
+    options: { readonly rows: number; readonly where?: string },
+  ): Promise<readonly Tuple[]>;
 }
 
 /** A database engine. The default export of nothing: each engine folder's `index.ts` exports `engine`. */

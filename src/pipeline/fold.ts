@@ -1,5 +1,6 @@
 import type { RowRun } from '../core/change.ts';
-import { UNCHANGED, keyText, type Cell, type Relation, type Tuple } from '../core/table.ts';
+import { VerdigrisError } from '../core/errors.ts';
+import { UNCHANGED, keyText, showTable, type Cell, type Relation, type Tuple } from '../core/table.ts';
 
 /** What a group does to one row, whatever number of changes it took. */
 interface Net {
@@ -9,13 +10,12 @@ interface Net {
   /** The key it has now; null when it was deleted. */
   currentKey: string | null;
   image: Tuple;
-  /** Another row that came to the same key before this one left it (possible only under a deferrable key). */
-  queued: Net | null;
 }
 
 /**
  * Folds the changes of a group to at most one change per row and sorts rows of one shape (operation and set of columns present)
- * into runs. Rows are followed by identity, not by key: a chain of key changes or a swap becomes one change per row.
+ * into runs. Rows are followed by identity, not by key: a chain of key changes or a swap becomes one change per row. That needs
+ * keys which are unique at every moment; a deferrable key is refused before the start.
  *
  * Tables whose key is absent or not `exact` are not folded: their rows stay in source order.
  */
@@ -136,21 +136,17 @@ class KeyedFold implements TableFold {
   }
 
   #arrive(key: string, net: Net): void {
-    net.currentKey = key;
-    const occupant = this.#live.get(key);
-    if (occupant === undefined) this.#live.set(key, net);
-    else {
-      let last = occupant;
-      while (last.queued !== null) last = last.queued;
-      last.queued = net;
+    if (this.#live.has(key)) {
+      throw new VerdigrisError('SINK_CONFLICT', `Two rows of ${showTable(this.#relation.table)} have the same key at the same time.`, {
+        remedy: 'The key of the source table must be unique at every moment: it may not be deferrable.',
+      });
     }
+    net.currentKey = key;
+    this.#live.set(key, net);
   }
 
-  /** The one that came first leaves first: the only order a deferrable key allows that ends in unique keys. */
   #leave(key: string, net: Net): void {
-    if (net.queued === null) this.#live.delete(key);
-    else this.#live.set(key, net.queued);
-    net.queued = null;
+    this.#live.delete(key);
     net.currentKey = null;
   }
 
@@ -174,12 +170,10 @@ class KeyedFold implements TableFold {
     const moves = new Shapes(relation, 'update');
     const updates = new Shapes(relation, 'update');
     const inserts = new Shapes(relation, 'insert');
-    for (const first of this.#live.values()) {
-      for (let net: Net | null = first; net !== null; net = net.queued) {
-        if (net.originKey === null) inserts.add(net.image, null);
-        else if (net.originKey === net.currentKey) updates.add(net.image, null);
-        else moves.add(net.image, net.origin);
-      }
+    for (const net of this.#live.values()) {
+      if (net.originKey === null) inserts.add(net.image, null);
+      else if (net.originKey === net.currentKey) updates.add(net.image, null);
+      else moves.add(net.image, net.origin);
     }
     moves.emit(runs);
     updates.emit(runs);
@@ -291,7 +285,6 @@ const newNet = (origin: Tuple | null, key: string | null, image: Tuple): Net => 
   originKey: key,
   currentKey: key,
   image,
-  queued: null,
 });
 
 /** The later image on top of the earlier one: an UNCHANGED cell keeps what the earlier image had. */

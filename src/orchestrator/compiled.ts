@@ -1,0 +1,138 @@
+import type { Catalog } from '../core/catalog.ts';
+import type { TablePlan, TargetTable } from '../core/plan.ts';
+import { VerdigrisError } from '../core/errors.ts';
+import { columnIndex, showTable, tableId, type Relation, type TableName } from '../core/table.ts';
+import { compileMapping, mappedTables, type CompiledMapping, type CompileOptions, type CopyUnit } from '../transform/compile.ts';
+import type { VerifyTable } from '../verify/verify-table.ts';
+import type { ColumnOrigin } from './counter-pairs.ts';
+
+export interface MappingSource {
+  readonly spec: CompileOptions['spec'];
+  readonly modules: CompileOptions['modules'];
+}
+
+/** The mapping against the layouts of both sides, in the form that each part of the run needs. */
+export interface Compiled {
+  readonly plans: readonly TablePlan[];
+  readonly units: readonly CopyUnit[];
+  readonly sources: readonly Relation[];
+  readonly targets: readonly TargetTable[];
+  readonly targetNames: readonly TableName[];
+  /** Some tables of green are not there yet; their layout is what the schema file would make. */
+  readonly missingTargets: boolean;
+  readonly needsFullImages: CompiledMapping['needsFullImages'];
+  readonly report: CompiledMapping['report'];
+  readonly verifyTables: readonly VerifyTable[];
+  /** Columns that arrive on green with the same values. */
+  readonly origins: readonly ColumnOrigin[];
+  readonly ignored: readonly TableName[];
+  readonly unmentioned: readonly TableName[];
+  readonly warnings: readonly string[];
+  /** Rows and bytes of blue's tables from statistics, by shown name. Filled by the run. */
+  readonly estimates: Map<string, { readonly rows: number; readonly bytes: number }>;
+}
+
+/** @throws VerdigrisError MAPPING_INVALID, SCHEMA_TABLE_MISSING */
+export async function compile(
+  options: MappingSource & { readonly blue: Catalog; readonly green: Catalog; readonly schemaSql: string | null },
+): Promise<Compiled> {
+  const { spec, modules, blue, green, schemaSql } = options;
+  const tables = await blue.tables();
+  const wanted = mappedTables(spec, tables);
+  const sources = await layouts(wanted.source, (table) => blue.source(table));
+  const targets = await layouts(wanted.target, (table) => green.target(table));
+  const missing = wanted.target.filter((table) => !targets.has(tableId(table)));
+  if (missing.length > 0 && schemaSql !== null && missing.length === wanted.target.length) {
+    for (const relation of await green.previewSchema(schemaSql, wanted.target)) targets.set(tableId(relation.table), relation);
+  }
+  const mapping = compileMapping({
+    spec,
+    modules,
+    tables,
+    source: (table) => sources.get(tableId(table)) ?? null,
+    target: (table) => targets.get(tableId(table)) ?? null,
+  });
+  return {
+    plans: mapping.plans,
+    units: mapping.units,
+    sources: mapping.plans.map((plan) => plan.from),
+    targets: mapping.targets,
+    targetNames: wanted.target,
+    missingTargets: missing.length > 0,
+    needsFullImages: mapping.needsFullImages,
+    report: mapping.report,
+    verifyTables: mapping.comparables.map((comparable) => verifyTable(mapping, comparable)),
+    origins: originsOf(mapping),
+    ignored: mapping.ignored,
+    unmentioned: mapping.unmentioned,
+    warnings: mapping.warnings,
+    estimates: new Map(),
+  };
+}
+
+/** Layouts of those that exist. */
+async function layouts(tables: readonly TableName[], read: (table: TableName) => Promise<Relation>): Promise<Map<string, Relation>> {
+  const found = new Map<string, Relation>();
+  for (const table of tables) {
+    try {
+      found.set(tableId(table), await read(table));
+    } catch (error) {
+      if (!(error instanceof VerdigrisError) || error.code !== 'SCHEMA_TABLE_MISSING') throw error;
+    }
+  }
+  return found;
+}
+
+function verifyTable(mapping: CompiledMapping, comparable: CompiledMapping['comparables'][number]): VerifyTable {
+  const { table: target, sources } = comparable;
+  const plans = sources.flatMap((source) => mapping.plans.filter((plan) => tableId(plan.from.table) === tableId(source.table)));
+  return {
+    target,
+    plans,
+    compared: comparable.columns,
+    canonical: comparable.canonical,
+    direct: comparable.direct,
+    notCompared: comparable.notCompared,
+    sameRanges: plans.every((plan) => firstKeyPasses(mapping, plan, target)),
+  };
+}
+
+/** The first key column of green is the first key column of blue, with the same text. */
+function firstKeyPasses(mapping: CompiledMapping, plan: TablePlan, target: TargetTable): boolean {
+  const green = target.relation.columns[target.relation.key[0] ?? -1];
+  const blue = plan.from.columns[plan.from.key[0] ?? -1];
+  if (green === undefined || blue === undefined) return false;
+  return originsOf(mapping).some(
+    (origin) =>
+      tableId(origin.blue) === tableId(plan.from.table) &&
+      origin.blue.column === blue.name &&
+      tableId(origin.green) === tableId(target.relation.table) &&
+      origin.green.column === green.name,
+  );
+}
+
+/** Columns that are copied, renamed, or widened among integers: the text of the value stays what it is. */
+function originsOf(mapping: CompiledMapping): ColumnOrigin[] {
+  return mapping.report.flatMap((table) => {
+    const plan = mapping.plans.find((candidate) => showTable(candidate.from.table) === table.from);
+    if (plan === undefined) return [];
+    return table.to.flatMap(({ table: name, columns }) => {
+      const target = plan.to.find((candidate) => showTable(candidate.relation.table) === name);
+      if (target === undefined) return [];
+      return columns.flatMap((column): ColumnOrigin[] => {
+        const from = column.from[0];
+        if (from === undefined || column.from.length !== 1 || !/^(copy|rename|cast)\b/.test(column.operation)) return [];
+        const blue = plan.from.columns[columnIndex(plan.from, from)];
+        const green = target.relation.columns[columnIndex(target.relation, column.column)];
+        if (blue === undefined || green === undefined || blue.kind !== green.kind) return [];
+        if (column.operation.startsWith('cast') && blue.kind !== 'integer') return [];
+        return [
+          {
+            blue: { ...plan.from.table, column: blue.name },
+            green: { ...target.relation.table, column: green.name },
+          },
+        ];
+      });
+    });
+  });
+}

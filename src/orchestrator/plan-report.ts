@@ -1,0 +1,67 @@
+import type { Session } from '../core/engine.ts';
+import type { CheckResult } from '../core/preflight.ts';
+import { showTable } from '../core/table.ts';
+import type { PlanReport } from './api.ts';
+import type { Compiled } from './compiled.ts';
+import type { Settings } from './settings.ts';
+
+/** What `plan` prints. Estimates are in it and not in the hash. */
+export async function planReport(options: {
+  readonly compiled: Compiled;
+  readonly settings: Settings;
+  readonly blue: Session;
+  readonly checks: readonly CheckResult[];
+  readonly hash: string;
+  readonly versions: { readonly blue: string; readonly green: string };
+  readonly proxies: readonly string[];
+  readonly engine: string;
+}): Promise<PlanReport> {
+  const { compiled, settings, blue, proxies } = options;
+  await estimate(compiled, blue);
+  const { cutover, sequences } = settings;
+  return {
+    hash: options.hash,
+    migration: settings.migration,
+    blue: `${options.engine} ${options.versions.blue}`,
+    green: `${options.engine} ${options.versions.green}`,
+    tables: compiled.report.map((table) => ({
+      from: table.from,
+      ...(compiled.estimates.get(table.from) ?? { rows: 0, bytes: 0 }),
+      to: table.to,
+    })),
+    ignored: compiled.ignored.map(showTable),
+    onBlue: [
+      `start keeping the log of ${compiled.sources.length} tables for migration ${settings.migration}`,
+      'write marks into the log (no table of blue is touched)',
+      'before the switch: create guards on the mapped tables, not active until the switch raises them',
+    ],
+    onGreen: [
+      ...(compiled.missingTargets ? ['run the schema file'] : []),
+      'create the state schema',
+      'guard the mapped tables against every writer but us until the switch',
+      'drop secondary indexes and foreign keys of the empty tables, and build them again after the copy',
+    ],
+    atCutover: [
+      ...proxies.map((name) => `${name}: hold new work, wait for what is running`),
+      `fence blue (locks for at most ${cutover.fenceTimeoutMs} ms), drain to the barrier`,
+      `move counters of green past those of blue (+${sequences.headroom})`,
+      ...proxies.map((name) => `${name}: point to green, read back`),
+      'seal the switch on blue (the point of no return), open green, let work go on',
+      `budget of the write pause: ${cutover.maxWritePauseMs} ms; past it everything is undone`,
+    ],
+    warnings: [
+      ...compiled.warnings,
+      ...(compiled.unmentioned.length === 0
+        ? []
+        : [`not mapped and therefore not replicated: ${compiled.unmentioned.map(showTable).join(', ')}`]),
+    ],
+    checks: options.checks,
+  };
+}
+
+/** Fills the estimates from the statistics of blue. */
+export async function estimate(compiled: Compiled, blue: Session): Promise<void> {
+  for (const relation of compiled.sources) {
+    compiled.estimates.set(showTable(relation.table), await blue.estimate(relation));
+  }
+}
