@@ -1,0 +1,330 @@
+import { z } from 'zod';
+import { CODES, VerdigrisError, type Code } from '../core/errors.ts';
+import { GATES } from '../core/gate.ts';
+import { PHASES } from '../core/state.ts';
+import type { Redactor } from './redact.ts';
+
+export const API_VERSION = 'verdigris/v1';
+
+const codes = Object.keys(CODES) as [Code, ...Code[]];
+
+/** `error` of the envelope. */
+export const errorSchema = z.strictObject({
+  code: z.enum(codes),
+  message: z.string(),
+  hint: z.string(),
+  docs: z.string(),
+  /** The same command may be tried again as it is. */
+  retryable: z.boolean(),
+  context: z.record(z.string(), z.unknown()),
+});
+export type EnvelopeError = z.output<typeof errorSchema>;
+
+const metaSchema = z.strictObject({
+  version: z.string(),
+  at: z.iso.datetime(),
+  migration: z.string().nullable(),
+});
+
+const envelopeOf = (kind: z.ZodType<string>, data: z.ZodType) =>
+  z
+    .strictObject({
+      apiVersion: z.literal(API_VERSION),
+      kind,
+      ok: z.boolean(),
+      data: data.nullable(),
+      warnings: z.array(z.string()),
+      error: errorSchema.nullable(),
+      meta: metaSchema,
+    })
+    .refine((envelope) => envelope.ok || envelope.error !== null, 'what is not ok has an error');
+
+/** The one shape of everything on stdout with `--json`, and of every HTTP answer. */
+export const envelopeSchema = envelopeOf(z.string(), z.unknown());
+export type Envelope = z.output<typeof envelopeSchema>;
+
+const gate = z.strictObject({
+  name: z.enum(GATES),
+  ok: z.boolean(),
+  observed: z.string(),
+  limit: z.string(),
+  reason: z.string(),
+});
+
+const unknown = z.number().nullable();
+
+/** `data` of `status`. Numbers that are not known are null; so are the parts that only a running engine knows. */
+export const statusSchema = z.strictObject({
+  migration: z.string(),
+  phase: z.enum(PHASES),
+  condition: z.enum(['running', 'throttled', 'paused', 'blocked', 'error']),
+  reason: z.string(),
+  next: z.strictObject({ action: z.string(), command: z.string().nullable() }),
+  activeSide: z.enum(['blue', 'green']),
+  epoch: z.int(),
+  planHash: z.string(),
+  upSeconds: unknown,
+  lag: z.strictObject({
+    commitSeconds: unknown,
+    distanceBytes: unknown,
+    roundTripMs: unknown,
+    lastEventAgeSeconds: unknown,
+  }),
+  copy: z
+    .strictObject({
+      rows: z.number(),
+      totalRows: unknown,
+      bytes: z.number(),
+      rowsPerSecond: unknown,
+      etaSeconds: z.tuple([z.number(), z.number()]).nullable(),
+      rangesDone: z.int(),
+      ranges: z.int(),
+      finishing: z.string().nullable(),
+    })
+    .nullable(),
+  tables: z.array(
+    z.strictObject({
+      table: z.string(),
+      rows: z.number(),
+      totalRows: unknown,
+      rangesDone: z.int(),
+      ranges: z.int(),
+    }),
+  ),
+  apply: z
+    .strictObject({
+      transactions: z.number(),
+      changes: z.number(),
+      changesPerSecond: unknown,
+      groups: z.number(),
+      retries: z.number(),
+      fallbacks: z.number(),
+      queueBytes: z.number(),
+      holes: z.number(),
+      rejects: z.number(),
+    })
+    .nullable(),
+  verify: z
+    .strictObject({
+      state: z.enum(['never', 'running', 'pass', 'fail', 'error']),
+      rows: z.number(),
+      totalRows: unknown,
+      differences: z.number(),
+      ageSeconds: unknown,
+      detail: z.string().nullable(),
+    })
+    .nullable(),
+  source: z
+    .strictObject({
+      state: z.string().nullable(),
+      retainedBytes: unknown,
+      limitBytes: unknown,
+      oldestTransactionSeconds: unknown,
+    })
+    .nullable(),
+  gates: z.array(gate),
+  positions: z.strictObject({
+    head: z.string().nullable(),
+    received: z.string().nullable(),
+    applied: z.string().nullable(),
+  }),
+  error: z.strictObject({ code: z.string(), message: z.string(), remedy: z.string() }).nullable(),
+});
+export type StatusData = z.output<typeof statusSchema>;
+
+const check = z.strictObject({
+  id: z.string(),
+  side: z.enum(['blue', 'green', 'proxy']),
+  level: z.enum(['block', 'warn', 'info']),
+  outcome: z.enum(['ok', 'finding', 'could-not-check']),
+  title: z.string(),
+  observed: z.string(),
+  expected: z.string(),
+  remedy: z.string(),
+  sql: z.string().optional(),
+});
+
+export const planSchema = z.strictObject({
+  hash: z.string(),
+  migration: z.string(),
+  blue: z.string(),
+  green: z.string(),
+  tables: z.array(
+    z.strictObject({
+      from: z.string(),
+      rows: z.number(),
+      bytes: z.number(),
+      to: z.array(
+        z.strictObject({
+          table: z.string(),
+          kind: z.enum(['identity', 'rename', 'reshape', 'split', 'merge', 'explode']),
+          columns: z.array(
+            z.strictObject({
+              column: z.string(),
+              from: z.array(z.string()),
+              operation: z.string(),
+              reverse: z.enum(['exact', 'lossy']),
+              reason: z.string(),
+            }),
+          ),
+        }),
+      ),
+    }),
+  ),
+  ignored: z.array(z.string()),
+  onBlue: z.array(z.string()),
+  onGreen: z.array(z.string()),
+  atCutover: z.array(z.string()),
+  warnings: z.array(z.string()),
+  checks: z.array(check),
+});
+
+export const verifySchema = z.strictObject({
+  ok: z.boolean(),
+  rows: z.number(),
+  seconds: z.number(),
+  tables: z.array(
+    z.strictObject({
+      table: z.string(),
+      rows: z.number(),
+      differences: z.number(),
+      method: z.enum(['server', 'mapped', 'rows']),
+      notCompared: z.array(z.strictObject({ column: z.string(), reason: z.string() })),
+    }),
+  ),
+  mismatches: z.array(
+    z.strictObject({
+      table: z.string(),
+      kind: z.enum(['missing', 'extra', 'different']),
+      key: z.record(z.string(), z.string().nullable()),
+      columns: z.array(z.string()),
+      firstSeen: z.string(),
+    }),
+  ),
+});
+
+export const cutoverSchema = z.strictObject({
+  outcome: z.enum(['switched', 'undone', 'undetermined', 'dry-run']),
+  writePauseMs: unknown,
+  epoch: z.int(),
+  steps: z.array(
+    z.strictObject({
+      name: z.string(),
+      description: z.string(),
+      pastPointOfNoReturn: z.boolean(),
+      outcome: z.enum(['planned', 'ok', 'failed', 'undone', 'skipped']),
+      ms: unknown,
+      detail: z.string(),
+    }),
+  ),
+  gates: z.array(gate),
+  error: z.strictObject({ code: z.string(), message: z.string(), remedy: z.string() }).nullable(),
+});
+
+export const eventSchema = z.strictObject({
+  sequence: z.number(),
+  at: z.string(),
+  event: z.string(),
+  detail: z.record(z.string(), z.unknown()),
+});
+
+export const ACTION_KINDS = ['pause', 'resume', 'verify', 'cutover', 'abort', 'finish'] as const;
+export type ActionKind = (typeof ACTION_KINDS)[number];
+
+export const actionSchema = z.strictObject({
+  id: z.string(),
+  kind: z.enum(ACTION_KINDS),
+  state: z.enum(['running', 'done', 'failed']),
+  startedAt: z.iso.datetime(),
+  result: z.unknown(),
+  error: errorSchema.nullable(),
+});
+export type Action = z.output<typeof actionSchema>;
+
+const done = z.strictObject({ done: z.boolean() });
+const shown = z.strictObject({ path: z.string(), value: z.unknown(), origin: z.string() });
+
+/** `data` by `kind`. */
+export const DATA_SCHEMAS = {
+  Action: actionSchema,
+  Aborted: done,
+  ConfigCheck: z.strictObject({ file: z.string(), migration: z.string(), tables: z.int() }),
+  Config: z.record(z.string(), z.unknown()),
+  ConfigOrigins: z.array(shown),
+  ConfigSchema: z.record(z.string(), z.unknown()),
+  Cutover: cutoverSchema,
+  Doctor: z.strictObject({ checks: z.array(check), blocking: z.int(), warnings: z.int() }),
+  Error: z.null(),
+  Event: eventSchema,
+  Events: z.array(eventSchema),
+  Finished: done,
+  Gates: z.array(gate),
+  Health: z.strictObject({ ready: z.boolean(), reason: z.string() }),
+  Help: z.strictObject({ text: z.string() }),
+  Init: z.strictObject({ file: z.string(), tables: z.array(z.string()) }),
+  Paused: done,
+  Plan: planSchema,
+  Resumed: done,
+  Start: z.strictObject({ phase: z.enum(PHASES), activeSide: z.enum(['blue', 'green']) }),
+  Status: statusSchema,
+  Tables: statusSchema.shape.tables,
+  TransformTest: z.strictObject({
+    table: z.string(),
+    rows: z.array(
+      z.strictObject({
+        before: z.record(z.string(), z.unknown()),
+        after: z.array(z.strictObject({ table: z.string(), row: z.record(z.string(), z.unknown()) })),
+        rejects: z.array(z.strictObject({ column: z.string(), reason: z.string() })),
+      }),
+    ),
+  }),
+  Verify: verifySchema,
+  Version: z.strictObject({ version: z.string(), node: z.string(), engines: z.array(z.string()) }),
+  Wait: z.strictObject({ condition: z.string(), seconds: z.number() }),
+} as const satisfies Record<string, z.ZodType>;
+export type Kind = keyof typeof DATA_SCHEMAS;
+
+/** Checks a whole envelope, its data included. */
+export function parseEnvelope(input: unknown): Envelope {
+  const envelope = envelopeSchema.parse(input);
+  const schema = (DATA_SCHEMAS as Record<string, z.ZodType>)[envelope.kind];
+  if (!schema) throw new VerdigrisError('INTERNAL', `unknown kind ${envelope.kind}`);
+  if (envelope.data !== null) schema.parse(envelope.data);
+  return envelope;
+}
+
+export interface EnvelopeParts {
+  readonly kind: Kind;
+  readonly data: unknown;
+  readonly error?: VerdigrisError | null;
+  readonly warnings?: readonly string[];
+  readonly migration: string | null;
+  readonly version: string;
+  /** What is masked in error texts. */
+  readonly redactor: Redactor;
+}
+
+/** Builds the envelope. With an error it is not ok; data may stand beside it (a verification that found differences). */
+export function envelope(parts: EnvelopeParts): Envelope {
+  const { kind, data, error = null, warnings = [], migration, version, redactor } = parts;
+  return {
+    apiVersion: API_VERSION,
+    kind,
+    ok: error === null,
+    data: data ?? null,
+    warnings: warnings.map((warning) => redactor.text(warning)),
+    error: error === null ? null : envelopeError(error, redactor),
+    meta: { version, at: new Date().toISOString(), migration },
+  };
+}
+
+export function envelopeError(error: VerdigrisError, redactor: Redactor): EnvelopeError {
+  return {
+    code: error.code,
+    message: redactor.text(error.message),
+    hint: redactor.text(error.remedy),
+    docs: `docs/errors.md#${error.code.toLowerCase()}`,
+    retryable: error.directive === 'retry',
+    context: redactor.value(error.context) as Record<string, unknown>,
+  };
+}

@@ -1,0 +1,54 @@
+import { SYSTEM_CLOCK } from '../core/clock.ts';
+import { NO_FAILPOINTS } from '../core/failpoint.ts';
+import type { Logger } from '../core/log.ts';
+import type { JournalEvent, RunRecord } from '../core/state.ts';
+import { connectSide } from './connect.ts';
+import type { StatusData } from './envelope.ts';
+import type { LoadedConfig } from './load.ts';
+
+/** What is remembered of a run on green, read without an engine and without blue. */
+export async function readStored(loaded: LoadedConfig, log: Logger): Promise<RunRecord | null> {
+  await using green = await connectSide(loaded, 'green', { log, clock: SYSTEM_CLOCK, failpoints: NO_FAILPOINTS });
+  return await green.state.load(loaded.config.migration);
+}
+
+export async function readStoredEvents(
+  loaded: LoadedConfig,
+  log: Logger,
+  range: { readonly after: number; readonly limit: number },
+): Promise<readonly JournalEvent[]> {
+  await using green = await connectSide(loaded, 'green', { log, clock: SYSTEM_CLOCK, failpoints: NO_FAILPOINTS });
+  return await green.state.events(loaded.config.migration, range.after, range.limit);
+}
+
+const ENDED = new Set(['finished', 'aborted']);
+
+/** A status of what is stored. Everything that only a running engine can know is null. */
+export function storedStatus(migration: string, record: RunRecord | null): StatusData {
+  const ended = record !== null && ENDED.has(record.phase);
+  return {
+    migration,
+    phase: record?.phase ?? 'preparing',
+    condition: ended ? 'running' : 'blocked',
+    reason: ended ? '' : record === null ? 'never started' : 'no engine runs',
+    next: ended
+      ? { action: 'nothing to do', command: null }
+      : {
+          action: record === null ? 'look at the plan, then start' : 'start the engine; it goes on where it was',
+          command: record === null ? 'verdigris plan' : 'verdigris start',
+        },
+    activeSide: record?.activeSide ?? 'blue',
+    epoch: record?.epoch ?? 0,
+    planHash: record?.planHash ?? '',
+    upSeconds: null,
+    lag: { commitSeconds: null, distanceBytes: null, roundTripMs: null, lastEventAgeSeconds: null },
+    copy: null,
+    tables: [],
+    apply: null,
+    verify: null,
+    source: null,
+    gates: [],
+    positions: { head: null, received: null, applied: null },
+    error: null,
+  };
+}

@@ -1,0 +1,247 @@
+import type { Kind } from '../app/envelope.ts';
+import { abort, cutover, finish, pause, resume, verify, verifyShow } from './commands/acts.ts';
+import { configCheck, configSchema, configShow } from './commands/config.ts';
+import { events } from './commands/events.ts';
+import { init } from './commands/init.ts';
+import { doctor, plan } from './commands/plan.ts';
+import { version } from './commands/reference.ts';
+import { start } from './commands/start.ts';
+import { status } from './commands/status.ts';
+import { transformTest } from './commands/transform.ts';
+import { wait } from './commands/wait.ts';
+import type { CommandContext, Outcome } from './context.ts';
+
+export interface OptionSpec {
+  readonly flags: string;
+  readonly text: string;
+  readonly fallback?: string;
+  readonly required?: true;
+  /** May be given more than once. */
+  readonly repeat?: true;
+}
+
+/** One command: what it says about itself and what it does. */
+export interface CommandSpec {
+  readonly name: string;
+  /** The group it belongs to. */
+  readonly group?: string;
+  readonly text: string;
+  /** Of its envelope, also when it fails. */
+  readonly kind: Kind;
+  readonly example: string;
+  readonly options?: readonly OptionSpec[];
+  /** It bounds its own waits, because what it began goes on or has to be closed. */
+  readonly ownTimeout?: true;
+  readonly run: (context: CommandContext, options: never) => Promise<Outcome | null> | Outcome | null;
+}
+
+const NAME = { flags: '--confirm <name>', text: 'name of the migration, where nobody can be asked' } as const;
+const PLAN = { flags: '--plan <file>', text: 'plan that was looked at; its hash must be the plan in force' } as const;
+
+/** Groups that are not commands themselves. */
+export const GROUPS: Readonly<Record<string, string>> = {
+  config: 'look at the configuration',
+  transform: 'look at the mapping',
+};
+
+/** All commands in the order of the help page. */
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: 'init',
+    text: 'write a commented configuration from what blue holds',
+    kind: 'Init',
+    example: 'verdigris init --from "$BLUE_URL" --to "$GREEN_URL"',
+    options: [
+      { flags: '--from <url>', text: 'address of blue' },
+      { flags: '--to <url>', text: 'address of green' },
+      { flags: '--engine <name>', text: 'database engine' },
+      { flags: '--force', text: 'overwrite the file' },
+    ],
+    run: init,
+  },
+  {
+    name: 'check',
+    group: 'config',
+    text: 'check the file: every problem with file, line and column',
+    kind: 'ConfigCheck',
+    example: 'verdigris config check -c verdigris.yaml',
+    run: configCheck,
+  },
+  {
+    name: 'show',
+    group: 'config',
+    text: 'the effective configuration, secrets masked',
+    kind: 'Config',
+    example: 'verdigris config show --origin',
+    options: [{ flags: '--origin', text: 'where each value comes from' }],
+    run: configShow,
+  },
+  {
+    name: 'schema',
+    group: 'config',
+    text: 'the JSON schema of the file',
+    kind: 'ConfigSchema',
+    example: 'verdigris config schema > schema.json',
+    run: configSchema,
+  },
+  {
+    name: 'doctor',
+    text: 'check both databases and the proxies; changes nothing',
+    kind: 'Doctor',
+    example: 'verdigris doctor --fix-sql',
+    options: [{ flags: '--fix-sql', text: 'print the statements that would fix it (they are never run)' }],
+    run: doctor,
+  },
+  {
+    name: 'plan',
+    text: 'everything that would happen; changes nothing',
+    kind: 'Plan',
+    example: 'verdigris plan --out plan.json',
+    options: [
+      { flags: '--out <file>', text: 'write the plan and its hash' },
+      { flags: '--exit-code', text: 'exit 10 when this plan is not the one in force' },
+    ],
+    run: plan,
+  },
+  {
+    name: 'test',
+    group: 'transform',
+    text: 'run real rows through the mapping and print them before and after (prints values)',
+    kind: 'TransformTest',
+    example: 'verdigris transform test --table public.customers --rows 5',
+    options: [
+      { flags: '--table <name>', text: 'table of blue', required: true },
+      { flags: '--rows <n>', text: 'how many', fallback: '20' },
+      { flags: '--where <sql>', text: 'which rows: a condition in the words of blue' },
+    ],
+    run: transformTest,
+  },
+  {
+    name: 'start',
+    text: 'prepare, copy, catch up and keep replicating, in the foreground; goes on where it was',
+    kind: 'Start',
+    example: 'verdigris start --plan plan.json',
+    options: [
+      { flags: '--plan <file>', text: 'refuse (exit 11) when the plan is another one' },
+      { flags: '--until <phase>', text: 'end once this phase is reached' },
+      { flags: '--interval <duration>', text: 'between two lines of progress', fallback: '2s' },
+      { flags: '--takeover', text: 'although the lease of another engine is fresh; only when that engine is gone' },
+    ],
+    ownTimeout: true,
+    run: start,
+  },
+  {
+    name: 'status',
+    text: 'where it stands and what comes next',
+    kind: 'Status',
+    example: 'verdigris status --watch',
+    options: [
+      { flags: '--watch', text: 'again and again' },
+      { flags: '--interval <duration>', text: 'with --watch', fallback: '2s' },
+      { flags: '--exit-code', text: 'exit 10 when it is not ready for the cutover' },
+      { flags: '--format <format>', text: 'table, json or line' },
+    ],
+    run: status,
+  },
+  {
+    name: 'wait',
+    text: 'block until a condition is true; exit 124 when it takes longer than --timeout (default 1h)',
+    kind: 'Wait',
+    example: 'verdigris wait --for phase=replicating --for gate=ready --timeout 2h',
+    options: [{ flags: '--for <condition>', text: 'phase=X, gate=X or gate=ready', required: true, repeat: true }],
+    ownTimeout: true,
+    run: wait,
+  },
+  {
+    name: 'events',
+    text: 'the journal; NDJSON with --json',
+    kind: 'Events',
+    example: 'verdigris events --since 120 --json',
+    options: [
+      { flags: '--since <number>', text: 'only events after this one', fallback: '0' },
+      { flags: '--follow', text: 'wait for more' },
+    ],
+    run: events,
+  },
+  {
+    name: 'pause',
+    text: 'stop copying, applying or both',
+    kind: 'Paused',
+    example: 'verdigris pause --scope copy --reason "month end"',
+    options: [
+      { flags: '--scope <scope>', text: 'copy, apply or all', fallback: 'all' },
+      { flags: '--reason <text>', text: 'shown in status and journal', fallback: '' },
+    ],
+    ownTimeout: true,
+    run: pause,
+  },
+  {
+    name: 'resume',
+    text: 'go on after a pause',
+    kind: 'Resumed',
+    example: 'verdigris resume',
+    options: [{ flags: '--scope <scope>', text: 'copy, apply or all', fallback: 'all' }],
+    ownTimeout: true,
+    run: resume,
+  },
+  {
+    name: 'verify',
+    text: 'compare both sides now',
+    kind: 'Verify',
+    example: 'verdigris verify --tables public.orders',
+    options: [
+      { flags: '--tables <name>', text: 'only this table (repeatable)', repeat: true },
+      { flags: '--mode <mode>', text: 'full, sample or recent', fallback: 'full' },
+    ],
+    ownTimeout: true,
+    run: verify,
+  },
+  {
+    name: 'show',
+    group: 'verify',
+    text: 'the last report: which keys differ',
+    kind: 'Verify',
+    example: 'verdigris verify show',
+    run: verifyShow,
+  },
+  {
+    name: 'cutover',
+    text: 'switch traffic to green, gated; asks for the name of the migration',
+    kind: 'Cutover',
+    example: 'verdigris cutover --dry-run',
+    options: [
+      { flags: '--dry-run', text: 'the steps with measured costs; changes nothing' },
+      PLAN,
+      NAME,
+      { flags: '--max-write-pause <duration>', text: 'undo when writers would wait longer' },
+      { flags: '--override <gate=reason>', text: 'switch although this gate is not met (repeatable)', repeat: true },
+    ],
+    ownTimeout: true,
+    run: cutover,
+  },
+  {
+    name: 'abort',
+    text: 'give up before the cutover: removes slot and state, leaves the rows of green',
+    kind: 'Aborted',
+    example: 'verdigris abort --plan plan.json --confirm crm-v2',
+    options: [PLAN, NAME],
+    ownTimeout: true,
+    run: abort,
+  },
+  {
+    name: 'finish',
+    text: 'end after the cutover: removes what we made on both sides',
+    kind: 'Finished',
+    example: 'verdigris finish --plan plan.json --confirm crm-v2',
+    options: [PLAN, NAME, { flags: '--keep-state', text: 'keep journal and state on green' }],
+    ownTimeout: true,
+    run: finish,
+  },
+  {
+    name: 'version',
+    text: 'version of verdigris and of node',
+    kind: 'Version',
+    example: 'verdigris version --json',
+    run: version,
+  },
+];

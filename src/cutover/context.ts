@@ -1,0 +1,66 @@
+import type { Clock } from '../core/clock.ts';
+import type { CounterMove } from '../core/counters.ts';
+import type { Failpoints } from '../core/failpoint.ts';
+import type { WriteFence } from '../core/fence.ts';
+import type { GateName, GateResult } from '../core/gate.ts';
+import type { Logger } from '../core/log.ts';
+import type { Position } from '../core/position.ts';
+import type { ProxyAdapter } from '../core/proxy.ts';
+
+export interface SmokeQuery {
+  readonly via: 'proxy' | 'green';
+  readonly sql: string;
+}
+
+/** The part of the settings that the switch needs. Milliseconds. */
+export interface CutoverSettings {
+  /** From the first pause of a proxy to the seal; past it everything is undone. */
+  readonly maxWritePauseMs: number;
+  /** Longest wait for the locks of the fence. */
+  readonly fenceTimeoutMs: number;
+  /** More keys than this to re-check under the fence keeps the gate shut. */
+  readonly maxRecheckKeys: number;
+  readonly smoke: readonly SmokeQuery[];
+}
+
+export interface GateOverride {
+  readonly gate: GateName;
+  readonly reason: string;
+}
+
+/** Everything a switch touches, as interfaces: sides are named, engines and proxies are not. */
+export interface CutoverContext {
+  readonly migration: string;
+  /** Number of this routing decision: higher than that of every attempt before it, also of failed ones. */
+  readonly epoch: number;
+  readonly blueFence: WriteFence;
+  /** Raised since the preparation; opened only after blue is sealed. */
+  readonly greenFence: WriteFence;
+  /** All of them or none. */
+  readonly proxies: readonly ProxyAdapter[];
+  readonly pipeline: {
+    /** Resolves with the sink's durable (flushed) checkpoint once it covers the barrier. */
+    drain(barrier: Position, signal: AbortSignal): Promise<Position>;
+  };
+  /** Moves the counters of green past those of blue, read under the fence. */
+  readonly counters: () => Promise<readonly CounterMove[]>;
+  /** Compares the keys changed since the last clean round; rejects with CUTOVER_GATE when there are more than `maxKeys`. */
+  readonly recheck: (
+    maxKeys: number,
+    signal: AbortSignal,
+  ) => Promise<{ readonly keys: number; readonly differences: number }>;
+  readonly gates: () => Promise<readonly GateResult[]>;
+  readonly overrides: readonly GateOverride[];
+  readonly settings: CutoverSettings;
+  /** Durable when it resolves. */
+  readonly journal: { note(event: string, detail: Readonly<Record<string, unknown>>): Promise<void> };
+  /** One smoke query; rejects when it fails. */
+  readonly smoke: (query: SmokeQuery, signal: AbortSignal) => Promise<void>;
+  /** Writes the record that green serves under this epoch, on green. Idempotent. */
+  readonly onSwitched: (epoch: number) => Promise<void>;
+  /** Read again from where it is stored; false: another engine has taken over and this one must not act any more. */
+  readonly holdsLease: () => Promise<boolean>;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly failpoints: Failpoints;
+}

@@ -1,0 +1,188 @@
+import type { GateName, GateResult } from '../core/gate.ts';
+import type { ProxyReport, Route } from '../core/proxy.ts';
+import type { SourceHealth } from '../core/source.ts';
+import type { GateOverride } from './context.ts';
+import { VerdigrisError } from '../core/errors.ts';
+
+/** What is known now. Null means not known, and keeps the gate shut. Times in ms. */
+export interface GateFacts {
+  readonly lagMs: number | null;
+  /** How long the lag has been within its limit without a break. */
+  readonly lagStableForMs: number | null;
+  /** Newest mark: from writing it on blue until it was applied on green. */
+  readonly roundTripMs: number | null;
+  readonly copyComplete: boolean | null;
+  readonly holes: number | null;
+  readonly verification: { readonly ageMs: number | null; readonly differences: number | null };
+  readonly rejects: number | null;
+  /** Age of the oldest open transaction on blue; 0 when none is open. */
+  readonly oldestTransactionMs: number | null;
+  /** Layout changes, manual or anti-wraparound vacuums, prepared transactions on mapped tables: what would block the fence. */
+  readonly ddlInProgress: readonly string[] | null;
+  readonly source: SourceHealth | null;
+  /** Counters of blue for which no counter on green is known. */
+  readonly unmatchedCounters: readonly string[] | null;
+  readonly invalidIndexes: readonly string[] | null;
+  readonly unvalidatedConstraints: readonly string[] | null;
+  readonly tablesWithoutStatistics: readonly string[] | null;
+  readonly proxies: readonly {
+    readonly name: string;
+    /** Null: it does not answer. */
+    readonly route: Route | null;
+    /** Newest probe; null: never or failed. */
+    readonly report: ProxyReport | null;
+  }[];
+}
+
+export interface GateLimits {
+  readonly maxCommitLagMs: number;
+  readonly stableForMs: number;
+  readonly roundTripMs: number;
+  readonly verifiedWithinMs: number;
+  readonly maxTransactionAgeMs: number;
+  readonly maxRejects: number;
+  /** Proxies must hold a waiting client longer than this. */
+  readonly maxWritePauseMs: number;
+}
+
+/**
+ * Never overridden: a key that is missing on green is a lost row. (The other acts without a way around are steps: the fence
+ * is proven, the drain is certified, the record is sealed once.)
+ */
+export const NOT_OVERRIDABLE: ReadonlySet<GateName> = new Set<GateName>(['copy-complete']);
+
+const UNKNOWN = 'unknown';
+
+const show = (ms: number): string => (ms < 1_000 ? `${Math.round(ms)} ms` : `${(ms / 1_000).toFixed(1)} s`);
+
+const atMost = (name: GateName, observed: number | null, limit: number, what: string): GateResult => ({
+  name,
+  ok: observed !== null && observed <= limit,
+  observed: observed === null ? UNKNOWN : show(observed),
+  limit: `at most ${show(limit)}`,
+  reason: observed === null ? `${what} is not known` : observed <= limit ? '' : `${what} is ${show(observed)}`,
+});
+
+const noneOf = (name: GateName, found: readonly string[] | null, what: string): GateResult => ({
+  name,
+  ok: found !== null && found.length === 0,
+  observed: found === null ? UNKNOWN : String(found.length),
+  limit: '0',
+  reason: found === null ? `${what}: not known` : found.length === 0 ? '' : `${what}: ${found.join(', ')}`,
+});
+
+const count = (name: GateName, found: number | null, limit: number, what: string): GateResult => ({
+  name,
+  ok: found !== null && found <= limit,
+  observed: found === null ? UNKNOWN : String(found),
+  limit: limit === 0 ? '0' : `at most ${limit}`,
+  reason: found === null ? `the number of ${what} is not known` : found <= limit ? '' : `${found} ${what}`,
+});
+
+/**
+ * Gates of parts that the configuration cannot ask for yet (way back, rehearsal, approvals, time window). They are listed so
+ * that every screen shows the same nineteen, and are open because nothing is required.
+ */
+const notRequired = (name: GateName): GateResult => ({ name, ok: true, observed: 'none', limit: 'not required', reason: '' });
+
+/** All gates, in the order of their names. Pure: the same code decides for `status`, the dry run and the switch. */
+export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly GateResult[] {
+  const stable = facts.lagStableForMs;
+  return [
+    atMost('lag', facts.lagMs, limits.maxCommitLagMs, 'the lag'),
+    {
+      name: 'lag-stable',
+      ok: stable !== null && stable >= limits.stableForMs,
+      observed: stable === null ? UNKNOWN : show(stable),
+      limit: `at least ${show(limits.stableForMs)}`,
+      reason:
+        stable === null
+          ? 'the lag is not within its limit or not known'
+          : stable >= limits.stableForMs
+            ? ''
+            : `the lag has been within its limit for ${show(stable)} only`,
+    },
+    atMost('round-trip', facts.roundTripMs, limits.roundTripMs, 'the round trip of a mark'),
+    copyComplete(facts),
+    atMost('verified', facts.verification.ageMs, limits.verifiedWithinMs, 'the age of the last clean verification'),
+    count('differences', facts.verification.differences, 0, 'rows that differ'),
+    count('rejects', facts.rejects, limits.maxRejects, 'rejected rows'),
+    atMost('long-transactions', facts.oldestTransactionMs, limits.maxTransactionAgeMs, 'the oldest transaction on blue'),
+    noneOf('ddl', facts.ddlInProgress, 'in progress on mapped tables'),
+    sourceHealth(facts.source),
+    notRequired('reverse-path'),
+    notRequired('rehearsed'),
+    noneOf('counters', facts.unmatchedCounters, 'counters of blue without one on green'),
+    noneOf('indexes', facts.invalidIndexes, 'invalid or unfinished indexes'),
+    noneOf('constraints', facts.unvalidatedConstraints, 'constraints not validated'),
+    noneOf('statistics', facts.tablesWithoutStatistics, 'tables without statistics'),
+    proxies(facts, limits),
+    notRequired('approvals'),
+    notRequired('window'),
+  ];
+}
+
+function copyComplete({ copyComplete: done, holes }: GateFacts): GateResult {
+  const reason =
+    done === null || holes === null
+      ? 'the state of the copy is not known'
+      : !done
+        ? 'the copy is not complete'
+        : holes > 0
+          ? `${holes} keys are known to be missing on green`
+          : '';
+  return {
+    name: 'copy-complete',
+    ok: reason === '',
+    observed: done === null || holes === null ? UNKNOWN : `${done ? 'complete' : 'copying'}, ${holes} holes`,
+    limit: 'complete, 0 holes',
+    reason,
+  };
+}
+
+function sourceHealth(source: SourceHealth | null): GateResult {
+  return {
+    name: 'source-health',
+    ok: source !== null && source.ok,
+    observed: source?.state ?? UNKNOWN,
+    limit: 'healthy',
+    reason: source === null ? 'the state of the source is not known' : source.ok ? '' : source.detail || source.state,
+  };
+}
+
+function proxies({ proxies: all }: GateFacts, limits: GateLimits): GateResult {
+  const reasons = all.flatMap(({ name, route, report }) => {
+    if (route === null) return [`${name} does not answer`];
+    if (report === null) return [`${name} was not examined`];
+    const hold = report.holdsForMs;
+    return [
+      ...(route.to === 'blue' ? [] : [`${name} points to ${route.to}`]),
+      ...(route.paused ? [`${name} is paused`] : []),
+      ...report.findings.filter((finding) => finding.level === 'block').map((finding) => `${name}: ${finding.text}`),
+      ...(typeof hold === 'number' && hold <= limits.maxWritePauseMs
+        ? [`${name} holds a waiting client for ${show(hold)}, less than the write pause of ${show(limits.maxWritePauseMs)}`]
+        : []),
+    ];
+  });
+  return {
+    name: 'proxies',
+    ok: reasons.length === 0,
+    observed: all.length === 0 ? 'none configured' : all.map(({ name, route }) => `${name}: ${route?.to ?? UNKNOWN}`).join(', '),
+    limit: 'all to blue, none paused',
+    reason: reasons.join('; '),
+  };
+}
+
+/**
+ * The gates that stay shut after the overrides.
+ * @throws VerdigrisError USAGE for an override of a gate that has none, or without a reason
+ */
+export function closedGates(results: readonly GateResult[], overrides: readonly GateOverride[]): readonly GateResult[] {
+  for (const { gate, reason } of overrides) {
+    if (NOT_OVERRIDABLE.has(gate)) {
+      throw new VerdigrisError('USAGE', `Gate ${gate} cannot be overridden: rows that are missing on green would be lost.`);
+    }
+    if (reason.trim() === '') throw new VerdigrisError('USAGE', `The override of gate ${gate} names no reason.`);
+  }
+  return results.filter((gate) => !gate.ok && !overrides.some((override) => override.gate === gate.name));
+}

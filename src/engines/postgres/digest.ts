@@ -1,0 +1,102 @@
+import type pg from 'pg';
+import type { Digest, Digester } from '../../core/digest.ts';
+import type { KeyRange } from '../../core/snapshot.ts';
+import { showTable, type Cell, type Relation, type Tuple } from '../../core/table.ts';
+import { copyOut } from './chunk-reader.ts';
+import { readAccess, selectRange, type TableAccess } from './chunk-reader-sql.ts';
+import { parseCopyText } from './copy-text.ts';
+import { translate, type Where } from './errors.ts';
+import type { ConnectionPool } from './session-pool.ts';
+import { splitKeys } from './snapshot-split.ts';
+import { ident, qualified } from './sql.ts';
+
+/** Digests and reads in short transactions that lock the table first, so that a rewrite cannot make them read nothing. */
+export function createDigester(pool: ConnectionPool, where: Where): Digester {
+  const run = async <T>(
+    relation: Relation,
+    work: (client: pg.Client, access: TableAccess) => Promise<T>,
+  ): Promise<T> => {
+    try {
+      return await pool.use(async (client) => {
+        await begin(client, relation);
+        const result = await work(client, await readAccess(client, relation));
+        await client.query('COMMIT');
+        return result;
+      });
+    } catch (error) {
+      throw translate(error, where, { table: showTable(relation.table) });
+    }
+  };
+  return {
+    split: (relation, rows): Promise<readonly Cell[]> =>
+      relation.key.length === 0
+        ? Promise.resolve([])
+        : run(relation, (client, access) => splitKeys(client, relation, access, rows)),
+    digest: (relation, columns, range) =>
+      run(relation, async (client, access) => {
+        const { rows } = await client.query<{ rows: string; a: string; b: string }>(
+          digestSql(relation, access, columns, range),
+        );
+        const row = rows[0];
+        return { rows: Number(row?.rows ?? 0), hash: `${row?.a ?? 0}:${row?.b ?? 0}` } satisfies Digest;
+      }),
+    read: (relation, range) => readRange(pool, where, relation, range),
+  };
+}
+
+async function begin(client: pg.Client, relation: Relation): Promise<void> {
+  await client.query(
+    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ${qualified(relation.table)} IN ACCESS SHARE MODE`,
+  );
+}
+
+/**
+ * A row is hashed over the text of a record of its columns: the record's quoting keeps borders and tells NULL from the empty
+ * string, and every column is printed by its type's output function, exactly as COPY and the stream print it. MD5 is cut into
+ * two 64-bit halves that are summed without wrapping, so that order does not matter and equal rows do not cancel out.
+ */
+export function digestSql(
+  relation: Relation,
+  access: TableAccess,
+  columns: readonly number[],
+  range: KeyRange,
+): string {
+  const aliases = columns.map((_, index) => `c${index}`);
+  const inner = selectRange(relation, access, { columns, range });
+  const half = (from: number): string =>
+    `coalesce(sum(('x' || substr(h, ${from}, 16))::bit(64)::int8), 0)::text`;
+  const source = columns.length === 0 ? 'd' : `d(${aliases.map(ident).join(', ')})`;
+  return `SELECT count(*)::text AS rows, ${half(1)} AS a, ${half(17)} AS b
+    FROM (SELECT md5(ROW(${aliases.map((alias) => `d.${ident(alias)}`).join(', ')})::text) AS h FROM (${inner}) AS ${source} OFFSET 0) AS hashed`;
+}
+
+async function* readRange(
+  pool: ConnectionPool,
+  where: Where,
+  relation: Relation,
+  range: KeyRange,
+): AsyncGenerator<readonly Tuple[]> {
+  const context = { table: showTable(relation.table) };
+  let client: pg.Client;
+  try {
+    client = await pool.acquire();
+  } catch (error) {
+    throw translate(error, where, context);
+  }
+  let clean = false;
+  try {
+    await begin(client, relation);
+    const access = await readAccess(client, relation);
+    const columns = relation.columns.map((_, index) => index);
+    const query = selectRange(relation, access, { columns, range, ordered: true });
+    yield* parseCopyText(copyOut(client, query, { where, broken: () => undefined }), {
+      columns: columns.length,
+    });
+    await client.query('COMMIT');
+    clean = true;
+  } catch (error) {
+    throw translate(error, where, context);
+  } finally {
+    pool.release(client, !clean);
+  }
+}

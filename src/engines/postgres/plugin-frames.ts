@@ -1,0 +1,139 @@
+import { VerdigrisError } from '../../core/errors.ts';
+
+/** What the splitter finds besides log data. */
+export interface FrameListener {
+  /** `walEnd` and whether the server wants an answer at once. */
+  keepalive(walEnd: bigint, replyRequested: boolean): void;
+  /** A whole frame that is not CopyData: errors, notices, the end. */
+  other(frame: Buffer): void;
+  /** Log data was queued; `lsn` is the position of its last message. */
+  data(lsn: bigint): void;
+}
+
+/** Whole frames of which at least one is log data. */
+interface Segment {
+  readonly buffer: Buffer;
+  readonly end: number;
+  at: number;
+}
+
+const COPY_DATA = 0x64;
+const XLOG_DATA = 0x77;
+const KEEPALIVE = 0x6b;
+const HEADER = 5;
+/** Frame header, tag, start, end, clock. */
+const XLOG_HEADER = HEADER + 25;
+
+/**
+ * Cuts a byte stream of the replication protocol into frames. Keepalives are seen as soon as they arrive; log data stays as received bytes
+ * until it is asked for, so that the memory it takes is what was counted and decoding never delays feedback.
+ */
+export class FrameQueue {
+  /** Bytes of log data queued. */
+  bytes = 0;
+  /** The message that {@link next} moved to. */
+  buffer: Buffer = Buffer.alloc(0);
+  start = 0;
+  end = 0;
+  readonly #listener: FrameListener;
+  #segments: Segment[] = [];
+  #head = 0;
+  #partial: Buffer[] = [];
+  #partialBytes = 0;
+  #needed = HEADER;
+
+  constructor(listener: FrameListener) {
+    this.#listener = listener;
+  }
+
+  /** @throws VerdigrisError SOURCE_PROTOCOL when the bytes cannot be frames */
+  push(chunk: Buffer): void {
+    let buffer = chunk;
+    if (this.#partialBytes > 0) {
+      this.#partial.push(chunk);
+      this.#partialBytes += chunk.length;
+      if (this.#partialBytes < this.#needed) return;
+      buffer = Buffer.concat(this.#partial, this.#partialBytes);
+    }
+    const end = this.#scan(buffer);
+    this.#partial = end < buffer.length ? [buffer.subarray(end)] : [];
+    this.#partialBytes = buffer.length - end;
+  }
+
+  /** Moves to the next message of log data; false when none is queued. */
+  next(): boolean {
+    for (;;) {
+      const segment = this.#segments[this.#head];
+      if (segment === undefined) return false;
+      const { buffer, at } = segment;
+      if (at >= segment.end) {
+        this.#drop();
+        continue;
+      }
+      const frameEnd = at + 1 + buffer.readUInt32BE(at + 1);
+      segment.at = frameEnd;
+      this.bytes -= frameEnd - at;
+      if (buffer[at] !== COPY_DATA || buffer[at + HEADER] !== XLOG_DATA) continue;
+      this.buffer = buffer;
+      this.start = at + XLOG_HEADER;
+      this.end = frameEnd;
+      return true;
+    }
+  }
+
+  /** No log data is queued. */
+  get empty(): boolean {
+    while (this.#head < this.#segments.length) {
+      const segment = this.#segments[this.#head] as Segment;
+      if (segment.at < segment.end) return false;
+      this.#drop();
+    }
+    return true;
+  }
+
+  clear(): void {
+    this.#segments = [];
+    this.#head = 0;
+    this.#partial = [];
+    this.#partialBytes = 0;
+    this.bytes = 0;
+  }
+
+  #drop(): void {
+    this.#segments[this.#head] = undefined as unknown as Segment;
+    this.#head++;
+    if (this.#head === this.#segments.length) {
+      this.#segments.length = 0;
+      this.#head = 0;
+    } else if (this.#head > 1024) {
+      this.#segments.splice(0, this.#head);
+      this.#head = 0;
+    }
+  }
+
+  /** Returns where the first incomplete frame starts. */
+  #scan(buffer: Buffer): number {
+    let at = 0;
+    let lastData = -1;
+    while (at + HEADER <= buffer.length) {
+      const code = buffer[at] as number;
+      const length = buffer.readUInt32BE(at + 1);
+      if (length < 4) throw new VerdigrisError('SOURCE_PROTOCOL', `The source sent a frame of ${length} bytes.`);
+      const end = at + 1 + length;
+      if (end > buffer.length) break;
+      if (code !== COPY_DATA) this.#listener.other(buffer.subarray(at, end));
+      else if (buffer[at + HEADER] === XLOG_DATA && end > at + XLOG_HEADER) lastData = at;
+      else if (buffer[at + HEADER] === KEEPALIVE && length === 22) {
+        this.#listener.keepalive(buffer.readBigUInt64BE(at + 6), buffer[at + 22] === 1);
+      } else throw new VerdigrisError('SOURCE_PROTOCOL', 'The source sent replication data of an unknown kind.');
+      at = end;
+    }
+    this.#needed = at + HEADER <= buffer.length ? 1 + buffer.readUInt32BE(at + 1) : HEADER;
+    if (lastData >= 0) {
+      this.#segments.push({ buffer, at: 0, end: at });
+      this.bytes += at;
+      this.#listener.data(buffer.readBigUInt64BE(lastData + 6));
+    }
+    return at;
+  }
+}

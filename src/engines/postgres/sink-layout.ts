@@ -1,0 +1,207 @@
+import { VerdigrisError } from '../../core/errors.ts';
+import type { MergePart, TargetTable } from '../../core/plan.ts';
+import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
+import { ident, qualified } from './sql.ts';
+import type { Wire } from './sink-wire.ts';
+
+/** A column as statements need it. */
+export interface SinkColumn {
+  /** Quoted. */
+  readonly sql: string;
+  /**
+   * The type under all domains, without length or precision: `'abcdef'::varchar(3)` and `::bit(4)` cut in silence, an
+   * assignment to the column raises.
+   */
+  readonly base: string;
+  /** The declared type, with domain, length and precision. */
+  readonly full: string;
+  readonly generated: boolean;
+  /** GENERATED ALWAYS AS IDENTITY: UPDATE may not set it. */
+  readonly identityAlways: boolean;
+  /** Expression that fills it when it is left out, or null. */
+  readonly fallback: string | null;
+}
+
+/** A DEFERRABLE unique, primary or exclusion constraint. */
+export interface LateConstraint {
+  readonly name: string;
+  readonly columns: readonly { readonly sql: string; readonly operator: string }[];
+}
+
+/** What the sink knows about a table of its own, in the order of the relation's columns. */
+export interface SinkLayout {
+  readonly relation: Relation;
+  readonly table: TableName;
+  readonly columns: readonly SinkColumn[];
+  readonly key: readonly number[];
+  /** Indexes of the columns that can be written. */
+  readonly writable: readonly number[];
+  /** A foreign key of another table points here. */
+  readonly referenced: boolean;
+  /** Deleting a row of it would, without replica role, delete or change rows elsewhere. */
+  readonly cascades: boolean;
+  /** Ids of the table and of its partitions: constraint errors name the partition. */
+  readonly members: ReadonlySet<string>;
+  readonly late: readonly LateConstraint[];
+  readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
+  readonly prefix: number;
+}
+
+const COLUMNS = `
+WITH RECURSIVE col AS (
+  SELECT a.attnum, a.attname, a.atttypid, a.atttypmod, a.attgenerated, a.attidentity, a.attrelid
+  FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
+), base(attnum, typ) AS (
+  SELECT attnum, atttypid FROM col
+  UNION ALL
+  SELECT b.attnum, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ WHERE t.typtype = 'd'
+)
+SELECT col.attname, pg_catalog.format_type(b.typ, -1), pg_catalog.format_type(col.atttypid, col.atttypmod),
+  (col.attgenerated <> '')::int::text, col.attidentity,
+  CASE WHEN col.attgenerated <> '' THEN NULL
+    WHEN col.attidentity <> '' THEN pg_catalog.format('pg_catalog.nextval(%L::pg_catalog.regclass)',
+      pg_catalog.pg_get_serial_sequence(col.attrelid::regclass::text, col.attname))
+    ELSE pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
+FROM col
+JOIN base b ON b.attnum = col.attnum
+JOIN pg_catalog.pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
+LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = col.attrelid AND d.adnum = col.attnum
+ORDER BY col.attnum`;
+
+const TABLE = `
+SELECT c.oid::text,
+  EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid AND f.conrelid <> c.oid)::int::text,
+  EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid AND f.confdeltype IN ('c', 'n', 'd'))::int::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`;
+
+const MEMBERS = `
+SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree($1::oid::regclass) p
+JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace`;
+
+const LATE = `
+SELECT con.conname, pg_catalog.json_agg(a.attname ORDER BY k.n)::text,
+  pg_catalog.json_agg(CASE WHEN o.oid IS NOT NULL THEN pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname)
+    WHEN coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) THEN 'IS NOT DISTINCT FROM' ELSE '=' END ORDER BY k.n)::text
+FROM pg_catalog.pg_constraint con
+JOIN pg_catalog.pg_index i ON i.indexrelid = con.conindid
+CROSS JOIN LATERAL unnest(con.conkey) WITH ORDINALITY k(attnum, n)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum
+LEFT JOIN pg_catalog.pg_operator o ON o.oid = con.conexclop[k.n]
+LEFT JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace
+WHERE con.conrelid = $1::oid AND con.contype IN ('p', 'u', 'x') AND con.condeferrable
+GROUP BY con.conname`;
+
+/** Layouts of the tables that a sink writes, read on first use. */
+export class Layouts {
+  readonly #targets = new Map<string, TargetTable>();
+  readonly #known = new Map<string, SinkLayout>();
+
+  /** Tells which tables are merged or exploded; others are plain. */
+  register(targets: readonly TargetTable[]): void {
+    for (const target of targets) {
+      const id = tableId(target.relation.table);
+      this.#targets.set(id, target);
+      this.#known.delete(id);
+    }
+  }
+
+  /** The same, without forgetting the layouts of tables that are known. */
+  registerNew(targets: readonly TargetTable[]): void {
+    this.register(targets.filter((target) => !this.#targets.has(tableId(target.relation.table))));
+  }
+
+  /** After DDL. */
+  forget(): void {
+    this.#known.clear();
+  }
+
+  known(relation: Relation): SinkLayout | undefined {
+    const layout = this.#known.get(tableId(relation.table));
+    return layout !== undefined && sameColumns(layout.relation, relation) ? layout : undefined;
+  }
+
+  /**
+   * The layout for a run's relation.
+   * @throws VerdigrisError SCHEMA_TABLE_MISSING, SCHEMA_CHANGED when the table lacks a column of the relation
+   */
+  async of(wire: Wire, relation: Relation): Promise<SinkLayout> {
+    const known = this.known(relation);
+    if (known !== undefined) return known;
+    const target = this.#targets.get(tableId(relation.table));
+    const layout = await readSinkLayout(wire, relation, target ?? null);
+    this.#known.set(tableId(relation.table), layout);
+    return layout;
+  }
+}
+
+const sameColumns = (left: Relation, right: Relation): boolean =>
+  left === right ||
+  (left.version === right.version &&
+    left.columns.length === right.columns.length &&
+    left.columns.every((column, index) => column.name === right.columns[index]?.name));
+
+async function readSinkLayout(wire: Wire, relation: Relation, target: TargetTable | null): Promise<SinkLayout> {
+  const { table } = relation;
+  const found = (await wire.one(TABLE, [table.schema, table.name])).rows[0];
+  if (found === undefined) {
+    throw new VerdigrisError('SCHEMA_TABLE_MISSING', `The sink has no table ${showTable(table)}.`);
+  }
+  const [oid, referenced, cascades] = found as [string, string, string];
+  const members = (await wire.one(MEMBERS, [oid])).rows;
+  const late = (await wire.one(LATE, [oid])).rows.map(([name, names, operators]): LateConstraint => ({
+    name: name as string,
+    columns: (JSON.parse(names as string) as string[]).map((column, index) => ({
+      sql: ident(column),
+      operator: (JSON.parse(operators as string) as string[])[index] as string,
+    })),
+  }));
+  const byName = new Map((await wire.one(COLUMNS, [oid])).rows.map((row) => [row[0] as string, row]));
+  const columns = relation.columns.map((column): SinkColumn => {
+    const row = byName.get(column.name);
+    if (row === undefined) {
+      throw new VerdigrisError('SCHEMA_CHANGED', `Table ${showTable(table)} of the sink has no column ${column.name}.`);
+    }
+    return {
+      sql: ident(column.name),
+      base: row[1] as string,
+      full: row[2] as string,
+      generated: row[3] === '1',
+      identityAlways: row[4] === 'a',
+      fallback: row[5] as string | null,
+    };
+  });
+  return {
+    relation,
+    table,
+    columns,
+    key: relation.key,
+    writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
+    referenced: referenced === '1',
+    cascades: cascades === '1',
+    members: new Set([
+      tableId(table),
+      ...members.map(([schema, name]) => tableId({ schema: schema as string, name: name as string })),
+    ]),
+    late,
+    merge: target?.merge ?? null,
+    prefix: target?.prefix ?? 0,
+  };
+}
+
+/** A table that statements are written for: the real one, or its shadow in the exact fallback. */
+export interface Place {
+  readonly layout: SinkLayout;
+  /** Quoted and qualified. */
+  readonly sql: string;
+  /** Table of the waiting parts, when the table is merged. */
+  readonly waiting: string | null;
+  readonly shadow: boolean;
+}
+
+export const realPlace = (layout: SinkLayout, waiting: string | null): Place => ({
+  layout,
+  sql: qualified(layout.table),
+  waiting,
+  shadow: false,
+});

@@ -1,0 +1,99 @@
+import { VerdigrisError } from '../../core/errors.ts';
+import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
+import { connect, statementTimeout } from './connect.ts';
+import type { PostgresConfig } from './config.ts';
+import { translate } from './errors.ts';
+import { APPLIER_SETTING } from './guards.ts';
+import { applicationName, leaseGuard } from './lease.ts';
+import { fenced } from './sink-applier.ts';
+import { BatchFailure, sqlState, Wire, type Outcome, type Statement } from './sink-wire.ts';
+
+/** Who writes: the stream whose state and sessions these are. */
+export interface SinkStream {
+  readonly config: PostgresConfig;
+  readonly env: SessionEnv;
+  readonly options: StreamOptions;
+}
+
+/**
+ * How long a session may sit in an open transaction before the server ends it: an engine that is frozen must not hold locks for ever.
+ * A chunk waits for the pump to pass its mark, a part of a transaction for the next part.
+ */
+const IDLE_LIMIT = { apply: '5min', chunk: '15min', finish: '5min' } as const;
+
+/**
+ * Every join of ours is a few keys against an index. Statistics are missing right after a copy, and a hash join over a table of
+ * millions for a group of ten rows is what the planner then chooses; generic plans also save planning per statement.
+ */
+const PLANNER = {
+  enable_seqscan: 'off',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+  enable_bitmapscan: 'off',
+  plan_cache_mode: 'force_generic_plan',
+  jit: 'off',
+} as const;
+
+export async function openWire(
+  stream: SinkStream,
+  purpose: keyof typeof IDLE_LIMIT,
+  durable: boolean,
+): Promise<Wire> {
+  const { config, env, options } = stream;
+  try {
+    const client = await connect(config, {
+      applicationName: applicationName(env.migration, purpose, options.term),
+      statementTimeoutMs: purpose === 'finish' ? 0 : statementTimeout(config),
+      settings: {
+        session_replication_role: config.session.session_replication_role,
+        [APPLIER_SETTING]: env.migration,
+        synchronous_commit: durable ? 'on' : 'off',
+        // The side that stopped writing has these the other way round in its database, and the way back writes there.
+        default_transaction_read_only: 'off',
+        default_transaction_isolation: 'read committed',
+        default_transaction_deferrable: 'off',
+        lock_timeout: '10s',
+        idle_in_transaction_session_timeout: IDLE_LIMIT[purpose],
+        tcp_user_timeout: '30s',
+        row_security: 'off',
+        ...(purpose === 'finish' ? {} : PLANNER),
+      },
+    });
+    return new Wire(client);
+  } catch (error) {
+    const translated = translate(error, 'sink');
+    throw translated.code === 'SINK_FAILED' ? new VerdigrisError('SINK_CONNECT', translated.message, { context: translated.context }) : translated;
+  }
+}
+
+export const plain = (text: string, values: readonly (string | null)[] = []): Statement => ({ text, values });
+
+/** Statements that begin every transaction: BEGIN and the guard on the lease. */
+export function beginStatements(stream: SinkStream): readonly Statement[] {
+  const { config, env, options } = stream;
+  return [
+    plain('BEGIN'),
+    leaseGuard(env.stateSchema, env.migration, options.term),
+    // Without replica role constraints are checked as late as they can be: order across tables is not kept.
+    ...(config.session.session_replication_role === 'origin' ? [plain('SET CONSTRAINTS ALL DEFERRED')] : []),
+  ];
+}
+
+/** One guarded transaction of housekeeping. Returns the outcomes of `statements`. */
+export async function transact(wire: Wire, stream: SinkStream, statements: readonly Statement[]): Promise<readonly Outcome[]> {
+  const head = beginStatements(stream);
+  try {
+    const outcomes = await wire.run([...head, ...statements, plain('COMMIT')]);
+    return outcomes.slice(head.length, -1);
+  } catch (failure) {
+    if (!wire.lost) await wire.one('ROLLBACK').catch(() => undefined);
+    throw sinkError(failure, head.length);
+  }
+}
+
+/** What a batch threw, as ours. A division by zero among the first `guards` statements means fenced. */
+export function sinkError(failure: unknown, guards: number, context: Readonly<Record<string, unknown>> = {}): VerdigrisError {
+  if (!(failure instanceof BatchFailure)) return translate(failure, 'sink', context);
+  if (failure.index < guards && sqlState(failure.error) === '22012') return fenced(context);
+  return translate(failure.error, 'sink', context);
+}

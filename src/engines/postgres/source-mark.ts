@@ -1,0 +1,23 @@
+/** Prefix of the logical messages that we write into the log. */
+export const MARK_PREFIX = 'verdigris';
+
+/** Content of a mark. JSON, so that names and labels of any spelling cannot run into one another. */
+export const markContent = (migration: string, label: string): string => JSON.stringify({ migration, label });
+
+/**
+ * The label of a logical message with our prefix, or null when it belongs to another migration. A fence writes its barrier as
+ * `fence <migration> <epoch>`; its label is `fence <epoch>`.
+ */
+export function markLabel(migration: string, content: Buffer): string | null {
+  const text = content.toString();
+  const fence = `fence ${migration} `;
+  if (text.startsWith(fence)) return `fence ${text.slice(fence.length)}`;
+  try {
+    const mark = JSON.parse(text) as unknown;
+    if (typeof mark !== 'object' || mark === null) return null;
+    const { migration: owner, label } = mark as Record<string, unknown>;
+    return owner === migration && typeof label === 'string' ? label : null;
+  } catch {
+    return null;
+  }
+}

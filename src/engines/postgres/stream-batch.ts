@@ -1,0 +1,219 @@
+import type { ChangeBatch, ChangeRun, MarkSeen, SchemaChange, SourceTransaction } from '../../core/change.ts';
+import type { Relation, Tuple } from '../../core/table.ts';
+import type { RowMessage } from './decoder-messages.ts';
+import { formatLsn } from './position.ts';
+
+/** A run that grows. */
+interface GrowingRun {
+  readonly relation: Relation;
+  readonly op: RowMessage['kind'] | 'truncate';
+  readonly after: Tuple[];
+  readonly before: (Tuple | null)[];
+  readonly transaction: number[];
+  /** Serial of the last transaction that added a row, and how many rows there were before it. */
+  serial: number;
+  mark: number;
+}
+
+interface OpenTransaction {
+  readonly id: string;
+  readonly commitLsn: bigint;
+  readonly commitMs: number;
+  readonly serial: number;
+  marks: string[];
+  rows: number;
+  bytes: number;
+  /** Parts of it were handed out. */
+  parted: boolean;
+}
+
+/**
+ * Gathers rows into runs that span transactions. Per table only the newest run is open, so the order inside a table is kept. The rows of
+ * the transaction that is still being received can be cut off again, because a batch holds whole transactions or a part of one.
+ */
+export class BatchBuilder {
+  /** Bytes received for what is gathered. */
+  bytes = 0;
+  #runs: GrowingRun[] = [];
+  #open = new Map<Relation, GrowingRun>();
+  #transactions: SourceTransaction[] = [];
+  #marks: MarkSeen[] = [];
+  #schemaChanges: SchemaChange[] = [];
+  #current: OpenTransaction | null = null;
+  #serial = 0;
+  #endLsn = 0n;
+
+  get inTransaction(): boolean {
+    return this.#current !== null;
+  }
+
+  get hasWhole(): boolean {
+    return this.#transactions.length > 0;
+  }
+
+  begin(id: string, commitLsn: bigint, commitMs: number): void {
+    this.#current = { id, commitLsn, commitMs, serial: ++this.#serial, marks: [], rows: 0, bytes: 0, parted: false };
+  }
+
+  /** Counts received bytes to the open transaction. */
+  count(bytes: number): void {
+    if (this.#current === null) return;
+    this.bytes += bytes;
+    this.#current.bytes += bytes;
+  }
+
+  /** Adds a row to the open transaction; false when there is none. */
+  add(relation: Relation, row: RowMessage): boolean {
+    const current = this.#current;
+    if (current === null) return false;
+    let run = this.#open.get(relation);
+    if (run === undefined || run.op !== row.kind) run = this.#start(relation, row.kind, current);
+    else if (run.serial !== current.serial) {
+      run.serial = current.serial;
+      run.mark = run.transaction.length;
+    }
+    if (row.after !== null) run.after.push(row.after);
+    run.before.push(row.before);
+    run.transaction.push(this.#transactions.length);
+    current.rows++;
+    return true;
+  }
+
+  /** Each truncate is a run of its own. */
+  truncate(relation: Relation): boolean {
+    const current = this.#current;
+    if (current === null) return false;
+    this.#start(relation, 'truncate', current).transaction.push(this.#transactions.length);
+    current.rows++;
+    return true;
+  }
+
+  #start(relation: Relation, op: GrowingRun['op'], current: OpenTransaction): GrowingRun {
+    const run: GrowingRun = { relation, op, after: [], before: [], transaction: [], serial: current.serial, mark: 0 };
+    this.#runs.push(run);
+    this.#open.set(relation, run);
+    return run;
+  }
+
+  mark(label: string): void {
+    this.#current?.marks.push(label);
+  }
+
+  /** The batch must hold nothing else yet: a change of layout takes effect before the runs. */
+  schemaChange(change: SchemaChange): void {
+    this.#schemaChanges.push(change);
+  }
+
+  /** Ends the transaction; false when there was nothing of ours in it, and it is forgotten. */
+  commit(endLsn: bigint): boolean {
+    const current = this.#current;
+    if (current === null) return false;
+    this.#current = null;
+    if (current.rows === 0 && current.marks.length === 0 && !current.parted) {
+      this.bytes -= current.bytes;
+      return false;
+    }
+    const end = formatLsn(endLsn);
+    this.#transactions.push({ id: current.id, end, commitMs: current.commitMs });
+    for (const label of current.marks) this.#marks.push({ label, position: end });
+    this.#endLsn = endLsn;
+    return true;
+  }
+
+  /** The whole transactions gathered, or null. What the open transaction brought stays. */
+  takeWhole(): ChangeBatch | null {
+    if (this.#transactions.length === 0) return null;
+    const current = this.#current;
+    const left = current === null ? [] : this.#cut(current.serial);
+    const batch: ChangeBatch = {
+      runs: this.#runs,
+      end: formatLsn(this.#endLsn),
+      transactions: this.#transactions,
+      oldestCommitMs: this.#transactions.reduce((oldest, { commitMs }) => Math.min(oldest, commitMs), Infinity),
+      bytes: this.bytes - (current?.bytes ?? 0),
+      marks: this.#marks,
+      schemaChanges: this.#schemaChanges,
+      idle: false,
+    };
+    this.#reset(left, current?.bytes ?? 0);
+    return batch;
+  }
+
+  /** What there is of the open transaction, as a part of it, or null. Legal when no whole transaction is gathered. */
+  takePart(): ChangeBatch | null {
+    const current = this.#current;
+    if (current === null || this.#runs.length === 0) return null;
+    // Strictly after everything that committed before, whose end may be where this commit record starts.
+    const end = formatLsn(current.commitLsn + 1n);
+    const batch: ChangeBatch = {
+      runs: this.#runs,
+      end: null,
+      transactions: [{ id: current.id, end, commitMs: current.commitMs }],
+      oldestCommitMs: current.commitMs,
+      bytes: this.bytes,
+      marks: [],
+      schemaChanges: this.#schemaChanges,
+      idle: false,
+    };
+    current.parted = true;
+    current.bytes = 0;
+    this.#reset([], 0);
+    return batch;
+  }
+
+  /** The change of layout alone, inside the open transaction: rows after it cannot be read. */
+  takeSchemaChange(): ChangeBatch {
+    const schemaChanges = this.#schemaChanges;
+    this.#schemaChanges = [];
+    return { ...EMPTY, end: null, schemaChanges };
+  }
+
+  #reset(runs: GrowingRun[], bytes: number): void {
+    this.#runs = runs;
+    this.#open = new Map(runs.map((run) => [run.relation, run]));
+    this.#transactions = [];
+    this.#marks = [];
+    this.#schemaChanges = [];
+    this.bytes = bytes;
+  }
+
+  /** Takes the rows of the transaction out of the runs; their index becomes 0. */
+  #cut(serial: number): GrowingRun[] {
+    const kept: GrowingRun[] = [];
+    const left: GrowingRun[] = [];
+    for (const run of this.#runs) {
+      if (run.serial !== serial) {
+        kept.push(run);
+        continue;
+      }
+      const { mark } = run;
+      const rows = run.transaction.length - mark;
+      left.push({
+        relation: run.relation,
+        op: run.op,
+        after: run.after.splice(mark),
+        before: run.before.splice(mark),
+        transaction: new Array<number>(rows).fill(0),
+        serial,
+        mark: 0,
+      });
+      run.transaction.length = mark;
+      if (mark > 0) kept.push(run);
+    }
+    this.#runs = kept;
+    return left;
+  }
+}
+
+const EMPTY = {
+  runs: [] as readonly ChangeRun[],
+  transactions: [],
+  oldestCommitMs: null,
+  bytes: 0,
+  marks: [],
+  schemaChanges: [],
+  idle: false,
+} as const;
+
+/** A batch that carries nothing but a position. */
+export const idleBatch = (lsn: bigint): ChangeBatch => ({ ...EMPTY, end: formatLsn(lsn), idle: true });

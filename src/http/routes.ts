@@ -1,0 +1,216 @@
+import { Hono, type Context } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import { z } from 'zod';
+import { ACTION_KINDS, envelope, type ActionKind, type Kind } from '../app/envelope.ts';
+import type { VerdigrisEngine, VerifyReport } from '../app/engine.ts';
+import type { Redactor } from '../app/redact.ts';
+import { VERSION } from '../app/version.ts';
+import { asVerdigrisError, VerdigrisError, type Code } from '../core/errors.ts';
+import { GATES } from '../core/gate.ts';
+import { ActionBook } from './actions.ts';
+
+export interface RouteOptions {
+  readonly engine: VerdigrisEngine;
+  readonly redactor: Redactor;
+}
+
+const scope = z.enum(['copy', 'apply', 'all']).default('all');
+const confirmed = { planHash: z.string().optional(), confirm: z.string().optional() };
+const key = { idempotencyKey: z.string().min(1).max(200).optional() };
+
+const BODIES = {
+  pause: z.strictObject({ ...key, scope, reason: z.string().max(500).default('') }),
+  resume: z.strictObject({ ...key, scope }),
+  verify: z.strictObject({
+    ...key,
+    mode: z.enum(['full', 'sample', 'recent']).default('full'),
+    tables: z.array(z.string()).optional(),
+  }),
+  cutover: z.strictObject({
+    ...key,
+    ...confirmed,
+    dryRun: z.boolean().default(false),
+    maxWritePauseMs: z.number().positive().optional(),
+    overrides: z.array(z.strictObject({ gate: z.enum(GATES), reason: z.string().min(1) })).default([]),
+  }),
+  abort: z.strictObject({ ...key, ...confirmed }),
+  finish: z.strictObject({ ...key, ...confirmed, keepState: z.boolean().default(false) }),
+} as const;
+
+const STATUS_OF: Partial<Record<Code, ContentfulStatusCode>> = {
+  USAGE: 400,
+  CONFIRMATION: 400,
+  CUTOVER_GATE: 409,
+  CUTOVER_PHASE: 409,
+  PLAN_STALE: 412,
+};
+
+// A stream that has been silent for longer than this is stalled: marks come back every few seconds on an idle database too.
+const STALLED_SECONDS = 60;
+const LONGEST_WAIT_SECONDS = 30;
+const LARGEST_BODY = 64 * 1024;
+
+export interface Routes {
+  readonly app: Hono;
+  readonly actions: ActionBook;
+}
+
+/** The control API. Reads are GET; every act is a POST that answers 202 with an action to look at. */
+export function createRoutes({ engine, redactor }: RouteOptions): Routes {
+  const app = new Hono();
+  const actions = new ActionBook(redactor);
+  let lastVerify: VerifyReport | null = null;
+
+  const answer = (c: Context, kind: Kind, data: unknown, status: ContentfulStatusCode = 200, warnings: string[] = []) =>
+    c.json(envelope({ kind, data, warnings, migration: engine.name, version: VERSION, redactor }), status);
+
+  const failure = (c: Context, thrown: unknown) => {
+    const error = asVerdigrisError(thrown);
+    const body = envelope({ kind: 'Error', data: null, error, migration: engine.name, version: VERSION, redactor });
+    return c.json(body, STATUS_OF[error.code] ?? 500);
+  };
+
+  app.onError((error, c) => failure(c, error));
+  app.notFound((c) => {
+    const error = new VerdigrisError('USAGE', `there is no ${c.req.method} ${c.req.path}`);
+    const body = envelope({ kind: 'Error', data: null, error, migration: engine.name, version: VERSION, redactor });
+    return c.json(body, 404);
+  });
+  // A page in a browser is never a legal caller of this API; without this one could be made to act for its user.
+  app.use('/api/v1/actions/*', async (c, next) => {
+    if (c.req.method === 'POST' && (c.req.header('origin') ?? c.req.header('sec-fetch-site')) !== undefined) {
+      throw new VerdigrisError('USAGE', 'requests of web pages are refused');
+    }
+    await next();
+  });
+  app.use('/api/v1/actions/*', bodyLimit({ maxSize: LARGEST_BODY }));
+
+  app.get('/healthz', (c) => answer(c, 'Health', { ready: true, reason: '' }));
+  app.get('/readyz', async (c) => {
+    const { condition, reason, phase, lag } = await engine.status();
+    const stalled = lag.lastEventAgeSeconds !== null && lag.lastEventAgeSeconds > STALLED_SECONDS;
+    const problem =
+      condition === 'error' || condition === 'blocked'
+        ? reason
+        : phase === 'undetermined'
+          ? 'it is not known which side serves'
+          : stalled
+            ? `nothing was received for ${Math.round(lag.lastEventAgeSeconds ?? 0)} s`
+            : null;
+    return answer(c, 'Health', { ready: problem === null, reason: problem ?? '' }, problem === null ? 200 : 503);
+  });
+  app.get('/api/v1/status', async (c) => answer(c, 'Status', await engine.status()));
+  app.get('/api/v1/plan', async (c) => answer(c, 'Plan', await engine.plan()));
+  app.get('/api/v1/tables', async (c) => answer(c, 'Tables', (await engine.status()).tables));
+  app.get('/api/v1/gates', async (c) => answer(c, 'Gates', (await engine.status()).gates));
+  app.get('/api/v1/verify', async (c) => {
+    if (lastVerify) return answer(c, 'Verify', lastVerify);
+    const { state, detail } = (await engine.status()).verify;
+    return answer(c, 'Verify', null, 200, [`no report of this engine yet; state: ${state}${detail === null ? '' : `, ${detail}`}`]);
+  });
+  app.get('/api/v1/journal', async (c) => {
+    const query = z
+      .object({ after: z.coerce.number().int().min(0).default(0), limit: z.coerce.number().int().min(1).max(1000).default(500) })
+      .safeParse(c.req.query());
+    if (!query.success) throw new VerdigrisError('USAGE', 'journal takes after= and limit= (1 to 1000)');
+    return answer(c, 'Events', await engine.events(query.data.after, query.data.limit));
+  });
+
+  app.get('/api/v1/actions/:id', async (c) => {
+    const wait = Number(c.req.query('wait') ?? 0);
+    const seconds = Number.isFinite(wait) ? Math.min(Math.max(wait, 0), LONGEST_WAIT_SECONDS) : 0;
+    const action = await actions.read(c.req.param('id'), seconds * 1_000);
+    if (action) return answer(c, 'Action', action);
+    return c.notFound();
+  });
+
+  app.post('/api/v1/actions/:kind', async (c) => {
+    const kind = ACTION_KINDS.find((known) => known === c.req.param('kind'));
+    if (!kind) return c.notFound();
+    return answer(c, 'Action', await act(kind, await readBody(c)), 202);
+  });
+
+  async function act(kind: ActionKind, body: unknown) {
+    const migration = await engine.migration();
+    switch (kind) {
+      case 'pause': {
+        const { idempotencyKey, ...pause } = parse(kind, body, BODIES.pause);
+        return actions.begin(kind, idempotencyKey, () => migration.pause(pause.scope, pause.reason));
+      }
+      case 'resume': {
+        const resume = parse(kind, body, BODIES.resume);
+        return actions.begin(kind, resume.idempotencyKey, () => migration.resume(resume.scope));
+      }
+      case 'verify': {
+        const { idempotencyKey, mode, tables } = parse(kind, body, BODIES.verify);
+        return actions.begin(kind, idempotencyKey, async () => {
+          lastVerify = await migration.verify({ mode, ...(tables === undefined ? {} : { tables }) });
+          return lastVerify;
+        });
+      }
+      case 'cutover': {
+        const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...cutover } = parse(kind, body, BODIES.cutover);
+        const known = actions.find(idempotencyKey);
+        if (!known && !cutover.dryRun) {
+          await checkConfirmed(kind, { planHash, confirm });
+          await checkGates(cutover.overrides.map(({ gate }) => gate));
+        }
+        return actions.begin(kind, idempotencyKey, () =>
+          migration.cutover({ ...cutover, ...(maxWritePauseMs === undefined ? {} : { maxWritePauseMs }) }),
+        );
+      }
+      case 'abort': {
+        const { idempotencyKey, ...rest } = parse(kind, body, BODIES.abort);
+        if (!actions.find(idempotencyKey)) await checkConfirmed(kind, rest);
+        return actions.begin(kind, idempotencyKey, () => migration.abort({ dropGreenData: false }));
+      }
+      case 'finish': {
+        const { idempotencyKey, keepState, ...rest } = parse(kind, body, BODIES.finish);
+        if (!actions.find(idempotencyKey)) await checkConfirmed(kind, rest);
+        return actions.begin(kind, idempotencyKey, () => migration.finish({ keepState }));
+      }
+    }
+  }
+
+  // Against the plan in force, not a new one: what this engine will switch is what it was started with.
+  async function checkConfirmed(kind: ActionKind, given: { planHash?: string | undefined; confirm?: string | undefined }): Promise<void> {
+    if (given.confirm !== engine.name || given.planHash === undefined) {
+      throw new VerdigrisError('CONFIRMATION', `${kind} needs confirm (the name of the migration) and planHash`);
+    }
+    const { planHash } = await engine.status();
+    if (planHash !== given.planHash) {
+      throw new VerdigrisError('PLAN_STALE', `the plan in force is ${planHash.slice(0, 8)}, not ${given.planHash.slice(0, 8)}`, {
+        context: { current: planHash, named: given.planHash },
+      });
+    }
+  }
+
+  async function checkGates(overridden: readonly string[]): Promise<void> {
+    const { gates } = await engine.status();
+    const shut = gates.filter(({ name, ok }) => !ok && !overridden.includes(name));
+    if (shut.length === 0) return;
+    throw new VerdigrisError('CUTOVER_GATE', `not met: ${shut.map(({ name, reason }) => `${name} (${reason})`).join(', ')}`, {
+      context: { gates: shut },
+    });
+  }
+
+  return { app, actions };
+}
+
+async function readBody(c: Context): Promise<unknown> {
+  const text = await c.req.text();
+  if (text === '') return {};
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw new VerdigrisError('USAGE', 'the body is not JSON');
+  }
+}
+
+function parse<Schema extends z.ZodType>(kind: ActionKind, body: unknown, schema: Schema): z.output<Schema> {
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const wrong = result.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`);
+  throw new VerdigrisError('USAGE', `${kind}: ${wrong.join('; ')}`);
+}

@@ -1,0 +1,111 @@
+/**
+ * Dates and times as the canonical text has them: `YYYY-MM-DD HH:MM:SS[.ffffff]`, a year of more than four digits as it is, years
+ * before 1 with ` BC` at the end, `infinity`, `-infinity`. The calendar is the proleptic Gregorian one.
+ */
+export interface Civil {
+  /** Seconds since 1970-01-01 00:00:00 on the same clock. */
+  readonly seconds: number;
+  /** `.` and digits as written, or empty. */
+  readonly fraction: string;
+  /** Seconds east of UTC where the text says so, else null. */
+  readonly offset: number | null;
+}
+
+const SYNTAX =
+  /^(\d{4,7})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d)(\.\d{1,9})?)?(?: ?(Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?))?)?( BC)?$/;
+const DAY = 86_400;
+
+export const isInfinite = (text: string): boolean => text === 'infinity' || text === '-infinity';
+
+/** Null when the text is no date or timestamp of the calendar. */
+export function parseCivil(text: string): Civil | null {
+  const match = SYNTAX.exec(text);
+  if (match === null) return null;
+  const year = match[9] === undefined ? Number(match[1]) : 1 - Number(match[1]);
+  const month = Number(match[2]);
+  const day = Number(match[3]);
+  const hour = Number(match[4] ?? 0);
+  const minute = Number(match[5] ?? 0);
+  const second = Number(match[6] ?? 0);
+  if (Number(match[1]) === 0 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return null;
+  if (hour > 23 || minute > 59 || second > 59) return null;
+  const seconds = daysFromCivil(year, month, day) * DAY + hour * 3600 + minute * 60 + second;
+  const fraction = match[7] ?? '';
+  return { seconds, fraction, offset: match[8] === undefined ? null : parseOffset(match[8]) };
+}
+
+function parseOffset(text: string): number {
+  if (text === 'Z') return 0;
+  const digits = text.slice(1).replaceAll(':', '').padEnd(6, '0');
+  const seconds =
+    Number(digits.slice(0, 2)) * 3600 + Number(digits.slice(2, 4)) * 60 + Number(digits.slice(4, 6));
+  return text[0] === '-' ? -seconds : seconds;
+}
+
+/** Canonical text of a timestamp; `suffix` goes between the time and BC (`+00`). */
+export function showTimestamp(seconds: number, fraction: string, suffix = ''): string {
+  const days = Math.floor(seconds / DAY);
+  const { date, era } = dateParts(days);
+  const rest = seconds - days * DAY;
+  const time = `${two(Math.floor(rest / 3600))}:${two(Math.floor((rest % 3600) / 60))}:${two(rest % 60)}`;
+  return `${date} ${time}${trimFraction(fraction)}${suffix}${era}`;
+}
+
+/** Canonical text of the date the moment falls on. */
+export function showDate(seconds: number): string {
+  const { date, era } = dateParts(Math.floor(seconds / DAY));
+  return date + era;
+}
+
+/** Without zeros at the end: the canonical text never has them. */
+export function trimFraction(fraction: string): string {
+  if (fraction === '' || !fraction.endsWith('0')) return fraction;
+  const trimmed = fraction.replace(/0+$/, '');
+  return trimmed === '.' ? '' : trimmed;
+}
+
+function dateParts(days: number): { date: string; era: string } {
+  const { year, month, day } = civilFromDays(days);
+  const shown = year > 0 ? year : 1 - year;
+  return { date: `${String(shown).padStart(4, '0')}-${two(month)}-${two(day)}`, era: year > 0 ? '' : ' BC' };
+}
+
+const two = (value: number): string => (value < 10 ? `0${value}` : String(value));
+
+const leap = (year: number): boolean => year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0);
+
+function daysIn(year: number, month: number): number {
+  if (month === 2) return leap(year) ? 29 : 28;
+  return month === 4 || month === 6 || month === 9 || month === 11 ? 30 : 31;
+}
+
+/** Days since 1970-01-01; eras of 400 years that begin in March, so that the leap day is the last one. */
+export function daysFromCivil(year: number, month: number, day: number): number {
+  const shifted = month <= 2 ? year - 1 : year;
+  const era = Math.floor(shifted / 400);
+  const yearOfEra = shifted - era * 400;
+  const dayOfYear = Math.floor((153 * (month + (month > 2 ? -3 : 9)) + 2) / 5) + day - 1;
+  const dayOfEra = yearOfEra * 365 + Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100) + dayOfYear;
+  return era * 146_097 + dayOfEra - 719_468;
+}
+
+function civilFromDays(days: number): { year: number; month: number; day: number } {
+  const shifted = days + 719_468;
+  const era = Math.floor(shifted / 146_097);
+  const dayOfEra = shifted - era * 146_097;
+  const yearOfEra = Math.floor(
+    (dayOfEra -
+      Math.floor(dayOfEra / 1460) +
+      Math.floor(dayOfEra / 36_524) -
+      Math.floor(dayOfEra / 146_096)) /
+      365,
+  );
+  const dayOfYear = dayOfEra - (365 * yearOfEra + Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100));
+  const index = Math.floor((5 * dayOfYear + 2) / 153);
+  const month = index < 10 ? index + 3 : index - 9;
+  return {
+    year: yearOfEra + era * 400 + (month <= 2 ? 1 : 0),
+    month,
+    day: dayOfYear - Math.floor((153 * index + 2) / 5) + 1,
+  };
+}

@@ -1,0 +1,120 @@
+import { Environment, type ASTNode } from '@marcbachmann/cel-js';
+import type { Cell, Relation, Tuple } from '../core/table.ts';
+import { BadValue } from './bad-value.ts';
+import { hint } from './closest.ts';
+import { conditionValue } from './row-value.ts';
+
+/** A compiled `when` or `emit_when`. */
+export interface Condition {
+  readonly text: string;
+  /** Blue columns it reads. */
+  readonly inputs: readonly number[];
+  /** @throws BadValue when the expression fails on the row, as a comparison with null does */
+  test(tuple: Tuple): boolean;
+}
+
+const environment = new Environment().registerVariable('row', 'dyn');
+
+/**
+ * Compiles a CEL expression over `row`. Every use of `row` must name a column, so that what the condition depends on is known.
+ * Null and the reported problem when it is not valid.
+ */
+export function compileCondition(
+  text: string,
+  relation: Relation,
+  problem: (message: string) => void,
+): Condition | null {
+  let evaluate: ReturnType<Environment['parse']>;
+  try {
+    evaluate = environment.parse(text);
+  } catch (error) {
+    problem(`is not a CEL expression: ${firstLine(error)}`);
+    return null;
+  }
+  const checked = evaluate.check();
+  if (!checked.valid) {
+    problem(`is not a CEL expression: ${firstLine(checked.error)}`);
+    return null;
+  }
+  if (checked.type !== 'bool' && checked.type !== 'dyn') {
+    problem(`is ${String(checked.type)}, not true or false`);
+    return null;
+  }
+  const names = new Set<string>();
+  let known = true;
+  const complain = (message: string): void => {
+    known = false;
+    problem(message);
+  };
+  collect(evaluate.ast, names, complain);
+  const columns = relation.columns.map((column) => column.name);
+  for (const name of names) {
+    if (!columns.includes(name))
+      complain(`reads row.${name}, which is no column of blue${hint(name, columns)}`);
+  }
+  if (!known) return null;
+
+  const inputs = [...names].map((name) => columns.indexOf(name));
+  const reads = inputs.map((index) => ({
+    index,
+    name: columns[index] as string,
+    value: conditionValue((relation.columns[index] as Relation['columns'][number]).kind),
+  }));
+  // One object for all rows: an evaluation keeps nothing of it.
+  const row: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
+  for (const { name } of reads) row[name] = null;
+  const scope = { row };
+  return {
+    text,
+    inputs,
+    test(tuple) {
+      for (const { index, name, value } of reads) row[name] = value(tuple[index] as Cell);
+      let result: unknown;
+      try {
+        result = evaluate(scope);
+      } catch (error) {
+        // The message may quote values; the code does not.
+        throw new BadValue(
+          `cannot be evaluated (${codeOf(error)}); a comparison with null needs a test for null before it`,
+        );
+      }
+      if (typeof result !== 'boolean') throw new BadValue('is neither true nor false');
+      return result;
+    },
+  };
+}
+
+const firstLine = (error: unknown): string =>
+  error instanceof Error ? (error.message.split('\n')[0] as string) : 'unknown';
+
+const codeOf = (error: unknown): string =>
+  typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : 'error';
+
+function collect(node: ASTNode, names: Set<string>, complain: (message: string) => void): void {
+  const name = columnOf(node);
+  if (name !== null) {
+    names.add(name);
+    return;
+  }
+  if (node.op === 'id') {
+    if (node.args === 'row') complain('uses row without naming a column: write row.name or row["name"]');
+    return;
+  }
+  walk(node.args, (child) => collect(child, names, complain));
+}
+
+/** `row.name`, `row["name"]`. */
+function columnOf(node: ASTNode): string | null {
+  if (node.op !== '.' && node.op !== '[]') return null;
+  const [object, key] = node.args as [ASTNode, string | ASTNode];
+  if (object.op !== 'id' || object.args !== 'row') return null;
+  if (typeof key === 'string') return key;
+  return key.op === 'value' && typeof key.args === 'string' ? key.args : null;
+}
+
+function walk(part: unknown, visit: (node: ASTNode) => void): void {
+  if (Array.isArray(part)) for (const inner of part) walk(inner, visit);
+  else if (typeof part === 'object' && part !== null && 'op' in part) visit(part as ASTNode);
+}

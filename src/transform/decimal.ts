@@ -1,0 +1,80 @@
+/** An exact decimal number: `units` / 10^`scale`. Never a float: a float has no exact cents. */
+export interface Decimal {
+  readonly units: bigint;
+  readonly scale: number;
+}
+
+const SYNTAX = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,5}))?$/;
+/** PostgreSQL's own limit of digits before the point; past it `1e99999` would be a text of 100 kB. */
+const MOST_DIGITS = 131_072;
+
+/** The number a text stands for; null when it is none (NaN and infinities too). */
+export function parseDecimal(text: string): Decimal | null {
+  const match = SYNTAX.exec(text);
+  if (match === null) return null;
+  const whole = match[2] as string;
+  const fraction = match[3] ?? '';
+  if (whole === '' && fraction === '') return null;
+  let units = BigInt(whole + fraction);
+  if (match[1] === '-') units = -units;
+  let scale = fraction.length - Number(match[4] ?? 0);
+  if (Math.abs(scale) > MOST_DIGITS) return null;
+  if (scale < 0) {
+    units *= 10n ** BigInt(-scale);
+    scale = 0;
+  }
+  return { units, scale };
+}
+
+/** Canonical text with exactly `scale` digits after the point. */
+export function showDecimal({ units, scale }: Decimal): string {
+  if (scale === 0) return units.toString();
+  const digits = (units < 0n ? -units : units).toString().padStart(scale + 1, '0');
+  const cut = digits.length - scale;
+  return `${units < 0n ? '-' : ''}${digits.slice(0, cut)}.${digits.slice(cut)}`;
+}
+
+/** Without zeros at the end of the fraction. */
+export function stripZeros({ units, scale }: Decimal): Decimal {
+  let left = units;
+  let digits = scale;
+  while (digits > 0 && left % 10n === 0n) {
+    left /= 10n;
+    digits -= 1;
+  }
+  return { units: left, scale: digits };
+}
+
+/** With exactly `scale` digits after the point; null when that would lose digits. */
+export function withScale(number: Decimal, scale: number): Decimal | null {
+  if (number.scale === scale) return number;
+  if (number.scale < scale) {
+    return { units: number.units * 10n ** BigInt(scale - number.scale), scale };
+  }
+  const divisor = 10n ** BigInt(number.scale - scale);
+  return number.units % divisor === 0n ? { units: number.units / divisor, scale } : null;
+}
+
+export const multiply = (left: Decimal, right: Decimal): Decimal => ({
+  units: left.units * right.units,
+  scale: left.scale + right.scale,
+});
+
+/** 1 / number where that is a finite decimal, else null: only factors made of twos and fives have one. */
+export function reciprocal(number: Decimal): Decimal | null {
+  const { units, scale } = stripZeros(number);
+  if (units === 0n) return null;
+  let rest = units < 0n ? -units : units;
+  let twos = 0;
+  let fives = 0;
+  for (; rest % 2n === 0n; rest /= 2n) twos += 1;
+  for (; rest % 5n === 0n; rest /= 5n) fives += 1;
+  if (rest !== 1n) return null;
+  const digits = Math.max(twos, fives);
+  const inverse = (10n ** BigInt(digits) / (units < 0n ? -units : units)) * (units < 0n ? -1n : 1n);
+  return stripZeros(
+    digits >= scale
+      ? { units: inverse, scale: digits - scale }
+      : { units: inverse * 10n ** BigInt(scale - digits), scale: 0 },
+  );
+}
