@@ -7,7 +7,12 @@ export interface Deadline extends Disposable {
 }
 
 /** Fires with TIMED_OUT and this message after `ms`; also, at once, when one of the other signals fires. */
-export function deadline(clock: Clock, ms: number, message: string, others: readonly AbortSignal[] = []): Deadline {
+export function deadline(
+  clock: Clock,
+  ms: number,
+  message: string,
+  others: readonly AbortSignal[] = [],
+): Deadline {
   const late = new AbortController();
   const off = new AbortController();
   clock.sleep(ms, off.signal).then(
@@ -22,7 +27,9 @@ export function deadline(clock: Clock, ms: number, message: string, others: read
 
 /** Why the signal fired; a reason that is not ours means that somebody cancelled. */
 export const reasonOf = ({ reason }: AbortSignal): VerdigrisError =>
-  reason instanceof VerdigrisError ? reason : new VerdigrisError('INTERRUPTED', 'The switch was cancelled.', { cause: reason });
+  reason instanceof VerdigrisError
+    ? reason
+    : new VerdigrisError('INTERRUPTED', 'The switch was cancelled.', { cause: reason });
 
 /**
  * The promise, or a rejection with the signal's reason. What was started goes on; who undoes must reckon with it. A promise
@@ -50,7 +57,11 @@ const LONGEST_DELAY_MS = 1_000;
 /** Tries again, with growing pauses, until it works, `hopeless` says so, or the signal fires; then the last error. */
 export async function persist<T>(
   act: () => Promise<T>,
-  options: { readonly clock: Clock; readonly signal: AbortSignal; readonly hopeless?: (error: VerdigrisError) => boolean },
+  options: {
+    readonly clock: Clock;
+    readonly signal: AbortSignal;
+    readonly hopeless?: (error: VerdigrisError) => boolean;
+  },
 ): Promise<T> {
   const { clock, signal } = options;
   for (let delay = FIRST_DELAY_MS; ; delay = Math.min(2 * delay, LONGEST_DELAY_MS)) {

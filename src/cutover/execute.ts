@@ -42,8 +42,11 @@ export const execute = (steps: readonly Step[], options: ExecuteOptions): Promis
   new Execution(steps, options).switchOver();
 
 /** What {@link import('./recover.ts').recover} does: everything undone, or, when the record says sealed, forward. */
-export const settle = (steps: readonly Step[], options: ExecuteOptions, direction: 'back' | 'forward'): Promise<CutoverOutcome> =>
-  new Execution(steps, options).settle(direction);
+export const settle = (
+  steps: readonly Step[],
+  options: ExecuteOptions,
+  direction: 'back' | 'forward',
+): Promise<CutoverOutcome> => new Execution(steps, options).settle(direction);
 
 class Execution {
   readonly #steps: readonly Step[];
@@ -112,7 +115,13 @@ class Execution {
     } catch (caught) {
       const error = withReason(asVerdigrisError(caught), limit.signal);
       this.#report(step, 'failed', error.message, clock.monotonic() - started);
-      await this.#noteIfPossible('cutover.step', { step: step.name, epoch, state: 'failed', code: error.code, message: error.message });
+      await this.#noteIfPossible('cutover.step', {
+        step: step.name,
+        epoch,
+        state: 'failed',
+        code: error.code,
+        message: error.message,
+      });
       throw error;
     }
     log.info({ step: step.name, epoch }, 'cutover step done');
@@ -129,7 +138,7 @@ class Execution {
 
   async #back(error: VerdigrisError, acted: readonly Step[]): Promise<CutoverOutcome> {
     const { epoch } = this.#options;
-    const list = acted.filter((step) => step.undo).toReversed();
+    const list = acted.filter((step) => 'undo' in step).toReversed();
     if (list.length === 0) return this.#end(error.code === 'SINK_FENCED' ? 'undetermined' : 'undone', error);
     await this.#noteIfPossible('cutover.undo', { epoch, code: error.code, message: error.message });
     const result = await this.#undo(list);
@@ -139,15 +148,25 @@ class Execution {
     }
     if (result.stuck) return this.#undetermined(error);
     this.#heldUntil = this.#options.clock.monotonic();
-    const problems = result.problems.length > 0 ? ` Not everything was taken back: ${result.problems.join('; ')}.` : '';
-    const remedy = result.problems.length > 0 ? 'Blue serves. Make the named proxies reachable, then run `verdigris start`: it finishes the undo.' : error.remedy;
+    const problems =
+      result.problems.length > 0 ? ` Not everything was taken back: ${result.problems.join('; ')}.` : '';
+    const remedy =
+      result.problems.length > 0
+        ? 'Blue serves. Make the named proxies reachable, then run `verdigris start`: it finishes the undo.'
+        : error.remedy;
     return this.#end(
       'undone',
-      new VerdigrisError('CUTOVER_UNDONE', `${error.message}${problems}`, { remedy, context: { ...error.context, code: error.code }, cause: error }),
+      new VerdigrisError('CUTOVER_UNDONE', `${error.message}${problems}`, {
+        remedy,
+        context: { ...error.context, code: error.code },
+        cause: error,
+      }),
     );
   }
 
-  async #undo(list: readonly Step[]): Promise<{ sealed: boolean; stuck: boolean; problems: readonly string[] }> {
+  async #undo(
+    list: readonly Step[],
+  ): Promise<{ sealed: boolean; stuck: boolean; problems: readonly string[] }> {
     const { clock, failpoints, log } = this.#options;
     const problems: string[] = [];
     let stuck = false;
@@ -197,7 +216,12 @@ class Execution {
       try {
         const attempt = () => this.#act(step, { signal: limit.signal, [Symbol.dispose]: () => undefined });
         if (step.alarmOnly) await attempt();
-        else await persist(attempt, { clock, signal: limit.signal, hopeless: ({ code }) => code === 'SINK_FENCED' });
+        else
+          await persist(attempt, {
+            clock,
+            signal: limit.signal,
+            hopeless: ({ code }) => code === 'SINK_FENCED',
+          });
       } catch (caught) {
         const error = asVerdigrisError(caught);
         if (!step.alarmOnly) return this.#undetermined(error);
@@ -215,7 +239,9 @@ class Execution {
     } catch (caught) {
       facts = `the facts could not be read: ${asVerdigrisError(caught).message}`;
     }
-    const known = this.#sealed ? 'Blue is sealed: the switch can only go forward to green.' : 'It is not known whether blue is sealed.';
+    const known = this.#sealed
+      ? 'Blue is sealed: the switch can only go forward to green.'
+      : 'It is not known whether blue is sealed.';
     return this.#end(
       'undetermined',
       new VerdigrisError('CUTOVER_UNDETERMINED', `${known} ${facts}. It stopped because: ${error.message}`, {
@@ -229,9 +255,13 @@ class Execution {
 
   async #end(outcome: CutoverOutcome['outcome'], error: VerdigrisError | null): Promise<CutoverOutcome> {
     const { clock, epoch, log } = this.#options;
-    const writePauseMs = this.#heldSince === null ? null : (this.#heldUntil ?? clock.monotonic()) - this.#heldSince;
+    const writePauseMs =
+      this.#heldSince === null ? null : (this.#heldUntil ?? clock.monotonic()) - this.#heldSince;
     await this.#noteIfPossible('cutover.end', { epoch, outcome, writePauseMs, code: error?.code ?? null });
-    log[outcome === 'switched' && error === null ? 'info' : 'error']({ epoch, outcome, writePauseMs, code: error?.code }, 'cutover ended');
+    log[outcome === 'switched' && error === null ? 'info' : 'error'](
+      { epoch, outcome, writePauseMs, code: error?.code },
+      'cutover ended',
+    );
     const steps = this.#steps.map((step) => this.#reports.get(step.name) ?? plain(step, 'skipped'));
     return { outcome, writePauseMs, steps, error };
   }
@@ -250,7 +280,10 @@ class Execution {
     try {
       await bounded(note, limit.signal);
     } catch (error) {
-      this.#options.log.warn({ error: asVerdigrisError(error).message }, 'an entry of the journal is missing');
+      this.#options.log.warn(
+        { error: asVerdigrisError(error).message },
+        'an entry of the journal is missing',
+      );
     }
   }
 }
@@ -260,7 +293,11 @@ function withReason(error: VerdigrisError, signal: AbortSignal): VerdigrisError 
   if (!signal.aborted) return error;
   const reason = reasonOf(signal);
   if (error === reason || error.message === reason.message) return error;
-  return new VerdigrisError(error.code, `${error.message} ${reason.message}`, { remedy: error.remedy, context: error.context, cause: error });
+  return new VerdigrisError(error.code, `${error.message} ${reason.message}`, {
+    remedy: error.remedy,
+    context: error.context,
+    cause: error,
+  });
 }
 
 const plain = (step: Step, outcome: StepReport['outcome']): StepReport => ({
@@ -292,7 +329,10 @@ export async function dryRun(
       reports.push({ ...plain(step, 'planned'), ms: clock.monotonic() - started, detail });
     } catch (error) {
       if (signal.aborted) throw reasonOf(signal);
-      reports.push({ ...plain(step, 'planned'), detail: `could not be measured: ${asVerdigrisError(error).message}` });
+      reports.push({
+        ...plain(step, 'planned'),
+        detail: `could not be measured: ${asVerdigrisError(error).message}`,
+      });
     }
   }
   return reports;

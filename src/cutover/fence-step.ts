@@ -24,14 +24,18 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
   let outcomeKnown = false;
 
   const lower = async (signal: AbortSignal): Promise<Undone> => {
-    for (let looks = 1; ; ) {
+    for (let looks = 1; ;) {
       const { state, epoch: found } = await bounded(blueFence.state(), signal);
       if (state === 'sealed') return { sealed: true, detail: `sealed with epoch ${found}` };
       if (state === 'raised') {
         if (found !== epoch) {
-          throw new VerdigrisError('STATE_CONFLICT', `The fence of blue was raised by another attempt: epoch ${found}, not ${epoch}.`, {
-            remedy: 'Another engine is switching. Use that one.',
-          });
+          throw new VerdigrisError(
+            'STATE_CONFLICT',
+            `The fence of blue was raised by another attempt: epoch ${found}, not ${epoch}.`,
+            {
+              remedy: 'Another engine is switching. Use that one.',
+            },
+          );
         }
         if (await bounded(blueFence.lower(epoch), signal)) return { sealed: false, detail: 'lowered' };
         continue;
@@ -58,7 +62,14 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
     },
     undo: async (signal) => {
       // An attempt that was given up may still get its locks: let it end, it is bounded itself.
-      if (attempt !== null) await bounded(attempt.then(() => undefined, () => undefined), signal).catch(() => undefined);
+      if (attempt !== null)
+        await bounded(
+          attempt.then(
+            () => undefined,
+            () => undefined,
+          ),
+          signal,
+        ).catch(() => undefined);
       return lower(signal);
     },
     measure: async (signal) => {

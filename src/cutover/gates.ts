@@ -60,7 +60,8 @@ const atMost = (name: GateName, observed: number | null, limit: number, what: st
   ok: observed !== null && observed <= limit,
   observed: observed === null ? UNKNOWN : show(observed),
   limit: `at most ${show(limit)}`,
-  reason: observed === null ? `${what} is not known` : observed <= limit ? '' : `${what} is ${show(observed)}`,
+  reason:
+    observed === null ? `${what} is not known` : observed <= limit ? '' : `${what} is ${show(observed)}`,
 });
 
 const noneOf = (name: GateName, found: readonly string[] | null, what: string): GateResult => ({
@@ -83,7 +84,13 @@ const count = (name: GateName, found: number | null, limit: number, what: string
  * Gates of parts that the configuration cannot ask for yet (way back, rehearsal, approvals, time window). They are listed so
  * that every screen shows the same nineteen, and are open because nothing is required.
  */
-const notRequired = (name: GateName): GateResult => ({ name, ok: true, observed: 'none', limit: 'not required', reason: '' });
+const notRequired = (name: GateName): GateResult => ({
+  name,
+  ok: true,
+  observed: 'none',
+  limit: 'not required',
+  reason: '',
+});
 
 /** All gates, in the order of their names. Pure: the same code decides for `status`, the dry run and the switch. */
 export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly GateResult[] {
@@ -104,10 +111,20 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     },
     atMost('round-trip', facts.roundTripMs, limits.roundTripMs, 'the round trip of a mark'),
     copyComplete(facts),
-    atMost('verified', facts.verification.ageMs, limits.verifiedWithinMs, 'the age of the last clean verification'),
+    atMost(
+      'verified',
+      facts.verification.ageMs,
+      limits.verifiedWithinMs,
+      'the age of the last clean verification',
+    ),
     count('differences', facts.verification.differences, 0, 'rows that differ'),
     count('rejects', facts.rejects, limits.maxRejects, 'rejected rows'),
-    atMost('long-transactions', facts.oldestTransactionMs, limits.maxTransactionAgeMs, 'the oldest transaction on blue'),
+    atMost(
+      'long-transactions',
+      facts.oldestTransactionMs,
+      limits.maxTransactionAgeMs,
+      'the oldest transaction on blue',
+    ),
     noneOf('ddl', facts.ddlInProgress, 'in progress on mapped tables'),
     sourceHealth(facts.source),
     notRequired('reverse-path'),
@@ -146,7 +163,12 @@ function sourceHealth(source: SourceHealth | null): GateResult {
     ok: source !== null && source.ok,
     observed: source?.state ?? UNKNOWN,
     limit: 'healthy',
-    reason: source === null ? 'the state of the source is not known' : source.ok ? '' : source.detail || source.state,
+    reason:
+      source === null
+        ? 'the state of the source is not known'
+        : source.ok
+          ? ''
+          : source.detail || source.state,
   };
 }
 
@@ -158,16 +180,23 @@ function proxies({ proxies: all }: GateFacts, limits: GateLimits): GateResult {
     return [
       ...(route.to === 'blue' ? [] : [`${name} points to ${route.to}`]),
       ...(route.paused ? [`${name} is paused`] : []),
-      ...report.findings.filter((finding) => finding.level === 'block').map((finding) => `${name}: ${finding.text}`),
+      ...report.findings
+        .filter((finding) => finding.level === 'block')
+        .map((finding) => `${name}: ${finding.text}`),
       ...(typeof hold === 'number' && hold <= limits.maxWritePauseMs
-        ? [`${name} holds a waiting client for ${show(hold)}, less than the write pause of ${show(limits.maxWritePauseMs)}`]
+        ? [
+            `${name} holds a waiting client for ${show(hold)}, less than the write pause of ${show(limits.maxWritePauseMs)}`,
+          ]
         : []),
     ];
   });
   return {
     name: 'proxies',
     ok: reasons.length === 0,
-    observed: all.length === 0 ? 'none configured' : all.map(({ name, route }) => `${name}: ${route?.to ?? UNKNOWN}`).join(', '),
+    observed:
+      all.length === 0
+        ? 'none configured'
+        : all.map(({ name, route }) => `${name}: ${route?.to ?? UNKNOWN}`).join(', '),
     limit: 'all to blue, none paused',
     reason: reasons.join('; '),
   };
@@ -177,12 +206,19 @@ function proxies({ proxies: all }: GateFacts, limits: GateLimits): GateResult {
  * The gates that stay shut after the overrides.
  * @throws VerdigrisError USAGE for an override of a gate that has none, or without a reason
  */
-export function closedGates(results: readonly GateResult[], overrides: readonly GateOverride[]): readonly GateResult[] {
+export function closedGates(
+  results: readonly GateResult[],
+  overrides: readonly GateOverride[],
+): readonly GateResult[] {
   for (const { gate, reason } of overrides) {
     if (NOT_OVERRIDABLE.has(gate)) {
-      throw new VerdigrisError('USAGE', `Gate ${gate} cannot be overridden: rows that are missing on green would be lost.`);
+      throw new VerdigrisError(
+        'USAGE',
+        `Gate ${gate} cannot be overridden: rows that are missing on green would be lost.`,
+      );
     }
-    if (reason.trim() === '') throw new VerdigrisError('USAGE', `The override of gate ${gate} names no reason.`);
+    if (reason.trim() === '')
+      throw new VerdigrisError('USAGE', `The override of gate ${gate} names no reason.`);
   }
   return results.filter((gate) => !gate.ok && !overrides.some((override) => override.gate === gate.name));
 }

@@ -61,12 +61,19 @@ export async function confirmRoute(
 ): Promise<void> {
   const route = await bounded(proxy.observe(signal), signal);
   if (route.to === side) return;
-  throw new VerdigrisError('PROXY_UNEXPECTED', `${proxy.name} says ${showRoute(route)} after it was pointed to ${side}.`);
+  throw new VerdigrisError(
+    'PROXY_UNEXPECTED',
+    `${proxy.name} says ${showRoute(route)} after it was pointed to ${side}.`,
+  );
 }
 
 const named = (proxy: ProxyAdapter, caught: unknown): VerdigrisError => {
   const error = asVerdigrisError(caught);
   return error.message.includes(proxy.name)
     ? error
-    : new VerdigrisError(error.code, `${proxy.name}: ${error.message}`, { remedy: error.remedy, context: error.context, cause: error });
+    : new VerdigrisError(error.code, `${proxy.name}: ${error.message}`, {
+        remedy: error.remedy,
+        context: error.context,
+        cause: error,
+      });
 };

@@ -20,19 +20,30 @@ export const cutover = (context: CutoverContext, signal: AbortSignal): Promise<C
 export async function recover(context: CutoverContext): Promise<CutoverOutcome> {
   const signal = new AbortController().signal;
   let record: FenceState;
-  using limit = deadline(context.clock, RECORD_MS, `The fence record of blue could not be read for ${RECORD_MS} ms.`);
+  using limit = deadline(
+    context.clock,
+    RECORD_MS,
+    `The fence record of blue could not be read for ${RECORD_MS} ms.`,
+  );
   try {
-    record = await persist(() => bounded(context.blueFence.state(), limit.signal), { clock: context.clock, signal: limit.signal });
+    record = await persist(() => bounded(context.blueFence.state(), limit.signal), {
+      clock: context.clock,
+      signal: limit.signal,
+    });
   } catch (caught) {
     const error = asVerdigrisError(caught);
     return {
       outcome: 'undetermined',
       writePauseMs: null,
       steps: [],
-      error: new VerdigrisError('CUTOVER_UNDETERMINED', `The record on blue decides and cannot be read: ${error.message}`, {
-        remedy: 'Resume no proxy by hand. Make blue reachable, then start again.',
-        cause: error,
-      }),
+      error: new VerdigrisError(
+        'CUTOVER_UNDETERMINED',
+        `The record on blue decides and cannot be read: ${error.message}`,
+        {
+          remedy: 'Resume no proxy by hand. Make blue reachable, then start again.',
+          cause: error,
+        },
+      ),
     };
   }
   const same = { ...context, epoch: record.epoch };
@@ -52,7 +63,10 @@ const optionsOf = (context: CutoverContext, signal: AbortSignal): ExecuteOptions
 });
 
 /** What each proxy answers, and what the two records say. */
-async function look({ blueFence, greenFence, proxies }: CutoverContext, signal: AbortSignal): Promise<string> {
+async function look(
+  { blueFence, greenFence, proxies }: CutoverContext,
+  signal: AbortSignal,
+): Promise<string> {
   const [blue, green, ...routes] = await Promise.all([
     record('blue', blueFence, signal),
     record('green', greenFence, signal),

@@ -57,17 +57,24 @@ function gatesStep(context: CutoverContext): Step {
     run: async (signal) => {
       const { results, closed } = await look(signal);
       if (closed.length > 0) {
-        throw new VerdigrisError('CUTOVER_GATE', closed.map((gate) => `${gate.name}: ${gate.reason}`).join('; '), {
-          context: { gates: closed.map((gate) => gate.name) },
-        });
+        throw new VerdigrisError(
+          'CUTOVER_GATE',
+          closed.map((gate) => `${gate.name}: ${gate.reason}`).join('; '),
+          {
+            context: { gates: closed.map((gate) => gate.name) },
+          },
+        );
       }
       const overridden = results.filter((gate) => !gate.ok).map((gate) => gate.name);
-      if (overridden.length > 0) await bounded(context.journal.note('cutover.override', { overrides: context.overrides }), signal);
+      if (overridden.length > 0)
+        await bounded(context.journal.note('cutover.override', { overrides: context.overrides }), signal);
       return `${results.length - overridden.length} open${overridden.length > 0 ? `, overridden: ${overridden.join(', ')}` : ''}`;
     },
     measure: async (signal) => {
       const { results, closed } = await look(signal);
-      return closed.length === 0 ? `all ${results.length} open` : `shut: ${closed.map((gate) => gate.name).join(', ')}`;
+      return closed.length === 0
+        ? `all ${results.length} open`
+        : `shut: ${closed.map((gate) => gate.name).join(', ')}`;
     },
   };
 }
@@ -89,7 +96,8 @@ function pauseStep(context: CutoverContext): Step {
         await toBlue(context, proxy, signal);
         await proxy.resume(signal);
       });
-      if (problems.length > 0) throw new VerdigrisError('PROXY_UNEXPECTED', `still held: ${problems.join('; ')}`);
+      if (problems.length > 0)
+        throw new VerdigrisError('PROXY_UNEXPECTED', `still held: ${problems.join('; ')}`);
       return { sealed: false, detail: `resumed: ${proxies.length}` };
     },
     measure: async (signal) => {
@@ -126,7 +134,10 @@ function proveStep({ blueFence, greenFence, epoch }: CutoverContext): Step {
       await bounded(blueFence.prove(), signal);
       const blue = await bounded(blueFence.state(), signal);
       if (blue.state !== 'raised' || blue.epoch !== epoch) {
-        throw new VerdigrisError('CUTOVER_FENCE_LEAKS', `The record on blue says ${blue.state} with epoch ${blue.epoch}, not raised with ${epoch}.`);
+        throw new VerdigrisError(
+          'CUTOVER_FENCE_LEAKS',
+          `The record on blue says ${blue.state} with epoch ${blue.epoch}, not raised with ${epoch}.`,
+        );
       }
       return 'refused on both sides';
     },
@@ -140,7 +151,8 @@ function drainStep(context: CutoverContext, learned: Learned): Step {
     ...before,
     name: 'drain',
     timeoutMs: context.settings.maxWritePauseMs,
-    describe: () => 'drain: wait until green has durably applied everything up to the fence, and nothing on blue can still write',
+    describe: () =>
+      'drain: wait until green has durably applied everything up to the fence, and nothing on blue can still write',
     run: async (signal) => {
       const { barrier } = learned;
       if (barrier === null) throw new VerdigrisError('INTERNAL', 'Drain without a barrier.');
@@ -150,14 +162,21 @@ function drainStep(context: CutoverContext, learned: Learned): Step {
         if (blockers.length === 0) break;
         await clock.sleep(LOOK_MS, signal).catch(() => undefined);
         if (signal.aborted) {
-          throw new VerdigrisError('CUTOVER_FENCE_LEAKS', `Still able to write on blue: ${blockers.join(', ')}.`, { cause: signal.reason });
+          throw new VerdigrisError(
+            'CUTOVER_FENCE_LEAKS',
+            `Still able to write on blue: ${blockers.join(', ')}.`,
+            { cause: signal.reason },
+          );
         }
       }
       await bounded(journal.note('cutover.drained', { epoch, barrier, checkpoint, blockers: [] }), signal);
       return 'green covers the barrier, no blocker';
     },
     measure: async (signal) => {
-      const [gates, blockers] = [await bounded(context.gates(), signal), await bounded(blueFence.blockers(), signal)];
+      const [gates, blockers] = [
+        await bounded(context.gates(), signal),
+        await bounded(blueFence.blockers(), signal),
+      ];
       const trip = gates.find((gate) => gate.name === 'round-trip')?.observed ?? 'unknown';
       return `round trip ${trip}${blockers.length > 0 ? `; writing now: ${blockers.join(', ')}` : ''}`;
     },
@@ -173,11 +192,19 @@ function recheckStep({ recheck, settings }: CutoverContext): Step {
     run: async (signal) => {
       const { keys, differences } = await bounded(recheck(settings.maxRecheckKeys, signal), signal);
       if (keys > settings.maxRecheckKeys) {
-        throw new VerdigrisError('CUTOVER_GATE', `${keys} keys would have to be verified again, more than ${settings.maxRecheckKeys}.`, {
-          remedy: 'Run `verdigris verify`, then try again.',
-        });
+        throw new VerdigrisError(
+          'CUTOVER_GATE',
+          `${keys} keys would have to be verified again, more than ${settings.maxRecheckKeys}.`,
+          {
+            remedy: 'Run `verdigris verify`, then try again.',
+          },
+        );
       }
-      if (differences > 0) throw new VerdigrisError('VERIFY_DIFFERENT', `${differences} of ${keys} recently changed keys differ.`);
+      if (differences > 0)
+        throw new VerdigrisError(
+          'VERIFY_DIFFERENT',
+          `${differences} of ${keys} recently changed keys differ.`,
+        );
       return `${keys} keys equal`;
     },
   };
@@ -191,7 +218,9 @@ function countersStep({ counters }: CutoverContext): Step {
     describe: () => 'advance sequences and auto-increment columns on green past those of blue',
     run: async (signal) => {
       const moves = await bounded(counters(), signal);
-      const warnings = moves.flatMap((move) => (move.warning === null ? [] : [`${move.name}: ${move.warning}`]));
+      const warnings = moves.flatMap((move) =>
+        move.warning === null ? [] : [`${move.name}: ${move.warning}`],
+      );
       return `${moves.length} counters${warnings.length > 0 ? `; ${warnings.join('; ')}` : ''}`;
     },
   };
@@ -217,7 +246,8 @@ function routeStep(context: CutoverContext): Step {
     },
     undo: async (signal) => {
       const problems = await eachAlone(proxies, signal, (proxy) => toBlue(context, proxy, signal));
-      if (problems.length > 0) throw new VerdigrisError('PROXY_UNEXPECTED', `not pointed back: ${problems.join('; ')}`);
+      if (problems.length > 0)
+        throw new VerdigrisError('PROXY_UNEXPECTED', `not pointed back: ${problems.join('; ')}`);
       return { sealed: false, detail: `to blue: ${proxies.length}` };
     },
   };
@@ -240,12 +270,17 @@ function sealStep({ blueFence, epoch, clock }: CutoverContext): Step {
       // Refused, or not known: the record decides. Raised is no proof that it was not sealed, the answer may be under way;
       // then the way back tries `lower`, and of the two exactly one wins.
       const state = await bounded(blueFence.state(), signal);
-      if (state.state === 'sealed' && state.epoch === epoch) return `sealed with epoch ${epoch} (read from the record)`;
-      throw new VerdigrisError('CUTOVER_UNDONE', `The record on blue could not be sealed; it says ${state.state} with epoch ${state.epoch}.`, {
-        remedy: 'Somebody lowered the fence, or blue failed over since it was raised. Try again.',
-        context: { at: clock.now() },
-        cause: unknown,
-      });
+      if (state.state === 'sealed' && state.epoch === epoch)
+        return `sealed with epoch ${epoch} (read from the record)`;
+      throw new VerdigrisError(
+        'CUTOVER_UNDONE',
+        `The record on blue could not be sealed; it says ${state.state} with epoch ${state.epoch}.`,
+        {
+          remedy: 'Somebody lowered the fence, or blue failed over since it was raised. Try again.',
+          context: { at: clock.now() },
+          cause: unknown,
+        },
+      );
     },
   };
 }
@@ -278,7 +313,8 @@ function resumeStep(context: CutoverContext): Step {
         await confirmRoute(proxy, 'green', signal);
         await proxy.resume(signal);
       });
-      if (problems.length > 0) throw new VerdigrisError('PROXY_UNEXPECTED', `still held: ${problems.join('; ')}`);
+      if (problems.length > 0)
+        throw new VerdigrisError('PROXY_UNEXPECTED', `still held: ${problems.join('; ')}`);
       return `resumed: ${proxies.length}`;
     },
   };
@@ -299,10 +335,14 @@ function smokeStep({ smoke, settings }: CutoverContext): Step {
           await bounded(smoke(query, signal), signal);
         } catch (error) {
           const why = error instanceof Error ? error.message : String(error);
-          throw new VerdigrisError('VERIFY_FAILED', `Smoke query ${index + 1} through ${query.via} failed: ${why}`, {
-            remedy: 'Green serves. Look at the query and at the application now.',
-            cause: error,
-          });
+          throw new VerdigrisError(
+            'VERIFY_FAILED',
+            `Smoke query ${index + 1} through ${query.via} failed: ${why}`,
+            {
+              remedy: 'Green serves. Look at the query and at the application now.',
+              cause: error,
+            },
+          );
         }
       }
       return `${settings.smoke.length} passed`;

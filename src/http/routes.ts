@@ -10,8 +10,11 @@ import { asVerdigrisError, VerdigrisError, type Code } from '../core/errors.ts';
 import { GATES } from '../core/gate.ts';
 import { ActionBook } from './actions.ts';
 
+/** What of an engine is reached over HTTP. */
+export type ControlledEngine = Pick<VerdigrisEngine, 'name' | 'migration' | 'status' | 'plan' | 'events'>;
+
 export interface RouteOptions {
-  readonly engine: VerdigrisEngine;
+  readonly engine: ControlledEngine;
   readonly redactor: Redactor;
 }
 

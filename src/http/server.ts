@@ -9,15 +9,17 @@ export interface ControlServer extends AsyncDisposable {
   readonly path: string;
 }
 
-// How long a finished act's outcome is kept for who asked for it, once the engine is about to end.
-const LINGER_MS = 5_000;
+export interface ServeOptions extends RouteOptions {
+  /** How long the outcome of an act is kept for who asked for it, once the engine is about to end. Default: 5000. */
+  readonly lingerMs?: number;
+}
 
 /**
  * Serves the control API on a unix socket that only its user may open. A socket that nobody answers on is a leftover and is
- * replaced. Disposing waits, for five seconds at most, until the outcomes of finished acts were read.
+ * replaced. Disposing waits a little until the outcomes of finished acts were read.
  * @throws VerdigrisError STATE_LEASE_HELD when another engine answers there
  */
-export async function serveControl(path: string, options: RouteOptions): Promise<ControlServer> {
+export async function serveControl(path: string, options: ServeOptions): Promise<ControlServer> {
   const { app, actions } = createRoutes(options);
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   if (await answers(path)) {
@@ -42,7 +44,7 @@ export async function serveControl(path: string, options: RouteOptions): Promise
   return {
     path,
     [Symbol.asyncDispose]: async () => {
-      const until = performance.now() + LINGER_MS;
+      const until = performance.now() + (options.lingerMs ?? 5_000);
       while (!actions.quiet && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 20));
       await new Promise<void>((resolve) => {
         server.close(() => resolve());

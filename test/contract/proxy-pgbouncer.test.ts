@@ -76,7 +76,11 @@ async function client(url: string): Promise<ProxyClient & { readonly connection:
     connection,
     ask: async () => {
       // A name makes it a protocol-level prepared statement: parsed once, bound ever after.
-      const { rows } = await connection.query<{ side: 'blue' | 'green' }>({ name: 'ask', text: 'SELECT side FROM whoami WHERE $1', values: [true] });
+      const { rows } = await connection.query<{ side: 'blue' | 'green' }>({
+        name: 'ask',
+        text: 'SELECT side FROM whoami WHERE $1',
+        values: [true],
+      });
       return rows[0]?.side as 'blue' | 'green';
     },
     begin: async () => {
@@ -104,7 +108,12 @@ describe('pgbouncer', () => {
     await adapter.route('green', 1, soon());
     await adapter.resume(soon());
     const after = await readFile(bouncer.databasesIniPath, 'utf8');
-    expect(after).toBe(before.replace(`port=${world.blue.server.port} dbname=${world.blue.name}`, `port=${world.green.server.port} dbname=${world.green.name}`));
+    expect(after).toBe(
+      before.replace(
+        `port=${world.blue.server.port} dbname=${world.blue.name}`,
+        `port=${world.green.server.port} dbname=${world.green.name}`,
+      ),
+    );
     expect(await readFile(`${bouncer.databasesIniPath}.verdigris-backup`, 'utf8')).toBe(before);
     const { mode, uid, gid } = await stat(bouncer.databasesIniPath);
     expect({ mode, uid, gid }).toEqual({ mode: was.mode, uid: was.uid, gid: was.gid });
@@ -119,23 +128,41 @@ describe('pgbouncer', () => {
     const good = await readFile(databasesIniPath, 'utf8');
     const bad = good.replace(/port=\d+/, 'port=5x5');
     await writeFile(databasesIniPath, bad);
-    expect((await adapter.probe(soon())).findings).toContainEqual(expect.objectContaining({ level: 'block', text: expect.stringContaining('is not what PgBouncer uses') }));
+    expect((await adapter.probe(soon())).findings).toContainEqual(
+      expect.objectContaining({
+        level: 'block',
+        text: expect.stringContaining('is not what PgBouncer uses'),
+      }),
+    );
     await world.admin('RELOAD');
-    expect(await adapter.observe(soon())).toMatchObject({ to: 'unknown', detail: expect.stringContaining(':5/') });
+    expect(await adapter.observe(soon())).toMatchObject({
+      to: 'unknown',
+      detail: expect.stringContaining(':5/'),
+    });
     await writeFile(databasesIniPath, good);
     await world.admin('RELOAD');
 
     // A later entry that overrides ours, in the file that includes it: the read-back refuses, and the file is put back.
     await adapter.pause(soon());
-    await writeFile(world.bouncer.iniPath, `[databases]\n${'%include'} ${databasesIniPath}\ncrm = host=127.0.0.1 port=5x5 dbname=x\n${(await readFile(world.bouncer.iniPath, 'utf8')).replace(/^%include.*$/m, '')}`);
-    await expect(adapter.route('green', 1, soon())).rejects.toMatchObject({ code: 'PROXY_UNEXPECTED', message: expect.stringContaining(':5/x') });
+    await writeFile(
+      world.bouncer.iniPath,
+      `[databases]\n${'%include'} ${databasesIniPath}\ncrm = host=127.0.0.1 port=5x5 dbname=x\n${(await readFile(world.bouncer.iniPath, 'utf8')).replace(/^%include.*$/m, '')}`,
+    );
+    await expect(adapter.route('green', 1, soon())).rejects.toMatchObject({
+      code: 'PROXY_UNEXPECTED',
+      message: expect.stringContaining(':5/x'),
+    });
     expect(await readFile(databasesIniPath, 'utf8')).toBe(good);
   });
 
   test('a database without an entry in the ini is refused before anything is written', async () => {
     await using world = await start();
     await using adapter = world.adapter({ databases: ['crm', 'billing'] });
-    expect((await adapter.probe(soon())).findings.filter((finding) => finding.level === 'block').map((finding) => finding.text)).toEqual([
+    expect(
+      (await adapter.probe(soon())).findings
+        .filter((finding) => finding.level === 'block')
+        .map((finding) => finding.text),
+    ).toEqual([
       'PgBouncer knows no database billing',
       expect.stringContaining('has no entry for database billing'),
     ]);
@@ -149,7 +176,9 @@ describe('pgbouncer', () => {
     const names = ['x"; drop table y; --', 'a b', 'ünï=cödé', 'Crm', 'plain.name-2'];
     await using world = await start();
     const target = place(world.blue);
-    const lines = names.map((name) => `'${name}' = host=${target.host} port=${target.port} dbname=${target.dbname}`);
+    const lines = names.map(
+      (name) => `'${name}' = host=${target.host} port=${target.port} dbname=${target.dbname}`,
+    );
     await writeFile(world.bouncer.databasesIniPath, `[databases]\n${lines.join('\n')}\n`);
     await world.admin('RELOAD');
     await using adapter = world.adapter({ databases: names });
@@ -160,7 +189,13 @@ describe('pgbouncer', () => {
     await adapter.resume(soon());
     expect(await adapter.observe(soon())).toEqual({ to: 'green', paused: false });
     for (const name of names) {
-      const connection = new pg.Client({ host, port: world.bouncer.port, user: 'postgres', password: TEST_PASSWORD, database: name });
+      const connection = new pg.Client({
+        host,
+        port: world.bouncer.port,
+        user: 'postgres',
+        password: TEST_PASSWORD,
+        database: name,
+      });
       await connection.connect();
       expect((await connection.query('SELECT side FROM whoami')).rows).toEqual([{ side: 'green' }]);
       await connection.end();
@@ -170,7 +205,8 @@ describe('pgbouncer', () => {
   test('one paused database of several counts as paused; databases on different sides are mixed', async () => {
     await using world = await start();
     const [blue, green] = [place(world.blue), place(world.green)];
-    const line = (name: string, to: typeof blue) => `${name} = host=${to.host} port=${to.port} dbname=${to.dbname}\n`;
+    const line = (name: string, to: typeof blue) =>
+      `${name} = host=${to.host} port=${to.port} dbname=${to.dbname}\n`;
     await writeFile(world.bouncer.databasesIniPath, `[databases]\n${line('crm', blue)}${line('shop', blue)}`);
     await world.admin('RELOAD');
     await using adapter = world.adapter({ databases: ['crm', 'shop'] });
@@ -178,7 +214,10 @@ describe('pgbouncer', () => {
     expect(await adapter.observe(soon())).toEqual({ to: 'blue', paused: true });
     await adapter.resume(soon());
     expect(await adapter.observe(soon())).toEqual({ to: 'blue', paused: false });
-    await writeFile(world.bouncer.databasesIniPath, `[databases]\n${line('crm', blue)}${line('shop', green)}`);
+    await writeFile(
+      world.bouncer.databasesIniPath,
+      `[databases]\n${line('crm', blue)}${line('shop', green)}`,
+    );
     await world.admin('RELOAD');
     expect(await adapter.observe(soon())).toMatchObject({ to: 'mixed', paused: false });
   });
@@ -189,13 +228,22 @@ describe('pgbouncer', () => {
     await using busy = await world.client();
     await busy.begin();
     const pausing = adapter.pause(AbortSignal.timeout(30_000));
-    const refused = expect(pausing).rejects.toMatchObject({ code: 'PROXY_UNEXPECTED', message: expect.stringContaining('somebody gave RESUME') });
-    await waitFor(async () => /PAUSE 'crm' command/.test(world.bouncer.log()) && (await adapter.observe(soon())).paused, { what: 'PAUSE to be given' });
+    const refused = expect(pausing).rejects.toMatchObject({
+      code: 'PROXY_UNEXPECTED',
+      message: expect.stringContaining('somebody gave RESUME'),
+    });
+    await waitFor(
+      async () => /PAUSE 'crm' command/.test(world.bouncer.log()) && (await adapter.observe(soon())).paused,
+      { what: 'PAUSE to be given' },
+    );
     // It is noticed once it was seen paused; given again until then.
     await waitFor(
       async () => {
         await world.admin('RESUME crm').catch(() => undefined);
-        return Promise.race([refused.then(() => true), new Promise<false>((resolve) => setTimeout(resolve, 150, false))]);
+        return Promise.race([
+          refused.then(() => true),
+          new Promise<false>((resolve) => setTimeout(resolve, 150, false)),
+        ]);
       },
       { what: 'the pause to be given up' },
     );
@@ -224,7 +272,9 @@ describe('pgbouncer', () => {
     await adapter.observe(soon());
     await world.bouncer.kill('SIGSTOP');
     try {
-      await expect(adapter.observe(AbortSignal.timeout(200))).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
+      await expect(adapter.observe(AbortSignal.timeout(200))).rejects.toMatchObject({
+        code: 'PROXY_TIMEOUT',
+      });
       await expect(adapter.pause(AbortSignal.timeout(200))).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
     } finally {
       await world.bouncer.kill('SIGCONT');
@@ -239,7 +289,9 @@ describe('pgbouncer', () => {
     await using busy = await world.client();
     await busy.begin();
     await busy.ask();
-    await expect(adapter.route('green', 1, AbortSignal.timeout(300))).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
+    await expect(adapter.route('green', 1, AbortSignal.timeout(300))).rejects.toMatchObject({
+      code: 'PROXY_TIMEOUT',
+    });
     await busy.commit();
     await adapter.route('green', 1, soon());
     expect(await busy.ask()).toBe('green');
@@ -247,11 +299,20 @@ describe('pgbouncer', () => {
 
   test('probe names what would hurt: session pooling, no admin right, a pause by somebody, a lost prepared statement, connect_query', async () => {
     await using world = await start({
-      settings: { pool_mode: 'session', max_prepared_statements: '0', admin_users: 'postgres', stats_users: 'looker', query_wait_timeout: '7' },
+      settings: {
+        pool_mode: 'session',
+        max_prepared_statements: '0',
+        admin_users: 'postgres',
+        stats_users: 'looker',
+        query_wait_timeout: '7',
+      },
       users: { looker: TEST_PASSWORD },
     });
     const ini = await readFile(world.bouncer.databasesIniPath, 'utf8');
-    await writeFile(world.bouncer.databasesIniPath, ini.replace(/^crm.*$/m, "$& connect_query='SET search_path TO compat'"));
+    await writeFile(
+      world.bouncer.databasesIniPath,
+      ini.replace(/^crm.*$/m, "$& connect_query='SET search_path TO compat'"),
+    );
     await world.admin('RELOAD');
     await world.admin('PAUSE crm');
     await using adapter = world.adapter({ admin_url: world.bouncer.url('pgbouncer', 'looker') });
@@ -278,15 +339,18 @@ describe('pgbouncer', () => {
     expect(JSON.stringify(error) + String(error)).not.toContain(secret);
   });
 
-  test.skipIf(process.getuid?.() !== 0)('the file keeps its owner when somebody else (root) replaces it', async () => {
-    await using world = await start();
-    await chown(world.bouncer.databasesIniPath, 12_345, 12_346);
-    await using adapter = world.adapter();
-    await adapter.pause(soon());
-    await adapter.route('green', 1, soon());
-    const { uid, gid } = await stat(world.bouncer.databasesIniPath);
-    expect({ uid, gid }).toEqual({ uid: 12_345, gid: 12_346 });
-  });
+  test.skipIf(process.getuid?.() !== 0)(
+    'the file keeps its owner when somebody else (root) replaces it',
+    async () => {
+      await using world = await start();
+      await chown(world.bouncer.databasesIniPath, 12_345, 12_346);
+      await using adapter = world.adapter();
+      await adapter.pause(soon());
+      await adapter.route('green', 1, soon());
+      const { uid, gid } = await stat(world.bouncer.databasesIniPath);
+      expect({ uid, gid }).toEqual({ uid: 12_345, gid: 12_346 });
+    },
+  );
 
   test('while paused and routed, not one connection of PgBouncer is left on the old server', async () => {
     await using world = await start();
@@ -294,7 +358,9 @@ describe('pgbouncer', () => {
     await using busy = await world.client();
     await busy.ask();
     const left = async () =>
-      world.blue.query(`SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`);
+      world.blue.query(
+        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`,
+      );
     expect(await left()).toHaveLength(1);
     await adapter.pause(soon());
     await adapter.route('green', 1, soon());
@@ -303,12 +369,13 @@ describe('pgbouncer', () => {
     expect(await busy.ask()).toBe('green');
   });
 
-  test('two processes that read one file are switched together without taking back each other\'s change', async () => {
+  test("two processes that read one file are switched together without taking back each other's change", async () => {
     await using world = await start();
     await using second = await startPgBouncer({ databases: {} });
     const { databasesIniPath } = world.bouncer;
     await writeFile(second.databasesIniPath, `%include ${databasesIniPath}\n`);
-    const line = (name: string) => `${name} = host=${host} port=${world.blue.server.port} dbname=${world.blue.name}\n`;
+    const line = (name: string) =>
+      `${name} = host=${host} port=${world.blue.server.port} dbname=${world.blue.name}\n`;
     await writeFile(databasesIniPath, `[databases]\n${line('crm')}${line('shop')}`);
     await world.admin('RELOAD');
     await using one = world.adapter({ databases: ['crm'] });
@@ -322,7 +389,9 @@ describe('pgbouncer', () => {
     await Promise.all(both.map((adapter) => adapter.route('green', 1, soon())));
     await Promise.all(both.map((adapter) => adapter.resume(soon())));
     for (const adapter of both) expect(await adapter.observe(soon())).toEqual({ to: 'green', paused: false });
-    expect((await readFile(databasesIniPath, 'utf8')).match(new RegExp(`dbname=${world.green.name}`, 'g'))).toHaveLength(2);
+    expect(
+      (await readFile(databasesIniPath, 'utf8')).match(new RegExp(`dbname=${world.green.name}`, 'g')),
+    ).toHaveLength(2);
   });
 
   test("discard-all-keeps-search-path: the role's search path on green survives a client's DISCARD ALL", async () => {
@@ -331,12 +400,15 @@ describe('pgbouncer', () => {
     const role = `app_${world.green.name}`;
     await world.blue.query(`CREATE ROLE ${role} LOGIN PASSWORD '${TEST_PASSWORD}'`);
     try {
-      for (const database of [world.blue, world.green]) await database.query(`GRANT SELECT ON whoami TO ${role}`);
+      for (const database of [world.blue, world.green])
+        await database.query(`GRANT SELECT ON whoami TO ${role}`);
       await world.green.query('CREATE SCHEMA compat');
       await world.green.query(`CREATE VIEW compat.orders AS SELECT 'through compat' AS text`);
       await world.green.query(`GRANT USAGE ON SCHEMA compat TO ${role}`);
       await world.green.query(`GRANT SELECT ON compat.orders TO ${role}`);
-      await world.green.query(`ALTER ROLE ${role} IN DATABASE ${world.green.name} SET search_path = compat, public`);
+      await world.green.query(
+        `ALTER ROLE ${role} IN DATABASE ${world.green.name} SET search_path = compat, public`,
+      );
       await writeFile(
         `${dirname(world.bouncer.iniPath)}/users.txt`,
         `"postgres" "${TEST_PASSWORD}"\n"${role}" "${TEST_PASSWORD}"\n`,
@@ -349,9 +421,13 @@ describe('pgbouncer', () => {
       await adapter.route('green', 1, soon());
       await adapter.resume(soon());
       await one.connection.query('DISCARD ALL');
-      expect((await two.connection.query('SELECT text FROM orders')).rows).toEqual([{ text: 'through compat' }]);
+      expect((await two.connection.query('SELECT text FROM orders')).rows).toEqual([
+        { text: 'through compat' },
+      ]);
       await one.connection.query('RESET ALL');
-      expect((await two.connection.query('SHOW search_path')).rows).toEqual([{ search_path: 'compat, public' }]);
+      expect((await two.connection.query('SHOW search_path')).rows).toEqual([
+        { search_path: 'compat, public' },
+      ]);
     } finally {
       await world.bouncer[Symbol.asyncDispose]();
       for (const database of [world.blue, world.green]) await database.query(`DROP OWNED BY ${role}`);

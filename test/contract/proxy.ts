@@ -89,7 +89,9 @@ export function describeProxy(name: string, start: () => Promise<ProxyHarness>):
       await adapter.pause(soon());
       await adapter.route('green', 1, soon());
       expect(await adapter.observe(soon())).toEqual({ to: 'green', paused: true });
-      await waitFor(async () => ((await adapter.waiting(soon())) ?? 0) === clients.length, { what: 'the clients to wait' });
+      await waitFor(async () => ((await adapter.waiting(soon())) ?? 0) === clients.length, {
+        what: 'the clients to wait',
+      });
       await adapter.resume(soon());
       expect(await adapter.observe(soon())).toEqual({ to: 'green', paused: false });
       for (const client of [await harness.client()]) {

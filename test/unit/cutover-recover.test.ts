@@ -14,7 +14,9 @@ async function expectSettled(world: World, reported: string | null): Promise<voi
   if (reported === 'switched') expect(side).toBe('green');
   if (reported === 'undone') expect(side).toBe('blue');
   expect(world.writable).toEqual([side]);
-  expect(world.proxies.map((proxy) => `${proxy.side} ${proxy.paused}`)).toEqual(world.proxies.map(() => `${side} false`));
+  expect(world.proxies.map((proxy) => `${proxy.side} ${proxy.paused}`)).toEqual(
+    world.proxies.map(() => `${side} false`),
+  );
   if (side === 'green') {
     expect(world.applied).toBe(world.written);
     expect(world.servedBy).toBe('green');
@@ -29,7 +31,9 @@ async function expectAsReported(world: World, outcome: CutoverOutcome | null): P
   const side = outcome.outcome === 'switched' ? 'green' : 'blue';
   expect(world.writable).toEqual([side]);
   if (outcome.error?.message.includes('Not everything was taken back')) return;
-  expect(world.proxies.map((proxy) => `${proxy.side} ${proxy.paused}`)).toEqual(world.proxies.map(() => `${side} false`));
+  expect(world.proxies.map((proxy) => `${proxy.side} ${proxy.paused}`)).toEqual(
+    world.proxies.map(() => `${side} false`),
+  );
 }
 
 const fault = fc.constantFrom<Fault>(...FAULTS);
@@ -107,7 +111,9 @@ describe('killed or failing anywhere, the switch ends on exactly one side and th
     expect(again.writable).toEqual([]);
     const second = again.engine();
     await again.time.drive(recover(second.context()));
-    expect(second.log.filter((name) => /route|pause|lower|raise|seal/.test(name))).toEqual(['note cutover.sealed']);
+    expect(second.log.filter((name) => /route|pause|lower|raise|seal/.test(name))).toEqual([
+      'note cutover.sealed',
+    ]);
     await expectSettled(again, 'switched');
   });
 

@@ -49,7 +49,7 @@ export class VirtualTime {
       settled = true;
     };
     promise.then(done, done);
-    for (let still = 0; still < 3; ) {
+    for (let still = 0; still < 3;) {
       await new Promise((resolve) => setImmediate(resolve));
       if (settled) return promise;
       still = this.advance() ? 0 : still + 1;
@@ -65,7 +65,13 @@ export class World {
   readonly green: { state: FenceState['state']; epoch: number } = { state: 'raised', epoch: 0 };
   readonly proxies: readonly MemoryProxyState[];
   readonly journal: { event: string; detail: Readonly<Record<string, unknown>> }[] = [];
-  gates: readonly GateResult[] = GATES.map((name) => ({ name, ok: true, observed: '', limit: '', reason: '' }));
+  gates: readonly GateResult[] = GATES.map((name) => ({
+    name,
+    ok: true,
+    observed: '',
+    limit: '',
+    reason: '',
+  }));
   /** Transactions committed on blue, and how many of them green has. */
   written = 0;
   applied = 0;
@@ -80,14 +86,19 @@ export class World {
 
   /** Called after everything that happens: clients write wherever they are let. */
   tick(): void {
-    if (this.blue.state === 'open' && this.green.state === 'open') this.violations.push('both sides are writable');
+    if (this.blue.state === 'open' && this.green.state === 'open')
+      this.violations.push('both sides are writable');
     if (this.blue.state === 'open') this.written++;
-    if (this.green.state === 'open' && this.applied < this.written) this.violations.push('green is open without a write of blue');
+    if (this.green.state === 'open' && this.applied < this.written)
+      this.violations.push('green is open without a write of blue');
   }
 
   /** Which sides clients may write now. */
   get writable(): string[] {
-    return [...(this.blue.state === 'open' ? ['blue'] : []), ...(this.green.state === 'open' ? ['green'] : [])];
+    return [
+      ...(this.blue.state === 'open' ? ['blue'] : []),
+      ...(this.green.state === 'open' ? ['green'] : []),
+    ];
   }
 
   engine(faults: ReadonlyMap<number, Fault> = new Map()): Engine {
@@ -203,7 +214,8 @@ export class Engine {
         }),
       prove: () =>
         this.call(to('prove'), () => {
-          if (record.state === 'open') throw new VerdigrisError('CUTOVER_FENCE_LEAKS', 'a write went through');
+          if (record.state === 'open')
+            throw new VerdigrisError('CUTOVER_FENCE_LEAKS', 'a write went through');
         }),
       blockers: () => this.call(to('blockers'), () => []),
       seal: (epoch) => this.call(to('seal'), () => swap('raised', 'sealed', epoch)),
@@ -219,7 +231,11 @@ export class Engine {
   }
 
   #proxy(index: number): ProxyAdapter {
-    const real = new MemoryProxy(`proxy ${index + 1}`, this.#world.proxies[index] as MemoryProxyState, NO_FAILPOINTS);
+    const real = new MemoryProxy(
+      `proxy ${index + 1}`,
+      this.#world.proxies[index] as MemoryProxyState,
+      NO_FAILPOINTS,
+    );
     const at = (name: string) => `proxy${index + 1}.${name}`;
     // The effect of every method but a waiting pause is there at once; no transaction runs in these tests unless one was let in.
     return {
@@ -228,7 +244,8 @@ export class Engine {
       probe: (signal) => this.call(at('probe'), () => real.probe(signal)).then((report) => report),
       observe: (signal) => this.call(at('observe'), () => real.observe(signal)).then((route) => route),
       pause: (signal) => this.call(at('pause'), () => real.pause(signal)).then(() => undefined),
-      route: (side, epoch, signal) => this.call(at('route'), () => real.route(side, epoch, signal)).then(() => undefined),
+      route: (side, epoch, signal) =>
+        this.call(at('route'), () => real.route(side, epoch, signal)).then(() => undefined),
       resume: (signal) => this.call(at('resume'), () => real.resume(signal)).then(() => undefined),
       waiting: (signal) => this.call(at('waiting'), () => real.waiting(signal)).then((count) => count),
       [Symbol.asyncDispose]: async () => undefined,
@@ -254,7 +271,12 @@ export class Engine {
       recheck: () => this.call('recheck', () => ({ keys: 3, differences: 0 })),
       gates: () => this.call('gates', () => world.gates),
       overrides: [],
-      settings: { maxWritePauseMs: 10_000, fenceTimeoutMs: 2_000, maxRecheckKeys: 100, smoke: [{ via: 'proxy', sql: 'SELECT 1' }] },
+      settings: {
+        maxWritePauseMs: 10_000,
+        fenceTimeoutMs: 2_000,
+        maxRecheckKeys: 100,
+        smoke: [{ via: 'proxy', sql: 'SELECT 1' }],
+      },
       journal: {
         note: (event, detail) =>
           this.call(`note ${event}`, () => {
@@ -276,7 +298,10 @@ export class Engine {
 }
 
 /** A failpoint that throws the first `times` times it is reached. */
-export function throwingAt(name: string, times = Number.POSITIVE_INFINITY): Failpoints & { readonly hits: () => number } {
+export function throwingAt(
+  name: string,
+  times = Number.POSITIVE_INFINITY,
+): Failpoints & { readonly hits: () => number } {
   let left = times;
   let hits = 0;
   return {

@@ -10,7 +10,11 @@ import { throwingAt, World } from './cutover-world.ts';
 
 const live = (): AbortSignal => new AbortController().signal;
 
-async function run(world: World, change: Partial<CutoverContext> = {}, signal = live()): Promise<CutoverOutcome> {
+async function run(
+  world: World,
+  change: Partial<CutoverContext> = {},
+  signal = live(),
+): Promise<CutoverOutcome> {
   const engine = world.engine();
   const outcome = await world.time.drive(cutover(engine.context(change), signal));
   if (outcome === null) throw new Error(`the switch stands still after ${engine.log.at(-1) ?? 'nothing'}`);
@@ -20,7 +24,9 @@ async function run(world: World, change: Partial<CutoverContext> = {}, signal = 
 
 function expectServing(world: World, side: 'blue' | 'green'): void {
   expect(world.writable).toEqual([side]);
-  expect(world.proxies.map(({ side: to, paused }) => ({ to, paused }))).toEqual(world.proxies.map(() => ({ to: side, paused: false })));
+  expect(world.proxies.map(({ side: to, paused }) => ({ to, paused }))).toEqual(
+    world.proxies.map(() => ({ to: side, paused: false })),
+  );
   if (side === 'green') expect(world.applied).toBe(world.written);
 }
 
@@ -43,7 +49,9 @@ describe('the switch', () => {
     const world = new World();
     const engine = world.engine();
     await world.time.drive(cutover(engine.context(), live()));
-    const begun = world.journal.filter(({ event, detail }) => event === 'cutover.step' && detail['state'] === 'begin');
+    const begun = world.journal.filter(
+      ({ event, detail }) => event === 'cutover.step' && detail['state'] === 'begin',
+    );
     expect(begun.map(({ detail }) => detail['step'])).toEqual([...STEPS]);
     for (const [call, effect] of [
       ['fence', 'blue.raise'],
@@ -51,14 +59,20 @@ describe('the switch', () => {
       ['open', 'green.open'],
     ] as const) {
       const intent = world.journal.findIndex(({ detail }) => detail['step'] === call);
-      const noteCalls = engine.log.map((name, index) => ({ name, index })).filter(({ name }) => name.startsWith('note '));
+      const noteCalls = engine.log
+        .map((name, index) => ({ name, index }))
+        .filter(({ name }) => name.startsWith('note '));
       expect(noteCalls[intent]?.index).toBeLessThan(engine.log.indexOf(effect));
     }
     const certificate = world.journal.findIndex(({ event }) => event === 'cutover.drained');
     const seal = world.journal.findIndex(({ detail }) => detail['step'] === 'seal');
     expect(certificate).toBeGreaterThan(-1);
     expect(certificate).toBeLessThan(seal);
-    expect(world.journal[certificate]?.detail).toMatchObject({ blockers: [], barrier: expect.any(String), checkpoint: expect.any(String) });
+    expect(world.journal[certificate]?.detail).toMatchObject({
+      blockers: [],
+      barrier: expect.any(String),
+      checkpoint: expect.any(String),
+    });
   });
 
   test('the lease is read again before every act', async () => {
@@ -69,56 +83,70 @@ describe('the switch', () => {
   });
 
   const undoable = STEPS.slice(1, STEPS.indexOf('seal') + 1);
-  test.each(undoable.flatMap((step) => [`${step}.before`, `${step}.after`]).filter((point) => point !== 'seal.after'))(
-    'a failure at %s is undone: blue serves, no client is left waiting',
-    async (point) => {
-      const world = new World();
-      let waiting: Promise<string> | undefined;
-      const throwing = throwingAt(`cutover.step.${point}`);
-      const failpoints: Failpoints = {
-        hit: (name) => {
-          if (name === `cutover.step.${point}`) waiting = world.proxies[0]?.enter().then((admission) => admission.side);
-          return throwing.hit(name);
-        },
-      };
-      const outcome = await run(world, { failpoints });
-      expect(outcome).toMatchObject({ outcome: 'undone', error: { code: 'CUTOVER_UNDONE', context: { code: 'INTERNAL' } } });
-      expectServing(world, 'blue');
-      expect(await waiting).toBe('blue');
-      expect(world.servedBy).toBe('blue');
-    },
-  );
+  test.each(
+    undoable.flatMap((step) => [`${step}.before`, `${step}.after`]).filter((point) => point !== 'seal.after'),
+  )('a failure at %s is undone: blue serves, no client is left waiting', async (point) => {
+    const world = new World();
+    let waiting: Promise<string> | undefined;
+    const throwing = throwingAt(`cutover.step.${point}`);
+    const failpoints: Failpoints = {
+      hit: (name) => {
+        if (name === `cutover.step.${point}`)
+          waiting = world.proxies[0]?.enter().then((admission) => admission.side);
+        return throwing.hit(name);
+      },
+    };
+    const outcome = await run(world, { failpoints });
+    expect(outcome).toMatchObject({
+      outcome: 'undone',
+      error: { code: 'CUTOVER_UNDONE', context: { code: 'INTERNAL' } },
+    });
+    expectServing(world, 'blue');
+    expect(await waiting).toBe('blue');
+    expect(world.servedBy).toBe('blue');
+  });
 
-  test.each(['seal.after', ...STEPS.slice(STEPS.indexOf('open')).flatMap((step) => [`${step}.before`, `${step}.after`])])(
-    'a failure at %s goes forward: green serves',
-    async (point) => {
+  test.each([
+    'seal.after',
+    ...STEPS.slice(STEPS.indexOf('open')).flatMap((step) => [`${step}.before`, `${step}.after`]),
+  ])('a failure at %s goes forward: green serves', async (point) => {
+    const world = new World();
+    const outcome = await run(world, { failpoints: throwingAt(`cutover.step.${point}`, 1) });
+    expect(outcome.outcome).toBe('switched');
+    expectServing(world, 'green');
+  });
+
+  test.each(['open', 'resume'] as const)(
+    'when %s keeps failing after the seal, the outcome is undetermined with the facts',
+    async (step) => {
       const world = new World();
-      const outcome = await run(world, { failpoints: throwingAt(`cutover.step.${point}`, 1) });
-      expect(outcome.outcome).toBe('switched');
+      const outcome = await run(world, { failpoints: throwingAt(`cutover.step.${step}.before`) });
+      expect(outcome).toMatchObject({ outcome: 'undetermined', error: { code: 'CUTOVER_UNDETERMINED' } });
+      expect(outcome.error?.message).toContain('Blue is sealed');
+      expect(outcome.error?.message).toContain('fence of blue: sealed (epoch 1)');
+      expect(outcome.error?.message).toContain('proxy 1: green, paused');
+      expect(outcome.error?.remedy).toContain('verdigris start');
+      expect(world.writable).toEqual(step === 'open' ? [] : ['green']);
+      expect(await world.time.drive(recover(world.engine().context()))).toMatchObject({
+        outcome: 'switched',
+      });
       expectServing(world, 'green');
     },
   );
-
-  test.each(['open', 'resume'] as const)('when %s keeps failing after the seal, the outcome is undetermined with the facts', async (step) => {
-    const world = new World();
-    const outcome = await run(world, { failpoints: throwingAt(`cutover.step.${step}.before`) });
-    expect(outcome).toMatchObject({ outcome: 'undetermined', error: { code: 'CUTOVER_UNDETERMINED' } });
-    expect(outcome.error?.message).toContain('Blue is sealed');
-    expect(outcome.error?.message).toContain('fence of blue: sealed (epoch 1)');
-    expect(outcome.error?.message).toContain('proxy 1: green, paused');
-    expect(outcome.error?.remedy).toContain('verdigris start');
-    expect(world.writable).toEqual(step === 'open' ? [] : ['green']);
-    expect(await world.time.drive(recover(world.engine().context()))).toMatchObject({ outcome: 'switched' });
-    expectServing(world, 'green');
-  });
 });
 
 describe('gates', () => {
   test('a shut gate changes nothing and is named', async () => {
     const world = new World();
-    world.gates = world.gates.map((gate) => (gate.name === 'lag' ? { ...gate, ok: false, reason: 'the lag is 9 s' } : gate));
+    world.gates = world.gates.map((gate) =>
+      gate.name === 'lag' ? { ...gate, ok: false, reason: 'the lag is 9 s' } : gate,
+    );
     const outcome = await run(world);
-    expect(outcome).toMatchObject({ outcome: 'undone', writePauseMs: null, error: { code: 'CUTOVER_GATE', message: 'lag: the lag is 9 s' } });
+    expect(outcome).toMatchObject({
+      outcome: 'undone',
+      writePauseMs: null,
+      error: { code: 'CUTOVER_GATE', message: 'lag: the lag is 9 s' },
+    });
     expect(outcomes(outcome)).toMatchObject({ gates: 'failed', pause: 'skipped', seal: 'skipped' });
     expectServing(world, 'blue');
     const overrides = [{ gate: 'lag', reason: 'agreed with the shop' }] as const;
@@ -149,8 +177,15 @@ describe('bounds', () => {
     const world = new World();
     const engine = world.engine();
     const context = engine.context();
-    const slow = { drain: async () => engine.clock.sleep(60_000).then(() => context.pipeline.drain('0' as never, live())) };
-    const outcome = await world.time.drive(cutover({ ...context, pipeline: slow, settings: { ...context.settings, maxWritePauseMs: 700 } }, live()));
+    const slow = {
+      drain: async () => engine.clock.sleep(60_000).then(() => context.pipeline.drain('0' as never, live())),
+    };
+    const outcome = await world.time.drive(
+      cutover(
+        { ...context, pipeline: slow, settings: { ...context.settings, maxWritePauseMs: 700 } },
+        live(),
+      ),
+    );
     expect(outcome).toMatchObject({ outcome: 'undone', error: { context: { code: 'TIMED_OUT' } } });
     expect(outcome?.writePauseMs).toBeLessThan(1_000);
     expectServing(world, 'blue');
@@ -161,9 +196,16 @@ describe('bounds', () => {
     const busy = await world.proxies[1]?.enter();
     const engine = world.engine();
     const context = engine.context();
-    const outcome = await world.time.drive(cutover({ ...context, settings: { ...context.settings, maxWritePauseMs: 500 } }, live()));
-    expect(outcome).toMatchObject({ outcome: 'undone', error: { code: 'CUTOVER_UNDONE', context: { code: 'PROXY_TIMEOUT' } } });
-    expect(outcome?.error?.message).toMatch(/^proxy 2: transactions are still running\. The write pause of 500 ms/);
+    const outcome = await world.time.drive(
+      cutover({ ...context, settings: { ...context.settings, maxWritePauseMs: 500 } }, live()),
+    );
+    expect(outcome).toMatchObject({
+      outcome: 'undone',
+      error: { code: 'CUTOVER_UNDONE', context: { code: 'PROXY_TIMEOUT' } },
+    });
+    expect(outcome?.error?.message).toMatch(
+      /^proxy 2: transactions are still running\. The write pause of 500 ms/,
+    );
     expect(engine.log).not.toContain('blue.raise');
     expectServing(world, 'blue');
     busy?.leave();
@@ -176,7 +218,9 @@ describe('bounds', () => {
     ] as const) {
       const world = new World();
       const cancel = new AbortController();
-      const failpoints = { hit: (name: string) => (name === `cutover.step.${step}.before` ? cancel.abort() : undefined) };
+      const failpoints = {
+        hit: (name: string) => (name === `cutover.step.${step}.before` ? cancel.abort() : undefined),
+      };
       const outcome = await run(world, { failpoints }, cancel.signal);
       expect(outcome.outcome).toBe(side === 'blue' ? 'undone' : 'switched');
       if (side === 'blue') expect(outcome.error?.context['code']).toBe('INTERRUPTED');
@@ -202,7 +246,10 @@ describe('bounds', () => {
       [{ keys: 101, differences: 0 }, 'CUTOVER_GATE'],
     ] as const) {
       const world = new World();
-      expect(await run(world, { recheck: async () => found })).toMatchObject({ outcome: 'undone', error: { context: { code } } });
+      expect(await run(world, { recheck: async () => found })).toMatchObject({
+        outcome: 'undone',
+        error: { context: { code } },
+      });
       expectServing(world, 'blue');
     }
   });
@@ -212,7 +259,9 @@ describe('the way back', () => {
   test('routes are restored first, then the fence is lowered, and only then clients are let go', async () => {
     const world = new World(1);
     const engine = world.engine();
-    await world.time.drive(cutover(engine.context({ failpoints: throwingAt('cutover.step.seal.before') }), live()));
+    await world.time.drive(
+      cutover(engine.context({ failpoints: throwingAt('cutover.step.seal.before') }), live()),
+    );
     const back = engine.log.slice(engine.log.indexOf('note cutover.undo'));
     const order = ['proxy1.route', 'blue.lower', 'proxy1.resume'].map((name) => back.indexOf(name));
     expect(order).toEqual(order.toSorted((left, right) => left - right));
@@ -275,7 +324,10 @@ describe('the way back', () => {
     expect(outcome?.outcome).toBe('undone');
     expect(outcome?.error?.message).toContain('proxy 2');
     expect(world.writable).toEqual(['blue']);
-    expect(world.proxies.map(({ side, paused }) => `${side} ${paused}`)).toEqual(['blue false', 'green true']);
+    expect(world.proxies.map(({ side, paused }) => `${side} ${paused}`)).toEqual([
+      'blue false',
+      'green true',
+    ]);
     if (lost) lost.unreachable = false;
     expect(await world.time.drive(recover(world.engine().context()))).toMatchObject({ outcome: 'undone' });
     expectServing(world, 'blue');

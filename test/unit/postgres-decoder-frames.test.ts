@@ -38,48 +38,60 @@ const item: fc.Arbitrary<Item> = fc.oneof(
 describe('cutting the byte stream into frames', () => {
   test('however the bytes are cut, the same messages come out in order, and all bytes are given back', () => {
     fc.assert(
-      fc.property(fc.array(item, { maxLength: 30 }), fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1 }), (items, cuts) => {
-        const bytes = Buffer.concat(
-          items.map((one, index) => {
-            const lsn = BigInt(index + 1);
-            if (one.kind === 'data') return xlog(lsn, Buffer.from(one.payload));
-            return one.kind === 'keepalive' ? keepalive(lsn, one.reply) : frame('N', Buffer.from(one.body));
-          }),
-        );
-        const alive: [bigint, boolean][] = [];
-        const others: Buffer[] = [];
-        const messages: Buffer[] = [];
-        let newest = 0n;
-        const queue = new FrameQueue({
-          keepalive: (walEnd, reply) => alive.push([walEnd, reply]),
-          other: (whole) => others.push(Buffer.from(whole)),
-          data: (lsn) => (newest = lsn),
-        });
-        const read = (): void => {
-          while (queue.next()) messages.push(Buffer.from(queue.buffer.subarray(queue.start, queue.end)));
-        };
-        for (let at = 0, turn = 0; at < bytes.length; turn++) {
-          const size = cuts[turn % cuts.length] as number;
-          queue.push(Buffer.from(bytes.subarray(at, at + size)));
-          at += size;
-          if (turn % 3 === 0) read();
-        }
-        read();
-        const data = items.flatMap((one) => (one.kind === 'data' ? [Buffer.from(one.payload)] : []));
-        expect(messages).toEqual(data);
-        expect(alive).toEqual(items.flatMap((one, index) => (one.kind === 'keepalive' ? [[BigInt(index + 1), one.reply]] : [])));
-        expect(others).toEqual(items.flatMap((one) => (one.kind === 'other' ? [frame('N', Buffer.from(one.body))] : [])));
-        expect(queue.bytes).toBe(0);
-        expect(queue.empty).toBe(true);
-        expect(newest).toBe(BigInt(items.findLastIndex((one) => one.kind === 'data') + 1));
-      }),
+      fc.property(
+        fc.array(item, { maxLength: 30 }),
+        fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1 }),
+        (items, cuts) => {
+          const bytes = Buffer.concat(
+            items.map((one, index) => {
+              const lsn = BigInt(index + 1);
+              if (one.kind === 'data') return xlog(lsn, Buffer.from(one.payload));
+              return one.kind === 'keepalive' ? keepalive(lsn, one.reply) : frame('N', Buffer.from(one.body));
+            }),
+          );
+          const alive: [bigint, boolean][] = [];
+          const others: Buffer[] = [];
+          const messages: Buffer[] = [];
+          let newest = 0n;
+          const queue = new FrameQueue({
+            keepalive: (walEnd, reply) => alive.push([walEnd, reply]),
+            other: (whole) => others.push(Buffer.from(whole)),
+            data: (lsn) => (newest = lsn),
+          });
+          const read = (): void => {
+            while (queue.next()) messages.push(Buffer.from(queue.buffer.subarray(queue.start, queue.end)));
+          };
+          for (let at = 0, turn = 0; at < bytes.length; turn++) {
+            const size = cuts[turn % cuts.length] as number;
+            queue.push(Buffer.from(bytes.subarray(at, at + size)));
+            at += size;
+            if (turn % 3 === 0) read();
+          }
+          read();
+          const data = items.flatMap((one) => (one.kind === 'data' ? [Buffer.from(one.payload)] : []));
+          expect(messages).toEqual(data);
+          expect(alive).toEqual(
+            items.flatMap((one, index) => (one.kind === 'keepalive' ? [[BigInt(index + 1), one.reply]] : [])),
+          );
+          expect(others).toEqual(
+            items.flatMap((one) => (one.kind === 'other' ? [frame('N', Buffer.from(one.body))] : [])),
+          );
+          expect(queue.bytes).toBe(0);
+          expect(queue.empty).toBe(true);
+          expect(newest).toBe(BigInt(items.findLastIndex((one) => one.kind === 'data') + 1));
+        },
+      ),
     );
   });
 
   test('a message of many chunks is put together once, not once per chunk', () => {
     const payload = Buffer.alloc(8 << 20, 0x61);
     const bytes = xlog(1n, payload);
-    const queue = new FrameQueue({ keepalive: () => undefined, other: () => undefined, data: () => undefined });
+    const queue = new FrameQueue({
+      keepalive: () => undefined,
+      other: () => undefined,
+      data: () => undefined,
+    });
     const started = performance.now();
     for (let at = 0; at < bytes.length; at += 1024) queue.push(bytes.subarray(at, at + 1024));
     expect(queue.next()).toBe(true);
@@ -89,9 +101,21 @@ describe('cutting the byte stream into frames', () => {
   });
 
   test('what cannot be a frame is a typed error', () => {
-    const queue = new FrameQueue({ keepalive: () => undefined, other: () => undefined, data: () => undefined });
-    expect(() => queue.push(Buffer.from([0x64, 0, 0, 0, 2, 0x77]))).toThrow(expect.objectContaining({ code: 'SOURCE_PROTOCOL' }));
-    const second = new FrameQueue({ keepalive: () => undefined, other: () => undefined, data: () => undefined });
-    expect(() => second.push(frame('d', Buffer.from('zzz')))).toThrow(expect.objectContaining({ code: 'SOURCE_PROTOCOL' }));
+    const queue = new FrameQueue({
+      keepalive: () => undefined,
+      other: () => undefined,
+      data: () => undefined,
+    });
+    expect(() => queue.push(Buffer.from([0x64, 0, 0, 0, 2, 0x77]))).toThrow(
+      expect.objectContaining({ code: 'SOURCE_PROTOCOL' }),
+    );
+    const second = new FrameQueue({
+      keepalive: () => undefined,
+      other: () => undefined,
+      data: () => undefined,
+    });
+    expect(() => second.push(frame('d', Buffer.from('zzz')))).toThrow(
+      expect.objectContaining({ code: 'SOURCE_PROTOCOL' }),
+    );
   });
 });

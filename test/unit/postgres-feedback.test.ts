@@ -45,10 +45,16 @@ describe('the feedback rule', () => {
             log += BigInt(event.bytes);
             quietUntil = log;
           }
-          const flush = flushable({ durable, delivered, quietUntil, open: openStart !== null || queued.length > 0 });
+          const flush = flushable({
+            durable,
+            delivered,
+            quietUntil,
+            open: openStart !== null || queued.length > 0,
+          });
           const unapplied = [...applied, ...queued].map(({ end }) => end);
           for (const end of unapplied) expect(flush).toBeLessThan(end);
-          if (openStart !== null) expect(flush).toBeLessThanOrEqual(openStart > durable ? openStart : durable);
+          if (openStart !== null)
+            expect(flush).toBeLessThanOrEqual(openStart > durable ? openStart : durable);
           expect(flush).toBeGreaterThanOrEqual(durable);
         }
         queued = [];

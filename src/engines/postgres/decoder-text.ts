@@ -41,21 +41,97 @@ function short(b: Buffer, o: number, length: number): string {
     case 4:
       return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number);
     case 5:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+      );
     case 6:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+      );
     case 7:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number, b[o + 6] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+        b[o + 6] as number,
+      );
     case 8:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number, b[o + 6] as number, b[o + 7] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+        b[o + 6] as number,
+        b[o + 7] as number,
+      );
     case 9:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number, b[o + 6] as number, b[o + 7] as number, b[o + 8] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+        b[o + 6] as number,
+        b[o + 7] as number,
+        b[o + 8] as number,
+      );
     case 10:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number, b[o + 6] as number, b[o + 7] as number, b[o + 8] as number, b[o + 9] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+        b[o + 6] as number,
+        b[o + 7] as number,
+        b[o + 8] as number,
+        b[o + 9] as number,
+      );
     case 11:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number, b[o + 6] as number, b[o + 7] as number, b[o + 8] as number, b[o + 9] as number, b[o + 10] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+        b[o + 6] as number,
+        b[o + 7] as number,
+        b[o + 8] as number,
+        b[o + 9] as number,
+        b[o + 10] as number,
+      );
     case 12:
-      return String.fromCharCode(b[o] as number, b[o + 1] as number, b[o + 2] as number, b[o + 3] as number, b[o + 4] as number, b[o + 5] as number, b[o + 6] as number, b[o + 7] as number, b[o + 8] as number, b[o + 9] as number, b[o + 10] as number, b[o + 11] as number);
+      return String.fromCharCode(
+        b[o] as number,
+        b[o + 1] as number,
+        b[o + 2] as number,
+        b[o + 3] as number,
+        b[o + 4] as number,
+        b[o + 5] as number,
+        b[o + 6] as number,
+        b[o + 7] as number,
+        b[o + 8] as number,
+        b[o + 9] as number,
+        b[o + 10] as number,
+        b[o + 11] as number,
+      );
     default:
       return (b as Buffer & Slices).latin1Slice(o, o + length);
   }

@@ -8,9 +8,9 @@ import { textOf } from './decoder-text.ts';
  * interval, uuid, bytea (hex), bit, network and geometric types, and arrays and ranges of the common ones.
  */
 const ASCII_OIDS = new Set([
-  16, 17, 20, 21, 23, 26, 27, 28, 29, 600, 601, 602, 603, 604, 628, 650, 700, 701, 718, 774, 829, 869, 1000, 1005, 1007, 1016,
-  1021, 1022, 1082, 1083, 1114, 1115, 1182, 1184, 1185, 1186, 1187, 1231, 1266, 1560, 1562, 1700, 2950, 2951, 3220, 3904, 3906,
-  3908, 3910, 3912, 3926,
+  16, 17, 20, 21, 23, 26, 27, 28, 29, 600, 601, 602, 603, 604, 628, 650, 700, 701, 718, 774, 829, 869, 1000,
+  1005, 1007, 1016, 1021, 1022, 1082, 1083, 1114, 1115, 1182, 1184, 1185, 1186, 1187, 1231, 1266, 1560, 1562,
+  1700, 2950, 2951, 3220, 3904, 3906, 3908, 3910, 3912, 3926,
 ]);
 
 /** Microseconds from 1970 to 2000, the server's epoch. */
@@ -87,7 +87,13 @@ export class Decoder {
         const prefix = this.#cstring();
         const length = this.#u32();
         const from = this.#take(length);
-        return { kind: 'message', transactional, lsn, prefix, content: this.#buffer.subarray(from, from + length) };
+        return {
+          kind: 'message',
+          transactional,
+          lsn,
+          prefix,
+          content: this.#buffer.subarray(from, from + length),
+        };
       }
       case 0x4f: {
         const lsn = this.#u64();
@@ -141,7 +147,12 @@ export class Decoder {
     const options = this.#u8();
     if (count * 4 > this.#end - this.#at) fail('a truncate that is cut off');
     const relations = Array.from({ length: count }, () => this.#relation());
-    return { kind: 'truncate', relations, cascade: (options & 1) !== 0, restartIdentity: (options & 2) !== 0 };
+    return {
+      kind: 'truncate',
+      relations,
+      cascade: (options & 1) !== 0,
+      restartIdentity: (options & 2) !== 0,
+    };
   }
 
   #announce(): RelationMessage {
@@ -150,16 +161,30 @@ export class Decoder {
     const schema = this.#schema();
     const name = this.#cstring();
     const identity = String.fromCharCode(this.#u8());
-    if (identity !== 'd' && identity !== 'n' && identity !== 'f' && identity !== 'i') fail('a relation with an unknown replica identity');
+    if (identity !== 'd' && identity !== 'n' && identity !== 'f' && identity !== 'i')
+      fail('a relation with an unknown replica identity');
     const count = this.#u16();
     const columns: WireColumn[] = [];
     for (let i = 0; i < count; i++) {
       const inIdentity = (this.#u8() & 1) === 1;
       const column = this.#cstring();
       const typeOid = this.#u32();
-      columns.push({ name: column, typeOid, typmod: this.#u32() | 0, inIdentity, ascii: ASCII_OIDS.has(typeOid) });
+      columns.push({
+        name: column,
+        typeOid,
+        typmod: this.#u32() | 0,
+        inIdentity,
+        ascii: ASCII_OIDS.has(typeOid),
+      });
     }
-    const relation: RelationMessage = { kind: 'relation', id, schema, name, identity: identity as 'd', columns };
+    const relation: RelationMessage = {
+      kind: 'relation',
+      id,
+      schema,
+      name,
+      identity: identity as 'd',
+      columns,
+    };
     this.#relations.set(id, relation);
     return relation;
   }
@@ -220,7 +245,11 @@ export class Decoder {
     const at = this.#take(4);
     const buffer = this.#buffer;
     return (
-      (((buffer[at] as number) << 24) | ((buffer[at + 1] as number) << 16) | ((buffer[at + 2] as number) << 8) | (buffer[at + 3] as number)) >>> 0
+      (((buffer[at] as number) << 24) |
+        ((buffer[at + 1] as number) << 16) |
+        ((buffer[at + 2] as number) << 8) |
+        (buffer[at + 3] as number)) >>>
+      0
     );
   }
 
@@ -252,7 +281,8 @@ export class Decoder {
 const text = (buffer: Buffer, start: number, end: number, ascii: boolean): string =>
   textOf(buffer, start, end, ascii) ?? fail('text that is not UTF-8');
 
-const printable = (tag: number): string => (tag > 0x20 && tag < 0x7f ? String.fromCharCode(tag) : `0x${tag.toString(16)}`);
+const printable = (tag: number): string =>
+  tag > 0x20 && tag < 0x7f ? String.fromCharCode(tag) : `0x${tag.toString(16)}`;
 
 function fail(what: string): never {
   throw new VerdigrisError('SOURCE_PROTOCOL', `The source sent ${what}.`);

@@ -13,7 +13,8 @@ export interface Progress {
 }
 
 /** Something was received that is not durable on the sink. */
-export const inflight = (progress: Progress): boolean => progress.open || progress.delivered > progress.durable;
+export const inflight = (progress: Progress): boolean =>
+  progress.open || progress.delivered > progress.durable;
 
 /**
  * How far the source may be told to forget, once the checkpoint says so: never past unapplied work. A position beyond `durable` must
@@ -29,7 +30,12 @@ export const statusInterval = (walSenderTimeoutMs: number): number =>
 const EPOCH_2000_MS = 946_684_800_000;
 
 /** Standby status update. The positions are exact: adding one would confirm a commit that starts where another one ends. */
-export function statusMessage(received: bigint, durable: bigint, nowMs: number, replyRequested: boolean): Buffer {
+export function statusMessage(
+  received: bigint,
+  durable: bigint,
+  nowMs: number,
+  replyRequested: boolean,
+): Buffer {
   const message = Buffer.alloc(34);
   message[0] = 0x72;
   message.writeBigUInt64BE(maxLsn(received, durable), 1);

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type pg from 'pg';
 import type { SessionEnv } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
@@ -56,10 +57,17 @@ export class FenceSessions implements AsyncDisposable {
   }
 
   async #open(limitMs: number): Promise<pg.Client> {
-    return connect(this.#config, {
+    const client = await connect(this.#config, {
       applicationName: `verdigris:${this.#env.migration}:fence`,
       connectTimeoutMs: Math.min(limitMs, 10_000),
     });
+    // The server may end a warm one (a restart, somebody who ends sessions): then the next act opens another.
+    const forget = (): void => {
+      if (this.#warm?.client === client) this.#take();
+    };
+    client.on('error', forget);
+    client.on('end', forget);
+    return client;
   }
 
   #take(): pg.Client | null {
@@ -67,7 +75,7 @@ export class FenceSessions implements AsyncDisposable {
     if (warm === null) return null;
     this.#warm = null;
     clearTimeout(warm.timer);
-    warm.client.ref();
+    socket(warm.client).ref();
     return warm.client;
   }
 
@@ -77,7 +85,7 @@ export class FenceSessions implements AsyncDisposable {
       return;
     }
     // Neither the timer nor the idle socket keeps the process alive.
-    client.unref();
+    socket(client).unref();
     const timer = setTimeout(() => {
       this.#warm = null;
       void end(client);
@@ -118,5 +126,8 @@ async function end(client: pg.Client): Promise<void> {
 }
 
 const destroy = (client: pg.Client): void => {
-  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+  socket(client).destroy();
 };
+
+const socket = (client: pg.Client): Socket =>
+  (client as unknown as { connection: { stream: Socket } }).connection.stream;

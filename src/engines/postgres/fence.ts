@@ -94,11 +94,11 @@ class Fence implements PostgresFence {
     return this.#sessions.run(timeoutMs + 2_000, async (client) => {
       // A running autovacuum gives way only after this long; the setting needs a privilege and the fence works without it.
       await client.query(`SET deadlock_timeout = '20ms'`).catch(() => undefined);
-      for (;;) {
+      for (let attempt = 0; ; attempt += 1) {
         const left = Math.ceil(deadline - performance.now());
         if (left <= 0) throw await this.#blocked(client, timeoutMs);
         try {
-          return await this.#raiseOnce(client, epoch, left);
+          return await this.#raiseOnce(client, { epoch, limitMs: left, shuffle: attempt > 0 });
         } catch (error) {
           await client.query('ROLLBACK');
           const state = (error as { code?: string }).code ?? '';
@@ -111,7 +111,10 @@ class Fence implements PostgresFence {
     });
   }
 
-  async #raiseOnce(client: pg.Client, epoch: number, limitMs: number): Promise<Position> {
+  async #raiseOnce(
+    client: pg.Client,
+    { epoch, limitMs, shuffle }: { epoch: number; limitMs: number; shuffle: boolean },
+  ): Promise<Position> {
     const { migration, stateSchema, failpoints } = this.#env;
     await begin(client, { limitMs, commit: 'remote_apply' });
     const row = await lockRecord(client, this.#env);
@@ -126,7 +129,7 @@ class Fence implements PostgresFence {
       await client.query('ROLLBACK');
       return positionOf(row.barrier);
     }
-    const members = await this.#lockAll(client);
+    const members = await this.#lockAll(client, shuffle);
     const guards = byTable(await readGuards(client, stateSchema, migration));
     await failpoints.hit('fence.raise.locked');
     // One round trip: nobody waits longer for these locks than the server needs.
@@ -145,14 +148,17 @@ class Fence implements PostgresFence {
     return positionOf(barrier);
   }
 
-  /** Locks the family; repeats while a partition that came meanwhile is not locked. */
-  async #lockAll(client: pg.Client): Promise<readonly Member[]> {
+  /**
+   * Locks the family, after a deadlock in another order: clients that lock in the opposite one would win every time. Repeats while a partition that came meanwhile is not locked.
+   */
+  async #lockAll(client: pg.Client, shuffle: boolean): Promise<readonly Member[]> {
     const locked = new Set<string>();
     for (;;) {
       const members = await family(client, this.#tables);
       const missing = members.filter((member) => !locked.has(member.oid));
       if (missing.length === 0) return members;
-      const list = missing.map((member) => `ONLY ${qualified(member.table)}`).join(', ');
+      const order = shuffle ? shuffled(missing) : missing;
+      const list = order.map((member) => `ONLY ${qualified(member.table)}`).join(', ');
       await client.query(`LOCK TABLE ${list} IN SHARE ROW EXCLUSIVE MODE`);
       for (const member of missing) locked.add(member.oid);
     }
@@ -372,6 +378,13 @@ class Fence implements PostgresFence {
       },
     );
   }
+}
+
+function shuffled<T>(items: readonly T[]): readonly T[] {
+  return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((left, right) => left.at - right.at)
+    .map(({ item }) => item);
 }
 
 const list = (blockers: readonly Blocker[]): string =>

@@ -24,7 +24,8 @@ export async function readHealth(client: pg.Client, slot: string, limitBytes: nu
   const row = result.rows[0];
   const exists = row !== undefined && row.active !== null;
   const state = exists ? (row.wal_status ?? 'lost') : 'missing';
-  const retainedBytes = row?.retained === null || row === undefined ? null : Math.max(0, Number(row.retained));
+  const retainedBytes =
+    row?.retained === null || row === undefined ? null : Math.max(0, Number(row.retained));
   const overBudget = retainedBytes !== null && retainedBytes >= limitBytes;
   const safe = row?.safe_wal_size ?? null;
   return {
@@ -32,7 +33,8 @@ export async function readHealth(client: pg.Client, slot: string, limitBytes: nu
     ok: (state === 'reserved' || state === 'extended') && !overBudget,
     retainedBytes,
     limitBytes,
-    oldestTransactionSeconds: row === undefined || row.oldest === null ? null : Math.max(0, Number(row.oldest)),
+    oldestTransactionSeconds:
+      row === undefined || row.oldest === null ? null : Math.max(0, Number(row.oldest)),
     detail:
       `slot ${slot}: ${state}, ${row?.active === 't' ? 'active' : 'not active'}` +
       (safe === null ? '' : `, ${safe} bytes until the server drops it`) +

@@ -30,6 +30,19 @@ export const endOlderTerms = (migration: string, term: number): Statement => ({
   values: [`${applicationHead(migration)}:`, String(term)],
 });
 
+/** Longest wait for a session of ours to be gone. */
+const GHOST_MS = 10_000;
+
+/**
+ * Ends sessions of ours whose connection was lost, and waits until they are gone. The server goes on with what it had received, a
+ * pipelined COMMIT included, and would commit behind the back of whoever reads the state now. Answers 1, or 0 when one is still there.
+ */
+export const endGhosts = (migration: string, pids: Iterable<number>): Statement => ({
+  text: `SELECT coalesce(pg_catalog.bool_and(pg_catalog.pg_terminate_backend(a.pid, ${GHOST_MS})), true)::int::text
+    FROM pg_catalog.pg_stat_activity a WHERE a.pid = ANY ($1::int[]) AND pg_catalog.starts_with(a.application_name, $2)`,
+  values: [`{${[...pids].join(',')}}`, `${applicationHead(migration)}:`],
+});
+
 /**
  * First statement of every transaction on the sink but a group: fails on the server (division by zero) when another term stands
  * there. FOR KEY SHARE lets the holder renew the lease and makes a takeover wait.

@@ -118,14 +118,16 @@ export class FrameQueue {
     while (at + HEADER <= buffer.length) {
       const code = buffer[at] as number;
       const length = buffer.readUInt32BE(at + 1);
-      if (length < 4) throw new VerdigrisError('SOURCE_PROTOCOL', `The source sent a frame of ${length} bytes.`);
+      if (length < 4)
+        throw new VerdigrisError('SOURCE_PROTOCOL', `The source sent a frame of ${length} bytes.`);
       const end = at + 1 + length;
       if (end > buffer.length) break;
       if (code !== COPY_DATA) this.#listener.other(buffer.subarray(at, end));
       else if (buffer[at + HEADER] === XLOG_DATA && end > at + XLOG_HEADER) lastData = at;
       else if (buffer[at + HEADER] === KEEPALIVE && length === 22) {
         this.#listener.keepalive(buffer.readBigUInt64BE(at + 6), buffer[at + 22] === 1);
-      } else throw new VerdigrisError('SOURCE_PROTOCOL', 'The source sent replication data of an unknown kind.');
+      } else
+        throw new VerdigrisError('SOURCE_PROTOCOL', 'The source sent replication data of an unknown kind.');
       at = end;
     }
     this.#needed = at + HEADER <= buffer.length ? 1 + buffer.readUInt32BE(at + 1) : HEADER;

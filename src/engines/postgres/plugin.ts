@@ -37,7 +37,11 @@ export class PgoutputTakeover {
   /** Monotonic ms of the last byte of any kind. */
   lastReceivedMs: number | null = null;
 
-  constructor(options: PluginOptions, listener: Omit<FrameListener, 'other'>, failed: (error: unknown) => void) {
+  constructor(
+    options: PluginOptions,
+    listener: Omit<FrameListener, 'other'>,
+    failed: (error: unknown) => void,
+  ) {
     this.options = options;
     this.#failed = failed;
     this.#listener = {
@@ -62,7 +66,9 @@ export class PgoutputTakeover {
       ...(streaming ? [`streaming 'true'`] : []),
     ];
     this.#takeOver((client as unknown as { connection: Wire }).connection);
-    return await client.query(`START_REPLICATION SLOT ${ident(slot)} LOGICAL ${lastLsn} (${options.join(', ')})`);
+    return await client.query(
+      `START_REPLICATION SLOT ${ident(slot)} LOGICAL ${lastLsn} (${options.join(', ')})`,
+    );
   }
 
   /** Only for the library's shape check: log data never reaches its parser. */

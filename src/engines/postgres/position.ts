@@ -6,7 +6,8 @@ const LSN = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 /** The number of an LSN in any of the server's spellings (`0/16B3748`, `0/016B3748`). @throws VerdigrisError STATE_FORMAT */
 export function parseLsn(text: string): bigint {
   const match = LSN.exec(text);
-  if (match === null) throw new VerdigrisError('STATE_FORMAT', `Not a log position of PostgreSQL: ${text.slice(0, 40)}`);
+  if (match === null)
+    throw new VerdigrisError('STATE_FORMAT', `Not a log position of PostgreSQL: ${text.slice(0, 40)}`);
   return (BigInt(`0x${match[1] as string}`) << 32n) | BigInt(`0x${match[2] as string}`);
 }
 

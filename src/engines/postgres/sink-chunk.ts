@@ -11,7 +11,7 @@ import { holeStatements } from './sink-checkpoint.ts';
 import { copyChunks, execute } from './sink-execute.ts';
 import type { Layouts, Place, SinkLayout } from './sink-layout.ts';
 import { stepsFor } from './sink-program.ts';
-import { beginStatements, openWire, plain, sinkError, type SinkStream } from './sink-session.ts';
+import { beginStatements, type Ghosts, openWire, plain, sinkError, type SinkStream } from './sink-session.ts';
 import { createTwin } from './sink-shadow.ts';
 import { dropStage, hasLiveUnique, stagePlace, unstageSteps } from './sink-stage.ts';
 import { columnList } from './sink-statements.ts';
@@ -23,11 +23,13 @@ export class ChunkSessions implements AsyncDisposable {
   readonly #stream: SinkStream;
   readonly #idle: Wire[] = [];
   readonly #busy = new Set<Wire>();
+  readonly #ghosts: Ghosts;
   #durable: boolean;
   #closed = false;
 
-  constructor(stream: SinkStream) {
+  constructor(stream: SinkStream, ghosts: Ghosts) {
     this.#stream = stream;
+    this.#ghosts = ghosts;
     this.#durable = stream.config.session.synchronous_commit === 'on';
   }
 
@@ -44,12 +46,19 @@ export class ChunkSessions implements AsyncDisposable {
     while (wire?.lost === true) wire = this.#idle.pop();
     wire ??= await openWire(this.#stream, 'chunk', this.#durable);
     this.#busy.add(wire);
+    try {
+      await this.#ghosts.end(wire);
+    } catch (error) {
+      await this.give(wire);
+      throw error;
+    }
     return wire;
   }
 
   /** Back from a chunk; only an idle session outside a transaction is kept. */
   async give(wire: Wire): Promise<void> {
     this.#busy.delete(wire);
+    if (wire.lost) this.#ghosts.add(wire);
     if (this.#closed || wire.lost || wire.inTransaction) await wire[Symbol.asyncDispose]();
     else this.#idle.push(wire);
   }
@@ -76,7 +85,9 @@ export interface ChunkOptions {
 export async function openChunk(options: ChunkOptions): Promise<ChunkWriter> {
   const { stream, sessions, layouts, waiting, onFallback, target, signal } = options;
   signal.throwIfAborted();
-  const wire = await sessions.take();
+  const wire = await sessions.take().catch((error: unknown) => {
+    throw sinkError(error, 0);
+  });
   const begin = beginStatements(stream);
   try {
     await wire.run([...begin, plain(`SET LOCAL synchronous_commit = ${sessions.durable ? 'on' : 'off'}`)]);

@@ -4,7 +4,7 @@ import { connect, statementTimeout } from './connect.ts';
 import type { PostgresConfig } from './config.ts';
 import { translate } from './errors.ts';
 import { APPLIER_SETTING } from './guards.ts';
-import { applicationName, leaseGuard } from './lease.ts';
+import { applicationName, endGhosts, leaseGuard } from './lease.ts';
 import { fenced } from './sink-applier.ts';
 import { BatchFailure, sqlState, Wire, type Outcome, type Statement } from './sink-wire.ts';
 
@@ -96,4 +96,29 @@ export function sinkError(failure: unknown, guards: number, context: Readonly<Re
   if (!(failure instanceof BatchFailure)) return translate(failure, 'sink', context);
   if (failure.index < guards && sqlState(failure.error) === '22012') return fenced(context);
   return translate(failure.error, 'sink', context);
+}
+
+/** Server processes whose connection was lost, until it is certain that they can commit nothing any more. */
+export class Ghosts {
+  readonly #migration: string;
+  readonly #pids = new Set<number>();
+
+  constructor(migration: string) {
+    this.#migration = migration;
+  }
+
+  add(wire: Wire): void {
+    if (wire.pid !== null) this.#pids.add(wire.pid);
+  }
+
+  /** Call before state that they could still change is read. @throws VerdigrisError SINK_LOST while one is there */
+  async end(wire: Wire): Promise<void> {
+    if (this.#pids.size === 0) return;
+    const pids = [...this.#pids];
+    const [outcome] = await wire.run([endGhosts(this.#migration, pids)]);
+    if (outcome?.rows[0]?.[0] !== '1') {
+      throw new VerdigrisError('SINK_LOST', 'A session of ours whose connection was lost is still at work on the sink.');
+    }
+    for (const pid of pids) this.#pids.delete(pid);
+  }
 }

@@ -183,6 +183,11 @@ export class Wire implements AsyncDisposable {
     return this.#lost;
   }
 
+  /** Process id of the server's side. */
+  get pid(): number | null {
+    return (this.client as unknown as { readonly processID: number | null }).processID;
+  }
+
   /** A transaction is open, failed or not. */
   get inTransaction(): boolean {
     return this.client.getTransactionStatus() !== 'I';

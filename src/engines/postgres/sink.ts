@@ -19,7 +19,7 @@ import { deferIndexes } from './sink-defer.ts';
 import { Durability } from './sink-durability.ts';
 import { finishDeferred } from './sink-finish.ts';
 import { Layouts, type SinkLayout } from './sink-layout.ts';
-import { beginStatements, openWire, plain, sinkError, transact, type SinkStream } from './sink-session.ts';
+import { beginStatements, Ghosts, openWire, plain, sinkError, transact, type SinkStream } from './sink-session.ts';
 import { defineRanges, dropHalves, ensureHalves, readHoles, readRanges, retireStream } from './sink-storage.ts';
 import type { Wire } from './sink-wire.ts';
 import { halvesTable, prepareState } from './state-tables.ts';
@@ -38,6 +38,7 @@ export class PostgresSink implements Sink {
   readonly #stream: SinkStream;
   readonly #layouts = new Layouts();
   readonly #durability: Durability;
+  readonly #ghosts: Ghosts;
   readonly #chunks: ChunkSessions;
   #wire: Wire | null = null;
   #applier: Applier | null = null;
@@ -50,7 +51,8 @@ export class PostgresSink implements Sink {
   constructor(stream: SinkStream) {
     this.#stream = stream;
     this.#durability = new Durability(stream.config.session.synchronous_commit === 'on');
-    this.#chunks = new ChunkSessions(stream);
+    this.#ghosts = new Ghosts(stream.env.migration);
+    this.#chunks = new ChunkSessions(stream, this.#ghosts);
   }
 
   /** Groups (or parts) that needed the exact fallback, since the start. */
@@ -71,6 +73,7 @@ export class PostgresSink implements Sink {
     const wire = await this.#connected();
     return await this.#guarded(async () => {
       if (this.#open !== null) await this.#rollback(wire);
+      await this.#ghosts.end(wire);
       await this.#force(wire);
       const position = await readCheckpoint(wire, this.#stream);
       this.#durability.restart(position);
@@ -173,7 +176,10 @@ export class PostgresSink implements Sink {
 
   async ranges(): Promise<readonly RangeState[]> {
     const wire = await this.#ready();
-    return await this.#guarded(() => readRanges(wire, this.#stream));
+    return await this.#guarded(async () => {
+      await this.#ghosts.end(wire);
+      return await readRanges(wire, this.#stream);
+    });
   }
 
   async holes(): Promise<readonly Hole[]> {
@@ -259,6 +265,7 @@ export class PostgresSink implements Sink {
     this.#wire = null;
     this.#applier = null;
     this.#open = null;
+    if (wire?.lost === true) this.#ghosts.add(wire);
     await wire?.[Symbol.asyncDispose]();
   }
 

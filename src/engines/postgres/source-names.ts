@@ -10,7 +10,10 @@ function objectName(migration: string, suffix: string): string {
   const plain = `verdigris_${migration}${suffix}`;
   if (/^[a-z0-9_]+$/.test(plain) && plain.length <= MAX_BYTES) return plain;
   const digest = createHash('sha256').update(migration).digest('hex').slice(0, 10);
-  const readable = migration.toLowerCase().replaceAll(/[^a-z0-9_]/g, '_').slice(0, MAX_BYTES - 21 - suffix.length);
+  const readable = migration
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9_]/g, '_')
+    .slice(0, MAX_BYTES - 21 - suffix.length);
   return `verdigris_${readable}_${digest}${suffix}`;
 }
 

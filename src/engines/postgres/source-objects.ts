@@ -68,22 +68,31 @@ export const serverVersion = async (client: pg.Client): Promise<number> => {
 };
 
 /** Slot and publication as they stand, in one look. */
-export async function readFacts(client: pg.Client, version: number, names: { slot: string; publication: string }): Promise<ServerFacts> {
-  const result = await client.query<{ system: string; slot: string | null; publication: string | null }>(factsSql(version), [
-    names.slot,
-    names.publication,
-  ]);
+export async function readFacts(
+  client: pg.Client,
+  version: number,
+  names: { slot: string; publication: string },
+): Promise<ServerFacts> {
+  const result = await client.query<{ system: string; slot: string | null; publication: string | null }>(
+    factsSql(version),
+    [names.slot, names.publication],
+  );
   const row = result.rows[0];
-  if (row === undefined) throw new VerdigrisError('INTERNAL', 'The source described neither slot nor publication.');
+  if (row === undefined)
+    throw new VerdigrisError('INTERNAL', 'The source described neither slot nor publication.');
   return {
     system: row.system,
     slot: row.slot === null ? null : slotFacts(JSON.parse(row.slot) as Record<string, unknown>),
-    publication: row.publication === null ? null : publicationFacts(JSON.parse(row.publication) as Record<string, unknown>),
+    publication:
+      row.publication === null
+        ? null
+        : publicationFacts(JSON.parse(row.publication) as Record<string, unknown>),
   };
 }
 
 function slotFacts(row: Record<string, unknown>): SlotFacts {
-  const lsn = (name: string): Position | null => (typeof row[name] === 'string' ? positionOf(row[name]) : null);
+  const lsn = (name: string): Position | null =>
+    typeof row[name] === 'string' ? positionOf(row[name]) : null;
   const walStatus = typeof row['wal_status'] === 'string' ? row['wal_status'] : 'unknown';
   const reason = row['invalidation_reason'];
   const restart = lsn('restart_lsn');
@@ -140,7 +149,8 @@ export function publicationDifference(facts: PublicationFacts, tables: readonly 
   if (facts.identity.publicationOid !== facts.oid) return 'it was dropped and made anew';
   if (facts.forAllTables) return 'it publishes all tables';
   if (facts.schemas > 0) return 'it publishes whole schemas';
-  if (!facts.publishesAll) return 'it does not publish insert, update, delete and truncate without generated columns';
+  if (!facts.publishesAll)
+    return 'it does not publish insert, update, delete and truncate without generated columns';
   const members = new Map(facts.members.map((member) => [tableId(member), member]));
   for (const table of tables) {
     const member = members.get(tableId(table));
@@ -173,7 +183,10 @@ export async function createPublication(
       `CREATE PUBLICATION ${ident(name)} FOR TABLE ${list} ` +
         `WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = ${viaRoot})`,
     );
-    const oid = await client.query<{ oid: string }>(`SELECT oid::text FROM pg_catalog.pg_publication WHERE pubname = $1`, [name]);
+    const oid = await client.query<{ oid: string }>(
+      `SELECT oid::text FROM pg_catalog.pg_publication WHERE pubname = $1`,
+      [name],
+    );
     await writeIdentity(client, name, { ...made.identity, publicationOid: oid.rows[0]?.oid ?? '' });
     await client.query('COMMIT');
   } catch (error) {
@@ -183,7 +196,9 @@ export async function createPublication(
 }
 
 export async function writeIdentity(client: pg.Client, name: string, identity: Identity): Promise<void> {
-  await client.query(`COMMENT ON PUBLICATION ${ident(name)} IS ${literal(`verdigris ${JSON.stringify(identity)}`)}`);
+  await client.query(
+    `COMMENT ON PUBLICATION ${ident(name)} IS ${literal(`verdigris ${JSON.stringify(identity)}`)}`,
+  );
 }
 
 /** Waits for every transaction that is open in the cluster now. Returns the position from which everything is in the log. */
@@ -196,14 +211,26 @@ export async function createSlot(client: pg.Client, slot: string, failover: bool
 }
 
 /** Refuses a slot that cannot continue from `checkpoint` (null: only that it is usable). @throws VerdigrisError SOURCE_* */
-export function checkSlot(slot: SlotFacts | null, name: string, checkpoint: Position | null): asserts slot is SlotFacts {
+export function checkSlot(
+  slot: SlotFacts | null,
+  name: string,
+  checkpoint: Position | null,
+): asserts slot is SlotFacts {
   if (slot === null) {
-    throw new VerdigrisError('SOURCE_SLOT_MISSING', `The replication slot ${name} does not exist on the source.`, { context: { slot: name } });
+    throw new VerdigrisError(
+      'SOURCE_SLOT_MISSING',
+      `The replication slot ${name} does not exist on the source.`,
+      { context: { slot: name } },
+    );
   }
   if (slot.invalid !== null) {
-    throw new VerdigrisError('SOURCE_POSITION_LOST', `The replication slot ${name} is invalid: ${slot.invalid}.`, {
-      context: { slot: name, walStatus: slot.walStatus },
-    });
+    throw new VerdigrisError(
+      'SOURCE_POSITION_LOST',
+      `The replication slot ${name} is invalid: ${slot.invalid}.`,
+      {
+        context: { slot: name, walStatus: slot.walStatus },
+      },
+    );
   }
   if (checkpoint === null || slot.confirmed === null) return;
   if (parseLsn(slot.confirmed) > parseLsn(checkpoint)) {

@@ -93,7 +93,10 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     try {
       const version = await serverVersion(client);
       if (config.replication.failover_slot === 'on' && version < 170_000) {
-        throw new VerdigrisError('CONFIG_INVALID', 'replication.failover_slot is on, which needs PostgreSQL 17 or newer.');
+        throw new VerdigrisError(
+          'CONFIG_INVALID',
+          'replication.failover_slot is on, which needs PostgreSQL 17 or newer.',
+        );
       }
       if (publication === null) {
         const { system, timeline } = await this.#identify();
@@ -108,7 +111,11 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
         checkSlot(slot, this.#slot, null);
         return slot.confirmed as Position;
       }
-      const start = await createSlot(client, this.#slot, version >= 170_000 && config.replication.failover_slot !== 'off');
+      const start = await createSlot(
+        client,
+        this.#slot,
+        version >= 170_000 && config.replication.failover_slot !== 'off',
+      );
       await env.failpoints.hit('source.prepare.slot');
       return start;
     } catch (error) {
@@ -134,7 +141,9 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     if (system !== identity.system) this.#refuseSystem(identity.system, system);
     checkTimeline(history, { accepted: identity.timeline, now: timeline, checkpoint });
     if (timeline !== identity.timeline) {
-      await this.#queries.run((client) => writeIdentity(client, this.#publication, { ...identity, timeline }));
+      await this.#queries.run((client) =>
+        writeIdentity(client, this.#publication, { ...identity, timeline }),
+      );
     }
   }
 
@@ -142,7 +151,10 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     const { config, env, options, describe } = this.#parts;
     signal.throwIfAborted();
     await this.#inspect(from);
-    const client = await clientConfig(config, { applicationName: `${this.#application}${options.term}`, replication: true });
+    const client = await clientConfig(config, {
+      applicationName: `${this.#application}${options.term}`,
+      replication: true,
+    });
     for (let attempt = 1; ; attempt++) {
       const stream = new PostgresStream(
         from,
@@ -158,7 +170,10 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
         },
         {
           clientConfig: client,
-          relations: new RelationMap(this.#tables ?? [], { describe, formatTypes: (types) => this.#formatTypes(types) }),
+          relations: new RelationMap(this.#tables ?? [], {
+            describe,
+            formatTypes: (types) => this.#formatTypes(types),
+          }),
           spool: new Spool(`${config.url} ${this.#slot}`),
           log: env.log,
           poll: () => this.#inspect(null),
@@ -186,11 +201,15 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   async mark(label: string): Promise<Position> {
     const content = markContent(this.#parts.env.migration, label);
     // The end of the message's record: after everything committed before, and before the commit of the mark itself.
-    return positionOf(await this.#text(`pg_catalog.pg_logical_emit_message(true, '${MARK_PREFIX}', $1)::text`, [content]));
+    return positionOf(
+      await this.#text(`pg_catalog.pg_logical_emit_message(true, '${MARK_PREFIX}', $1)::text`, [content]),
+    );
   }
 
   async clock(): Promise<number> {
-    return Math.floor(Number(await this.#text(`(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::text`)));
+    return Math.floor(
+      Number(await this.#text(`(extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::text`)),
+    );
   }
 
   health(): Promise<SourceHealth> {
@@ -203,18 +222,24 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     if (facts.slot !== null) {
       await this.#free(new AbortController().signal);
       await this.#queries.run((client) =>
-        client.query(`SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, [
-          this.#slot,
-        ]),
+        client.query(
+          `SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+          [this.#slot],
+        ),
       );
     }
     const { publication } = facts;
     if (publication === null) return;
     if (publication.identity?.migration !== this.#parts.env.migration) {
-      this.#parts.env.log.warn({ publication: this.#publication }, 'a publication that is not ours was left in place');
+      this.#parts.env.log.warn(
+        { publication: this.#publication },
+        'a publication that is not ours was left in place',
+      );
       return;
     }
-    await this.#queries.run((client) => client.query(`DROP PUBLICATION IF EXISTS ${ident(this.#publication)}`));
+    await this.#queries.run((client) =>
+      client.query(`DROP PUBLICATION IF EXISTS ${ident(this.#publication)}`),
+    );
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -247,20 +272,29 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   }
 
   #refuseSystem(known: string, system: string): never {
-    throw new VerdigrisError('SOURCE_OTHER_SYSTEM', `The run began on system ${known}; this is system ${system}.`, {
-      context: { known, system },
-    });
+    throw new VerdigrisError(
+      'SOURCE_OTHER_SYSTEM',
+      `The run began on system ${known}; this is system ${system}.`,
+      {
+        context: { known, system },
+      },
+    );
   }
 
   #checkPublication(facts: ServerFacts, tables: readonly TableName[]): void {
     const { publication } = facts;
     let difference = publication === null ? 'it does not exist' : publicationDifference(publication, tables);
     const owner = publication?.identity;
-    if (difference === null && owner?.migration !== this.#parts.env.migration) difference = 'it belongs to another migration';
+    if (difference === null && owner?.migration !== this.#parts.env.migration)
+      difference = 'it belongs to another migration';
     if (difference === null) return;
-    throw new VerdigrisError('SOURCE_PUBLICATION_CHANGED', `The publication ${this.#publication} is not as we need it: ${difference}.`, {
-      context: { publication: this.#publication },
-    });
+    throw new VerdigrisError(
+      'SOURCE_PUBLICATION_CHANGED',
+      `The publication ${this.#publication} is not as we need it: ${difference}.`,
+      {
+        context: { publication: this.#publication },
+      },
+    );
   }
 
   async #checkOwner(slot: NonNullable<ServerFacts['slot']>): Promise<void> {
@@ -287,7 +321,8 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
       const row = result.rows[0] as { systemid: string; timeline: string };
       const timeline = Number(row.timeline);
       // The first timeline has no history file, and an older one than accepted does not contain the accepted one.
-      if (accepted === undefined || accepted >= timeline) return { system: row.systemid, timeline, history: '' };
+      if (accepted === undefined || accepted >= timeline)
+        return { system: row.systemid, timeline, history: '' };
       const file = await client.query<{ content: string }>(`TIMELINE_HISTORY ${timeline}`);
       return { system: row.systemid, timeline, history: file.rows[0]?.content ?? '' };
     } catch (error) {
@@ -297,7 +332,9 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     }
   }
 
-  async #formatTypes(types: readonly { readonly oid: number; readonly typmod: number }[]): Promise<readonly (string | null)[]> {
+  async #formatTypes(
+    types: readonly { readonly oid: number; readonly typmod: number }[],
+  ): Promise<readonly (string | null)[]> {
     if (types.length === 0) return [];
     return await this.#queries.run(async (client) => {
       const result = await client.query<{ type: string | null }>(
@@ -318,8 +355,12 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     } catch (found) {
       if (found instanceof VerdigrisError && found.directive === 'fatal') return found;
     }
-    const removed = translated.context['sqlstate'] === '58P01' || /can no longer (get changes|access)|has already been removed/.test(translated.message);
-    return removed ? new VerdigrisError('SOURCE_POSITION_LOST', translated.message, { context: translated.context }) : translated;
+    const removed =
+      translated.context['sqlstate'] === '58P01' ||
+      /can no longer (get changes|access)|has already been removed/.test(translated.message);
+    return removed
+      ? new VerdigrisError('SOURCE_POSITION_LOST', translated.message, { context: translated.context })
+      : translated;
   }
 
   /** Ends a walsender of this migration that holds the slot under our term or an older one. True when the slot is free. */
@@ -329,7 +370,9 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
       const holder = await this.#queries.run(async (client) => await slotHolder(client, this.#slot));
       if (holder === null) return true;
       if (!this.#mayEnd(holder.application)) return false;
-      await this.#queries.run((client) => client.query('SELECT pg_catalog.pg_terminate_backend($1)', [holder.pid]));
+      await this.#queries.run((client) =>
+        client.query('SELECT pg_catalog.pg_terminate_backend($1)', [holder.pid]),
+      );
       await SYSTEM_CLOCK.sleep(50, signal);
     }
     return false;
@@ -362,7 +405,10 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   }
 }
 
-async function slotHolder(client: pg.Client, slot: string): Promise<{ readonly pid: number; readonly application: string } | null> {
+async function slotHolder(
+  client: pg.Client,
+  slot: string,
+): Promise<{ readonly pid: number; readonly application: string } | null> {
   const result = await client.query<{ pid: string; application: string | null }>(
     `SELECT s.active_pid AS pid, a.application_name AS application FROM pg_catalog.pg_replication_slots s
      LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL`,

@@ -120,7 +120,11 @@ export class Spool implements AsyncDisposable {
 
   #file(xid: number): SpoolFile {
     const file = this.#files.get(xid);
-    if (file === undefined) throw new VerdigrisError('SOURCE_PROTOCOL', `The source ended transaction ${xid}, of which it sent no block.`);
+    if (file === undefined)
+      throw new VerdigrisError(
+        'SOURCE_PROTOCOL',
+        `The source ended transaction ${xid}, of which it sent no block.`,
+      );
     return file;
   }
 }
@@ -163,8 +167,14 @@ export class SpoolReader {
     rest.copy(buffer);
     let done = 0;
     while (done < wanted) {
-      const { bytesRead } = await this.#handle.read(buffer, rest.length + done, wanted - done, this.#read + done);
-      if (bytesRead === 0) throw new VerdigrisError('INTERNAL', 'The spool file is shorter than what was written to it.');
+      const { bytesRead } = await this.#handle.read(
+        buffer,
+        rest.length + done,
+        wanted - done,
+        this.#read + done,
+      );
+      if (bytesRead === 0)
+        throw new VerdigrisError('INTERNAL', 'The spool file is shorter than what was written to it.');
       done += bytesRead;
     }
     this.#read += wanted;

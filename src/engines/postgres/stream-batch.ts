@@ -52,7 +52,16 @@ export class BatchBuilder {
   }
 
   begin(id: string, commitLsn: bigint, commitMs: number): void {
-    this.#current = { id, commitLsn, commitMs, serial: ++this.#serial, marks: [], rows: 0, bytes: 0, parted: false };
+    this.#current = {
+      id,
+      commitLsn,
+      commitMs,
+      serial: ++this.#serial,
+      marks: [],
+      rows: 0,
+      bytes: 0,
+      parted: false,
+    };
   }
 
   /** Counts received bytes to the open transaction. */
@@ -89,7 +98,15 @@ export class BatchBuilder {
   }
 
   #start(relation: Relation, op: GrowingRun['op'], current: OpenTransaction): GrowingRun {
-    const run: GrowingRun = { relation, op, after: [], before: [], transaction: [], serial: current.serial, mark: 0 };
+    const run: GrowingRun = {
+      relation,
+      op,
+      after: [],
+      before: [],
+      transaction: [],
+      serial: current.serial,
+      mark: 0,
+    };
     this.#runs.push(run);
     this.#open.set(relation, run);
     return run;
@@ -129,7 +146,10 @@ export class BatchBuilder {
       runs: this.#runs,
       end: formatLsn(this.#endLsn),
       transactions: this.#transactions,
-      oldestCommitMs: this.#transactions.reduce((oldest, { commitMs }) => Math.min(oldest, commitMs), Infinity),
+      oldestCommitMs: this.#transactions.reduce(
+        (oldest, { commitMs }) => Math.min(oldest, commitMs),
+        Infinity,
+      ),
       bytes: this.bytes - (current?.bytes ?? 0),
       marks: this.#marks,
       schemaChanges: this.#schemaChanges,

@@ -61,14 +61,13 @@ export class Pulse {
     this.received = maxLsn(this.received, lsn);
   }
 
-  /** Returns whether the server asked for an answer; it was given. */
-  keepalive(walEnd: bigint, replyRequested: boolean): boolean {
+  /** A keepalive that asks is answered at once, with what is acknowledged. */
+  keepalive(walEnd: bigint, replyRequested: boolean): void {
     this.data(walEnd);
     this.quiet(walEnd);
-    if (!replyRequested) return false;
+    if (!replyRequested) return;
     this.asked = true;
     this.#send(false);
-    return true;
   }
 
   /** Up to here the source has nothing more for us than was received. */
@@ -101,7 +100,12 @@ export class Pulse {
 
   /** The position of an idle batch, or null. `open`: bytes queued, a transaction open or spooled. */
   idlePosition(open: boolean): bigint | null {
-    const position = flushable({ durable: this.durable, delivered: this.#delivered, quietUntil: this.#quietUntil, open });
+    const position = flushable({
+      durable: this.durable,
+      delivered: this.#delivered,
+      quietUntil: this.#quietUntil,
+      open,
+    });
     return position > this.handedOut && position > this.durable ? position : null;
   }
 
@@ -120,7 +124,9 @@ export class Pulse {
     // Twice in a row: after a blocked event loop the first tick comes before the bytes that are waiting.
     this.#silentTicks = silent ? this.#silentTicks + 1 : 0;
     if (this.#silentTicks < 2) return;
-    this.#lost(new VerdigrisError('SOURCE_LOST', `The source has sent nothing for ${Math.round(silentMs / 1000)} s.`));
+    this.#lost(
+      new VerdigrisError('SOURCE_LOST', `The source has sent nothing for ${Math.round(silentMs / 1000)} s.`),
+    );
     wire.cut();
   }
 }

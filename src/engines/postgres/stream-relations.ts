@@ -7,7 +7,9 @@ export interface RelationLookup {
   /** The layout as the catalog has it now. @throws VerdigrisError SCHEMA_TABLE_MISSING */
   describe(table: TableName): Promise<Relation>;
   /** The server's spelling of types, with length or precision, in order. */
-  formatTypes(types: readonly { readonly oid: number; readonly typmod: number }[]): Promise<readonly (string | null)[]>;
+  formatTypes(
+    types: readonly { readonly oid: number; readonly typmod: number }[],
+  ): Promise<readonly (string | null)[]>;
 }
 
 /** What an announced relation turned out to be; `relation` is null when rows of it cannot be read. */
@@ -37,9 +39,13 @@ export class RelationMap {
     const relation = this.#byMessage.get(message);
     if (relation === undefined || relation === null) {
       const table = { schema: message.schema, name: message.name };
-      throw new VerdigrisError('SCHEMA_CHANGED', `The layout of ${showTable(table)} at this point of the log is not known any more.`, {
-        context: { table },
-      });
+      throw new VerdigrisError(
+        'SCHEMA_CHANGED',
+        `The layout of ${showTable(table)} at this point of the log is not known any more.`,
+        {
+          context: { table },
+        },
+      );
     }
     return relation;
   }
@@ -55,7 +61,9 @@ export class RelationMap {
 
   async reconcile(message: RelationMessage): Promise<Reconciled> {
     const table: TableName = { schema: message.schema, name: message.name };
-    const types = await this.#lookup.formatTypes(message.columns.map(({ typeOid: oid, typmod }) => ({ oid, typmod })));
+    const types = await this.#lookup.formatTypes(
+      message.columns.map(({ typeOid: oid, typmod }) => ({ oid, typmod })),
+    );
     const known = this.#known.get(tableId(table));
     const mismatch = known === undefined ? 'not known' : difference(known, message, types);
     if (known !== undefined && mismatch === null) return this.#settle(message, known, null);
@@ -100,19 +108,25 @@ const same = (left: RelationMessage, right: RelationMessage): boolean =>
   });
 
 /** What differs between a known layout and an announced one, or null. */
-function difference(relation: Relation, message: RelationMessage, types: readonly (string | null)[]): string | null {
+function difference(
+  relation: Relation,
+  message: RelationMessage,
+  types: readonly (string | null)[],
+): string | null {
   const { columns } = relation;
   for (const [index, column] of message.columns.entries()) {
     const known = columns[index];
     if (known === undefined) return `column ${column.name} was added`;
     if (known.name !== column.name) return `column ${known.name} was renamed, dropped or moved`;
-    if (known.type !== types[index]) return `column ${column.name} is of type ${types[index] ?? 'unknown'} instead of ${known.type}`;
+    if (known.type !== types[index])
+      return `column ${column.name} is of type ${types[index] ?? 'unknown'} instead of ${known.type}`;
   }
   if (columns.length > message.columns.length) {
     return `column ${(columns[message.columns.length] as { name: string }).name} was dropped`;
   }
   const full = message.identity === 'f';
-  if (full !== (relation.identity === 'full')) return `its replica identity is ${full ? 'full now' : 'not full any more'}`;
+  if (full !== (relation.identity === 'full'))
+    return `its replica identity is ${full ? 'full now' : 'not full any more'}`;
   if (message.identity === 'n' && relation.identity !== 'none') return 'its replica identity is nothing now';
   return null;
 }

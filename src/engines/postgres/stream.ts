@@ -44,6 +44,7 @@ export interface StreamParts {
 /** Polls that may fail one after the other (the server is busy, a connection was refused) before the stream ends. */
 const POLL_FAILURES = 6;
 const CLOSE_MS = 5_000;
+const NOTHING_MS = 60_000;
 
 /**
  * One open stream. Three things run beside each other and never wait for one another: the socket fills the queue and is paused by bytes;
@@ -178,7 +179,9 @@ export class PostgresStream implements ChangeStream {
       this.#signal.addEventListener('abort', () => reject(this.#signal.reason), { once: true });
       const failed = (error: unknown): void => {
         if (this.#closed) return;
-        void this.#parts.explain(error).then((explained) => (started ? this.#fail(explained) : reject(explained)));
+        void this.#parts
+          .explain(error)
+          .then((explained) => (started ? this.#fail(explained) : reject(explained)));
       };
       this.#service.on('start', () => {
         started = true;
@@ -186,10 +189,13 @@ export class PostgresStream implements ChangeStream {
       });
       // The same error also rejects the subscription; without a listener it would end the process.
       this.#service.on('error', () => undefined);
-      this.#service.subscribe(this.#plugin as Parameters<LogicalReplicationService['subscribe']>[0], this.#settings.slot, formatLsn(this.#from)).then(
-        () => failed(new VerdigrisError('SOURCE_LOST', 'The source ended the stream.')),
-        failed,
-      );
+      this.#service
+        .subscribe(
+          this.#plugin as Parameters<LogicalReplicationService['subscribe']>[0],
+          this.#settings.slot,
+          formatLsn(this.#from),
+        )
+        .then(() => failed(new VerdigrisError('SOURCE_LOST', 'The source ended the stream.')), failed);
     });
   }
 
@@ -285,7 +291,8 @@ export class PostgresStream implements ChangeStream {
       case 'truncate':
         if (this.#skipping) return;
         for (const relation of message.relations) {
-          if (!this.#builder.truncate(this.#parts.relations.of(relation))) protocol('a truncate outside of a transaction');
+          if (!this.#builder.truncate(this.#parts.relations.of(relation)))
+            protocol('a truncate outside of a transaction');
         }
         return;
       case 'commit':
@@ -334,7 +341,8 @@ export class PostgresStream implements ChangeStream {
 
   #row(row: RowMessage): void {
     if (this.#skipping) return;
-    if (!this.#builder.add(this.#parts.relations.of(row.relation), row)) protocol('a row outside of a transaction');
+    if (!this.#builder.add(this.#parts.relations.of(row.relation), row))
+      protocol('a row outside of a transaction');
   }
 
   #announced(message: RelationMessage): void {
@@ -375,7 +383,8 @@ export class PostgresStream implements ChangeStream {
   /** An idle batch, or the time to wait for one. */
   #idle(): ChangeBatch | number {
     const position = this.#pulse.idlePosition(this.#open());
-    if (position === null) return this.#settings.idleIntervalMs;
+    // Whatever can change this wakes the iterator.
+    if (position === null) return NOTHING_MS;
     const due = this.#lastIdleMs + this.#settings.idleIntervalMs - performance.now();
     return this.#pulse.asked || due <= 0 ? idleBatch(position) : due;
   }

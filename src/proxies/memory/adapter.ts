@@ -107,7 +107,9 @@ export class MemoryProxy implements ProxyAdapter {
     this.#reach(signal);
     this.state.paused = true;
     if (!(await this.state.drained(signal))) {
-      throw new VerdigrisError('PROXY_TIMEOUT', `${this.name}: transactions are still running.`, { cause: signal.reason });
+      throw new VerdigrisError('PROXY_TIMEOUT', `${this.name}: transactions are still running.`, {
+        cause: signal.reason,
+      });
     }
   }
 
@@ -131,7 +133,11 @@ export class MemoryProxy implements ProxyAdapter {
   async [Symbol.asyncDispose](): Promise<void> {}
 
   #reach(signal: AbortSignal): void {
-    if (signal.aborted) throw new VerdigrisError('PROXY_TIMEOUT', `${this.name} did not answer in time.`, { cause: signal.reason });
-    if (this.state.unreachable) throw new VerdigrisError('PROXY_UNREACHABLE', `${this.name} cannot be reached.`);
+    if (signal.aborted)
+      throw new VerdigrisError('PROXY_TIMEOUT', `${this.name} did not answer in time.`, {
+        cause: signal.reason,
+      });
+    if (this.state.unreachable)
+      throw new VerdigrisError('PROXY_UNREACHABLE', `${this.name} cannot be reached.`);
   }
 }

@@ -23,7 +23,12 @@ export const proxy: ProxyFactory = {
     const result = schema.safeParse(input);
     return result.success
       ? { config: result.data }
-      : { issues: result.error.issues.map((issue) => ({ path: issue.path as (string | number)[], message: issue.message })) };
+      : {
+          issues: result.error.issues.map((issue) => ({
+            path: issue.path as (string | number)[],
+            message: issue.message,
+          })),
+        };
   },
   jsonSchema: () => z.toJSONSchema(schema, { io: 'input' }),
   create: (config, env) => {

@@ -41,8 +41,11 @@ export class PgBouncerProxy implements ProxyAdapter {
     const shown = await this.#shown(signal);
     const paused = shown.some((database) => database.paused);
     const detail = shown.map((database) => place(database) + (database.paused ? ' (paused)' : '')).join(', ');
-    const missing = this.#config.databases.filter((name) => !shown.some((database) => database.name === name));
-    if (missing.length > 0) return { to: 'unknown', paused, detail: `not known to PgBouncer: ${missing.join(', ')}` };
+    const missing = this.#config.databases.filter(
+      (name) => !shown.some((database) => database.name === name),
+    );
+    if (missing.length > 0)
+      return { to: 'unknown', paused, detail: `not known to PgBouncer: ${missing.join(', ')}` };
     const sides = new Set(shown.map((database) => sideOf(database, this.#config)));
     if (sides.has(null)) return { to: 'unknown', paused, detail };
     const [side] = sides;
@@ -65,7 +68,9 @@ export class PgBouncerProxy implements ProxyAdapter {
       const refused = connections.find((result) => result.status === 'rejected');
       if (refused) throw refused.reason as Error;
       const answers = Promise.all(
-        clients.map((client, index) => this.#admin.run(client, `PAUSE ${adminIdent(databases[index] as string)}`, signal)),
+        clients.map((client, index) =>
+          this.#admin.run(client, `PAUSE ${adminIdent(databases[index] as string)}`, signal),
+        ),
       );
       await Promise.race([answers, this.#watchPause(signal, over.signal)]);
       over.abort();
@@ -112,12 +117,19 @@ export class PgBouncerProxy implements ProxyAdapter {
       (name) => !shown.some((database) => database.name === name && !database.paused),
     );
     if (held.length > 0) {
-      throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: still paused or unknown after RESUME: ${held.join(', ')}.`);
+      throw new VerdigrisError(
+        'PROXY_UNEXPECTED',
+        `${this.name}: still paused or unknown after RESUME: ${held.join(', ')}.`,
+      );
     }
     if (await wholeIsHeld(this.#admin, signal)) {
-      throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: the whole PgBouncer is paused, not by us.`, {
-        remedy: 'Somebody gave PAUSE without a database; give RESUME without one on its admin console.',
-      });
+      throw new VerdigrisError(
+        'PROXY_UNEXPECTED',
+        `${this.name}: the whole PgBouncer is paused, not by us.`,
+        {
+          remedy: 'Somebody gave PAUSE without a database; give RESUME without one on its admin console.',
+        },
+      );
     }
     this.#log.info({}, 'resumed');
   }
@@ -146,9 +158,13 @@ export class PgBouncerProxy implements ProxyAdapter {
       for (const database of await this.#shown(signal)) {
         if (database.paused) seen.add(database.name);
         else if (seen.has(database.name)) {
-          throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: somebody gave RESUME for ${database.name} during the pause.`, {
-            remedy: 'Find who else works on this PgBouncer, then try again.',
-          });
+          throw new VerdigrisError(
+            'PROXY_UNEXPECTED',
+            `${this.name}: somebody gave RESUME for ${database.name} during the pause.`,
+            {
+              remedy: 'Find who else works on this PgBouncer, then try again.',
+            },
+          );
         }
       }
       await sleep(WATCH_MS, undefined, { signal: either }).catch(() => undefined);
@@ -164,7 +180,10 @@ export class PgBouncerProxy implements ProxyAdapter {
     for (;;) {
       const [servers, shown] = [await this.#servers(signal), await this.#shown(signal)];
       if (shown.length !== this.#config.databases.length || shown.some((database) => !database.paused)) {
-        throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: PAUSE was answered, but not every database is paused.`);
+        throw new VerdigrisError(
+          'PROXY_UNEXPECTED',
+          `${this.name}: PAUSE was answered, but not every database is paused.`,
+        );
       }
       if (servers.length === 0) return;
       await this.#look(signal, `server connections are still open: ${servers.length}`);
@@ -181,7 +200,10 @@ export class PgBouncerProxy implements ProxyAdapter {
       throw new VerdigrisError(
         'PROXY_UNEXPECTED',
         `${this.name}: after RELOAD PgBouncer shows ${database ? place(database) : `no database ${name}`}, not ${target.host}:${target.port}/${target.dbname}.`,
-        { remedy: 'Check that this process reads the named ini file and that no other entry overrides it (%include, duplicates).' },
+        {
+          remedy:
+            'Check that this process reads the named ini file and that no other entry overrides it (%include, duplicates).',
+        },
       );
     }
   }
@@ -192,7 +214,10 @@ export class PgBouncerProxy implements ProxyAdapter {
       await this.#admin.command('RELOAD', AbortSignal.timeout(5_000));
       this.#log.warn({ path }, 'the ini file was put back');
     } catch (error) {
-      this.#log.error({ path, error: error instanceof Error ? error.message : String(error) }, 'the ini file could not be put back');
+      this.#log.error(
+        { path, error: error instanceof Error ? error.message : String(error) },
+        'the ini file could not be put back',
+      );
     }
   }
 
@@ -201,7 +226,8 @@ export class PgBouncerProxy implements ProxyAdapter {
    * restart of PgBouncer): those opened before RECONNECT end with their transaction.
    */
   async #leaveOld(signal: AbortSignal): Promise<void> {
-    for (const database of this.#config.databases) await this.#admin.command(`RECONNECT ${adminIdent(database)}`, signal);
+    for (const database of this.#config.databases)
+      await this.#admin.command(`RECONNECT ${adminIdent(database)}`, signal);
     for (;;) {
       const paused = (await this.#shown(signal)).every((database) => database.paused);
       const servers = await this.#servers(signal);

@@ -75,10 +75,14 @@ export class AdminConsole implements AsyncDisposable {
     } catch (error) {
       void client.end().catch(() => undefined);
       if (error instanceof VerdigrisError) throw error;
-      throw new VerdigrisError('PROXY_UNREACHABLE', `The admin console of PgBouncer at ${this.address} cannot be reached: ${text(error)}.`, {
-        context: { address: this.address },
-        cause: error,
-      });
+      throw new VerdigrisError(
+        'PROXY_UNREACHABLE',
+        `The admin console of PgBouncer at ${this.address} cannot be reached: ${text(error)}.`,
+        {
+          context: { address: this.address },
+          cause: error,
+        },
+      );
     }
   }
 
@@ -93,15 +97,23 @@ export class AdminConsole implements AsyncDisposable {
     } catch (error) {
       if (error instanceof VerdigrisError) throw error;
       if (error instanceof pg.DatabaseError && error.severity !== 'FATAL') {
-        throw new VerdigrisError('PROXY_UNEXPECTED', `PgBouncer at ${this.address} refused ${command}: ${error.message}.`, {
-          context: { address: this.address, answer: error.message },
-          cause: error,
-        });
+        throw new VerdigrisError(
+          'PROXY_UNEXPECTED',
+          `PgBouncer at ${this.address} refused ${command}: ${error.message}.`,
+          {
+            context: { address: this.address, answer: error.message },
+            cause: error,
+          },
+        );
       }
-      throw new VerdigrisError('PROXY_UNREACHABLE', `The admin connection to PgBouncer at ${this.address} was lost during ${command}: ${text(error)}.`, {
-        context: { address: this.address },
-        cause: error,
-      });
+      throw new VerdigrisError(
+        'PROXY_UNREACHABLE',
+        `The admin connection to PgBouncer at ${this.address} was lost during ${command}: ${text(error)}.`,
+        {
+          context: { address: this.address },
+          cause: error,
+        },
+      );
     }
   }
 
@@ -111,7 +123,9 @@ export class AdminConsole implements AsyncDisposable {
     if (!client) return;
     // A half-open connection never confirms its end.
     const patience = new AbortController();
-    await Promise.race([client.end(), sleep(END_PATIENCE_MS, undefined, { signal: patience.signal })]).catch(() => undefined);
+    await Promise.race([client.end(), sleep(END_PATIENCE_MS, undefined, { signal: patience.signal })]).catch(
+      () => undefined,
+    );
     patience.abort();
   }
 
@@ -121,14 +135,19 @@ export class AdminConsole implements AsyncDisposable {
   }
 
   #late(command: string, signal: AbortSignal): VerdigrisError {
-    return new VerdigrisError('PROXY_TIMEOUT', `PgBouncer at ${this.address} did not answer ${command} in time.`, {
-      context: { address: this.address },
-      cause: signal.reason,
-    });
+    return new VerdigrisError(
+      'PROXY_TIMEOUT',
+      `PgBouncer at ${this.address} did not answer ${command} in time.`,
+      {
+        context: { address: this.address },
+        cause: signal.reason,
+      },
+    );
   }
 }
 
-const text = (error: unknown): string => (error instanceof Error ? error.message || error.name : String(error));
+const text = (error: unknown): string =>
+  error instanceof Error ? error.message || error.name : String(error);
 
 /** The promise, or a rejection with `late()` as soon as the signal fires. */
 async function bounded<T>(promise: Promise<T>, signal: AbortSignal, late: () => VerdigrisError): Promise<T> {

@@ -12,7 +12,9 @@ const route = z.strictObject({
   dbname: word.describe('Database on that server.'),
   user: word
     .optional()
-    .describe('User forced on server connections; give it for both sides or for neither: PgBouncer cannot drop one again.'),
+    .describe(
+      'User forced on server connections; give it for both sides or for neither: PgBouncer cannot drop one again.',
+    ),
 });
 
 /** One entry of `cutover.proxies` with `adapter: pgbouncer`, without that key: one PgBouncer process. */
@@ -37,7 +39,9 @@ export const schema = z.strictObject({
     )
     .min(1)
     .refine((names) => new Set(names).size === names.length, 'a database is named twice')
-    .describe('Names by which clients know what is switched. Each needs an entry of its own in the ini file.'),
+    .describe(
+      'Names by which clients know what is switched. Each needs an entry of its own in the ini file.',
+    ),
   blue: route.describe('Where these databases point while blue serves.'),
   green: route.describe('Where they point while green serves.'),
 });
@@ -74,7 +78,8 @@ function crossIssues(config: PgBouncerConfig): ConfigIssue[] {
   try {
     const url = new URL(config.admin_url);
     const unknown = [...url.searchParams.keys()].filter((key) => key !== 'host');
-    if (unknown.length > 0) issues.push({ path: ['admin_url'], message: `not understood in the address: ${unknown.join(', ')}` });
+    if (unknown.length > 0)
+      issues.push({ path: ['admin_url'], message: `not understood in the address: ${unknown.join(', ')}` });
     if (url.username === '') issues.push({ path: ['admin_url'], message: 'the address names no user' });
   } catch {
     issues.push({ path: ['admin_url'], message: 'not an address' });

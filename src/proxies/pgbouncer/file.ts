@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { VerdigrisError } from '../../core/errors.ts';
 
 /** What the file before the last change is kept as. */
-export const backupOf = (path: string): string => `${path}.verdigris-backup`;
+const backupOf = (path: string): string => `${path}.verdigris-backup`;
 
 const waiting = new Map<string, Promise<unknown>>();
 
@@ -63,15 +63,26 @@ export async function replaceIni(path: string, text: string): Promise<void> {
     const like = await stat(path);
     await writeLike(backupOf(path), old, like);
     await writeLike(path, Buffer.from(text), like);
+    const directory = await open(dirname(path), 'r');
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
   } catch (error) {
     throw new VerdigrisError('PROXY_UNEXPECTED', `The ini file ${path} cannot be replaced.`, {
-      remedy: 'The directory must be writable, and the owner must stay the same: run as that owner or as root.',
+      remedy:
+        'The directory must be writable, and the owner must stay the same: run as that owner or as root.',
       cause: error,
     });
   }
 }
 
-async function writeLike(path: string, bytes: Buffer, like: { mode: number; uid: number; gid: number }): Promise<void> {
+async function writeLike(
+  path: string,
+  bytes: Buffer,
+  like: { mode: number; uid: number; gid: number },
+): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}`);
   const file = await open(temporary, 'wx', 0o600);
   try {
@@ -89,12 +100,6 @@ async function writeLike(path: string, bytes: Buffer, like: { mode: number; uid:
     await rm(temporary, { force: true });
     throw error;
   }
-  const directory = await open(dirname(path), 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 /** Why the file could not be replaced, or null. Changes nothing. */
@@ -108,5 +113,7 @@ export async function whyNotReplaceable(path: string): Promise<string | null> {
   }
   const own = process.getuid?.() ?? 0;
   const { uid } = await stat(real);
-  return own === 0 || uid === own ? null : `the file belongs to user id ${uid} and a new file would belong to ${own}`;
+  return own === 0 || uid === own
+    ? null
+    : `the file belongs to user id ${uid} and a new file would belong to ${own}`;
 }

@@ -61,9 +61,13 @@ export function connectPairs(entry: Pick<IniEntry, 'name' | 'line' | 'connect'>)
     while (text[at] === ' ') at++;
   };
   const fail = (): never => {
-    throw new VerdigrisError('PROXY_UNEXPECTED', `Line ${entry.line} of the ini file, database ${entry.name}: not a connect string.`, {
-      remedy: 'Correct the line: key=value pairs with blanks between them.',
-    });
+    throw new VerdigrisError(
+      'PROXY_UNEXPECTED',
+      `Line ${entry.line} of the ini file, database ${entry.name}: not a connect string.`,
+      {
+        remedy: 'Correct the line: key=value pairs with blanks between them.',
+      },
+    );
   };
   for (skip(); at < text.length; skip()) {
     const from = at;
@@ -110,7 +114,9 @@ function withValues(entry: IniEntry, values: ReadonlyMap<string, string>): strin
   for (const pair of pairs) {
     const value = values.get(pair.key);
     if (value === undefined) continue;
-    text += entry.connect.slice(from, pair.start) + (value === pair.value ? entry.connect.slice(pair.start, pair.end) : quoted(value));
+    text +=
+      entry.connect.slice(from, pair.start) +
+      (value === pair.value ? entry.connect.slice(pair.start, pair.end) : quoted(value));
     from = pair.end;
   }
   text += entry.connect.slice(from);
@@ -125,7 +131,11 @@ function withValues(entry: IniEntry, values: ReadonlyMap<string, string>): strin
  * databases, line ends) stays byte for byte.
  * @throws VerdigrisError PROXY_UNEXPECTED when a database has no entry: one is never added, a typing error would make it.
  */
-export function rewriteDatabases(text: string, databases: readonly string[], values: ReadonlyMap<string, string>): string {
+export function rewriteDatabases(
+  text: string,
+  databases: readonly string[],
+  values: ReadonlyMap<string, string>,
+): string {
   const lines = text.split('\n');
   const entries = databaseEntries(text);
   for (const database of databases) {

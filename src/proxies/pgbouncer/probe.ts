@@ -21,7 +21,9 @@ interface ProbeInput {
 /** Reads settings, databases and the ini file. @throws VerdigrisError PROXY_UNREACHABLE, PROXY_TIMEOUT */
 export async function probePgBouncer({ name, config, admin, signal }: ProbeInput): Promise<ProxyReport> {
   const version = (await admin.command('SHOW VERSION', signal))[0]?.['version'] ?? 'unknown version';
-  const settings = new Map((await admin.command('SHOW CONFIG', signal)).map((row) => [row['key'] ?? '', row['value'] ?? '']));
+  const settings = new Map(
+    (await admin.command('SHOW CONFIG', signal)).map((row) => [row['key'] ?? '', row['value'] ?? '']),
+  );
   const rows = await admin.command('SHOW DATABASES', signal);
   const users = await admin.command('SHOW USERS', signal);
   const held = await wholeIsHeld(admin, signal);
@@ -43,7 +45,9 @@ export async function probePgBouncer({ name, config, admin, signal }: ProbeInput
 export async function wholeIsHeld(admin: AdminConsole, signal: AbortSignal): Promise<boolean> {
   try {
     const state = await admin.command('SHOW STATE', signal);
-    return state.some((row) => (row['key'] === 'paused' || row['key'] === 'suspended') && row['value'] === 'yes');
+    return state.some(
+      (row) => (row['key'] === 'paused' || row['key'] === 'suspended') && row['value'] === 'yes',
+    );
   } catch (error) {
     if (error instanceof VerdigrisError && error.code === 'PROXY_UNEXPECTED') return false;
     throw error;
@@ -53,33 +57,63 @@ export async function wholeIsHeld(admin: AdminConsole, signal: AbortSignal): Pro
 const block = (text: string, remedy: string): Finding => ({ level: 'block', text, remedy });
 const warn = (text: string, remedy: string): Finding => ({ level: 'warn', text, remedy });
 
-function settingFindings(version: string, settings: ReadonlyMap<string, string>, admin: AdminConsole): Finding[] {
+function settingFindings(
+  version: string,
+  settings: ReadonlyMap<string, string>,
+  admin: AdminConsole,
+): Finding[] {
   const findings: Finding[] = [];
   const numbers = /(\d+)\.(\d+)/.exec(version);
   const [major, minor] = [Number(numbers?.[1] ?? 0), Number(numbers?.[2] ?? 0)];
   if (major < PREPARED_SINCE[0] || (major === PREPARED_SINCE[0] && minor < PREPARED_SINCE[1])) {
-    findings.push(warn(`${version} does not carry prepared statements to a new server`, 'Use PgBouncer 1.21 or newer, or clients without prepared statements.'));
+    findings.push(
+      warn(
+        `${version} does not carry prepared statements to a new server`,
+        'Use PgBouncer 1.21 or newer, or clients without prepared statements.',
+      ),
+    );
   } else if (settings.get('max_prepared_statements') === '0') {
-    findings.push(warn('max_prepared_statements is 0: prepared statements of clients are lost at the switch', 'Set max_prepared_statements to 100 or more and RELOAD, or use clients without prepared statements.'));
+    findings.push(
+      warn(
+        'max_prepared_statements is 0: prepared statements of clients are lost at the switch',
+        'Set max_prepared_statements to 100 or more and RELOAD, or use clients without prepared statements.',
+      ),
+    );
   }
   const admins = (settings.get('admin_users') ?? '').split(/[\s,]+/);
   if (!admins.includes(admin.user) && admin.user !== 'pgbouncer') {
-    findings.push(block(`${admin.user} is not one of admin_users: it may look but not PAUSE`, `Add ${admin.user} to admin_users and RELOAD.`));
+    findings.push(
+      block(
+        `${admin.user} is not one of admin_users: it may look but not PAUSE`,
+        `Add ${admin.user} to admin_users and RELOAD.`,
+      ),
+    );
   }
   if (settings.get('so_reuseport') === '1') {
-    findings.push(warn('so_reuseport is on: other processes may serve the same port', 'Give every process an entry of its own under cutover.proxies, with its own admin address.'));
+    findings.push(
+      warn(
+        'so_reuseport is on: other processes may serve the same port',
+        'Give every process an entry of its own under cutover.proxies, with its own admin address.',
+      ),
+    );
   }
   return findings;
 }
 
 /** The mode of a pool is that of its user, else of its database, else the general one. */
-function modeFindings(config: PgBouncerConfig, settings: ReadonlyMap<string, string>, rows: readonly ShowRow[], users: readonly ShowRow[]): Finding[] {
+function modeFindings(
+  config: PgBouncerConfig,
+  settings: ReadonlyMap<string, string>,
+  rows: readonly ShowRow[],
+  users: readonly ShowRow[],
+): Finding[] {
   const findings: Finding[] = [];
   const remedy = 'Set pool_mode = transaction: in session mode a pause waits until every client disconnects.';
   for (const row of rows) {
     if (!config.databases.includes(row['name'] ?? '')) continue;
     const mode = row['pool_mode'] ?? settings.get('pool_mode') ?? 'session';
-    if (mode !== 'transaction') findings.push(block(`database ${row['name'] ?? ''}: pool_mode is ${mode}`, remedy));
+    if (mode !== 'transaction')
+      findings.push(block(`database ${row['name'] ?? ''}: pool_mode is ${mode}`, remedy));
   }
   for (const user of users) {
     const mode = user['pool_mode'] ?? null;
@@ -93,17 +127,36 @@ function shownFindings(config: PgBouncerConfig, shown: readonly Shown[], held: b
   for (const name of config.databases) {
     const database = shown.find((candidate) => candidate.name === name);
     if (!database) {
-      findings.push(block(`PgBouncer knows no database ${name}`, 'Add its entry to the ini file and RELOAD.'));
+      findings.push(
+        block(`PgBouncer knows no database ${name}`, 'Add its entry to the ini file and RELOAD.'),
+      );
       continue;
     }
-    if (database.paused) findings.push(block(`database ${name} is paused already`, `Find out who paused it; RESUME ${name} on the admin console.`));
-    if (database.disabled) findings.push(block(`database ${name} is disabled`, `ENABLE ${name} on the admin console.`));
+    if (database.paused)
+      findings.push(
+        block(
+          `database ${name} is paused already`,
+          `Find out who paused it; RESUME ${name} on the admin console.`,
+        ),
+      );
+    if (database.disabled)
+      findings.push(block(`database ${name} is disabled`, `ENABLE ${name} on the admin console.`));
     if (sideOf(database, config) === null) {
-      findings.push(block(`${place(database)} is neither blue nor green of the configuration`, 'Write host, port and dbname of both sides exactly as in the ini file.'));
+      findings.push(
+        block(
+          `${place(database)} is neither blue nor green of the configuration`,
+          'Write host, port and dbname of both sides exactly as in the ini file.',
+        ),
+      );
     }
   }
   if (held) {
-    findings.push(block('the whole PgBouncer is paused or suspended', 'Find out who did it; RESUME on the admin console.'));
+    findings.push(
+      block(
+        'the whole PgBouncer is paused or suspended',
+        'Find out who did it; RESUME on the admin console.',
+      ),
+    );
   }
   return findings;
 }
@@ -112,14 +165,33 @@ function shownFindings(config: PgBouncerConfig, shown: readonly Shown[], held: b
 async function fileFindings(config: PgBouncerConfig, shown: readonly Shown[]): Promise<Finding[]> {
   try {
     const why = await whyNotReplaceable(config.ini);
-    const findings = why === null ? [] : [block(`the ini file ${config.ini} cannot be replaced: ${why}`, 'Run as the owner of the file or as root, with a writable directory.')];
+    const findings =
+      why === null
+        ? []
+        : [
+            block(
+              `the ini file ${config.ini} cannot be replaced: ${why}`,
+              'Run as the owner of the file or as root, with a writable directory.',
+            ),
+          ];
     const entries = databaseEntries(await readIni(config.ini));
     for (const name of config.databases) {
       const own = entries.filter((entry) => entry.name === name);
-      if (own.length === 0) findings.push(block(`the ini file ${config.ini} has no entry for database ${name}`, 'Name the file that holds it.'));
+      if (own.length === 0)
+        findings.push(
+          block(
+            `the ini file ${config.ini} has no entry for database ${name}`,
+            'Name the file that holds it.',
+          ),
+        );
       for (const entry of own) {
         if (connectValue(connectPairs(entry), 'connect_query') !== undefined) {
-          findings.push(warn(`database ${name} has a connect_query: its errors are ignored and one client's DISCARD ALL undoes its settings for all`, 'Use ALTER ROLE … IN DATABASE … SET instead.'));
+          findings.push(
+            warn(
+              `database ${name} has a connect_query: its errors are ignored and one client's DISCARD ALL undoes its settings for all`,
+              'Use ALTER ROLE … IN DATABASE … SET instead.',
+            ),
+          );
         }
       }
     }

@@ -32,4 +32,5 @@ export const sideOf = (shown: Shown, config: PgBouncerConfig): 'blue' | 'green' 
   pointsAt(shown, config.blue) ? 'blue' : pointsAt(shown, config.green) ? 'green' : null;
 
 /** Where a database points, for people. */
-export const place = (shown: Shown): string => `${shown.name} → ${shown.host ?? 'local socket'}:${shown.port}/${shown.dbname}`;
+export const place = (shown: Shown): string =>
+  `${shown.name} → ${shown.host ?? 'local socket'}:${shown.port}/${shown.dbname}`;

@@ -451,6 +451,20 @@ test('a running vacuum gives way to the fence at once', async () => {
   expect(performance.now() - started).toBeLessThan(2_000);
 });
 
+test('an act goes on when the server ended the connection of the act before it', async () => {
+  await using db = await createDatabase(16);
+  await db.query(`CREATE TABLE t (id int)`);
+  await using fence = fenceOf(db, inPublic('t'));
+  await fence.prepare();
+  const ours = `FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'verdigris:m:fence'`;
+  await db.query(`SELECT pg_terminate_backend(pid) ${ours}`);
+  await waitFor(async () => (await db.query(`SELECT 1 ${ours}`)).length === 0, {
+    what: 'the connection to be ended',
+  });
+  await fence.raise(1, 5_000);
+  expect(await fence.state()).toEqual({ state: 'raised', epoch: 1 });
+});
+
 test('a role that owns the tables but is no superuser can do all of it', async () => {
   await using db = await createDatabase(16);
   const role = `owner_${db.name}`;

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { RowRun } from '../../../src/core/change.ts';
 import type { VerdigrisError } from '../../../src/core/errors.ts';
 import type { TargetTable } from '../../../src/core/plan.ts';
 import { asPosition } from '../../../src/core/position.ts';
@@ -174,9 +175,9 @@ test('merged and exploded rows in a chunk; shrink-exploded-array: replace remove
   );
   const m: TargetTable = { ...(await g.target('m')), merge: { owner: [0, 1], parts: [{ columns: [2], absent: [null] }] } };
   const c = await g.target('c', { prefix: 1 });
-  const replace = (parents: string[], ...after: string[][]) => ({
+  const replace = (parents: string[], ...after: string[][]): RowRun => ({
     relation: c.relation,
-    op: 'replace' as const,
+    op: 'replace',
     before: parents.map((parent) => [parent, U, U]),
     after,
     columns: [0, 1, 2],

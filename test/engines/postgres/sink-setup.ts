@@ -27,6 +27,7 @@ export interface Green extends AsyncDisposable {
   at: Position;
   /** A table as the catalog has it, as a plain target. */
   target(name: string, shape?: Partial<TargetTable>): Promise<TargetTable>;
+  targets(...names: string[]): Promise<TargetTable[]>;
   another(term: number): PostgresSink;
   /** One group with these runs. */
   apply(...runs: RowRun[]): Promise<Position | null>;
@@ -96,6 +97,12 @@ class OpenGreen implements Green {
     const sink = this.#make(term);
     this.#others.push(sink);
     return sink;
+  }
+
+  async targets(...names: string[]): Promise<TargetTable[]> {
+    const targets: TargetTable[] = [];
+    for (const name of names) targets.push(await this.target(name));
+    return targets;
   }
 
   async target(name: string, shape: Partial<TargetTable> = {}): Promise<TargetTable> {

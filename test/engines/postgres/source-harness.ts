@@ -54,14 +54,35 @@ export async function sourceOn(db: TestDatabase, options: HarnessOptions = {}): 
   const source = createSource({
     config,
     describe,
-    env: { migration: db.name, side: 'blue', stateSchema: 'verdigris', log: SILENT, failpoints: NO_FAILPOINTS },
-    options: { direction: 'forward', term: options.term ?? 1, maxBatchBytes: options.maxBatchBytes ?? 1 << 20 },
+    env: {
+      migration: db.name,
+      side: 'blue',
+      stateSchema: 'verdigris',
+      log: SILENT,
+      failpoints: NO_FAILPOINTS,
+    },
+    options: {
+      direction: 'forward',
+      term: options.term ?? 1,
+      maxBatchBytes: options.maxBatchBytes ?? 1 << 20,
+    },
     idleIntervalMs: options.idleIntervalMs ?? 10_000,
     pollIntervalMs: options.pollIntervalMs ?? 5_000,
   });
-  const relations = await Promise.all((options.tables ?? ['t']).map((name) => describe({ schema: 'public', name })));
-  const start = await source.prepare(relations);
-  return { source, relations, start, migration: db.name, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
+  const relations = await Promise.all(
+    (options.tables ?? ['t']).map((name) => describe({ schema: 'public', name })),
+  );
+  const start = await source.prepare(relations).catch(async (error: unknown) => {
+    await source[Symbol.asyncDispose]();
+    throw error;
+  });
+  return {
+    source,
+    relations,
+    start,
+    migration: db.name,
+    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+  };
 }
 
 export interface Row {
@@ -84,7 +105,7 @@ export const rowsOf = (batch: ChangeBatch): Row[] =>
     })),
   );
 
-/** Reads batches until the mark comes back; acknowledges each one's end when `ack`. The iterator stays open. */
+/** Reads a stream batch by batch. */
 export class Reader {
   readonly stream: ChangeStream;
   readonly batches: ChangeBatch[] = [];
@@ -124,9 +145,10 @@ export const open = async (harness: Harness, from = harness.start): Promise<Read
 
 /** The confirmed position of the migration's slot, as the server has it. */
 export async function confirmed(db: TestDatabase): Promise<string> {
-  const rows = await db.query<{ lsn: string }>('SELECT confirmed_flush_lsn::text AS lsn FROM pg_replication_slots WHERE database = $1', [
-    db.name,
-  ]);
+  const rows = await db.query<{ lsn: string }>(
+    'SELECT confirmed_flush_lsn::text AS lsn FROM pg_replication_slots WHERE database = $1',
+    [db.name],
+  );
   return rows[0]?.lsn ?? 'none';
 }
 

@@ -3,26 +3,37 @@ import { UNCHANGED } from '../../../src/core/table.ts';
 import { createDatabase } from '../../support/databases.ts';
 import { finish, open, rowsOf, sourceOn } from './source-harness.ts';
 
-const brief = (rows: ReturnType<typeof rowsOf>) => rows.map(({ op, after, before }) => ({ op, after, before }));
+const brief = (rows: ReturnType<typeof rowsOf>) =>
+  rows.map(({ op, after, before }) => ({ op, after, before }));
 
 describe.each([16, 18] as const)('reading the log of PostgreSQL %i', (version) => {
   test('every operation: insert, update, key change, delete, truncate of several tables, origin, type, logical messages', async () => {
     await using db = await createDatabase(version);
     await db.query(`CREATE TYPE mood AS ENUM ('sad', 'ok')`);
-    await db.query(`CREATE TABLE t (id bigint PRIMARY KEY, v text, n numeric(12,2), at timestamptz, g int GENERATED ALWAYS AS (1) STORED, m mood)`);
+    await db.query(
+      `CREATE TABLE t (id bigint PRIMARY KEY, v text, n numeric(12,2), at timestamptz, g int GENERATED ALWAYS AS (1) STORED, m mood)`,
+    );
     await db.query(`CREATE TABLE u (id serial PRIMARY KEY, t bigint REFERENCES t)`);
     await using harness = await sourceOn(db, { tables: ['t', 'u'] });
     const reader = await open(harness);
-    await db.query(`INSERT INTO t VALUES (9007199254740993, 'é''"\\ ', 1.50, '2026-01-02 03:04:05.123456+00', DEFAULT, 'ok'), (2, NULL, NULL, NULL, DEFAULT, NULL)`);
+    await db.query(
+      `INSERT INTO t VALUES (9007199254740993, 'é''"\\ ', 1.50, '2026-01-02 03:04:05.123456+00', DEFAULT, 'ok'), (2, NULL, NULL, NULL, DEFAULT, NULL)`,
+    );
     await db.query(`UPDATE t SET v = 'x' WHERE id = 2`);
     await db.query(`UPDATE t SET id = 3 WHERE id = 2`);
     await db.query(`DELETE FROM t WHERE id = 3`);
-    await db.query(`SELECT pg_logical_emit_message(true, 'verdigris', '{"migration":"another","label":"x"}')`);
-    await db.query(`SELECT pg_logical_emit_message(true, 'somebody', 'else'), pg_logical_emit_message(false, 'verdigris', 'x')`);
+    await db.query(
+      `SELECT pg_logical_emit_message(true, 'verdigris', '{"migration":"another","label":"x"}')`,
+    );
+    await db.query(
+      `SELECT pg_logical_emit_message(true, 'somebody', 'else'), pg_logical_emit_message(false, 'verdigris', 'x')`,
+    );
     const origin = `o_${db.name}`;
     await db.query(`SELECT pg_replication_origin_create($1)`, [origin]);
     await db.query(`SELECT pg_replication_origin_session_setup($1)`, [origin]);
-    await db.query(`BEGIN; SELECT pg_replication_origin_xact_setup('0/77', now()); INSERT INTO t (id) VALUES (5); COMMIT`);
+    await db.query(
+      `BEGIN; SELECT pg_replication_origin_xact_setup('0/77', now()); INSERT INTO t (id) VALUES (5); COMMIT`,
+    );
     await db.query(`SELECT pg_replication_origin_session_reset()`);
     await db.query(`SELECT pg_replication_origin_drop($1)`, [origin]);
     await db.query(`TRUNCATE t RESTART IDENTITY CASCADE`);
@@ -31,7 +42,11 @@ describe.each([16, 18] as const)('reading the log of PostgreSQL %i', (version) =
     const rows = batches.flatMap(rowsOf);
     const none = [UNCHANGED, UNCHANGED, UNCHANGED, UNCHANGED];
     expect(brief(rows.filter((row) => row.table === 't'))).toEqual([
-      { op: 'insert', after: ['9007199254740993', `é'"\\ `, '1.50', '2026-01-02 03:04:05.123456+00', 'ok'], before: null },
+      {
+        op: 'insert',
+        after: ['9007199254740993', `é'"\\ `, '1.50', '2026-01-02 03:04:05.123456+00', 'ok'],
+        before: null,
+      },
       { op: 'insert', after: ['2', null, null, null, null], before: null },
       { op: 'update', after: ['2', 'x', null, null, null], before: null },
       { op: 'update', after: ['3', 'x', null, null, null], before: ['2', ...none] },
@@ -49,8 +64,12 @@ describe.each([16, 18] as const)('reading the log of PostgreSQL %i', (version) =
 
   test('an unchanged TOAST value is UNCHANGED, and the whole old row fills it (F53)', async () => {
     await using db = await createDatabase(version);
-    await db.query(`CREATE TABLE t (id int PRIMARY KEY, a int, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL`);
-    await db.query(`CREATE TABLE f (a int, big text); ALTER TABLE f ALTER big SET STORAGE EXTERNAL; ALTER TABLE f REPLICA IDENTITY FULL`);
+    await db.query(
+      `CREATE TABLE t (id int PRIMARY KEY, a int, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL`,
+    );
+    await db.query(
+      `CREATE TABLE f (a int, big text); ALTER TABLE f ALTER big SET STORAGE EXTERNAL; ALTER TABLE f REPLICA IDENTITY FULL`,
+    );
     const big = 'ü'.repeat(5000);
     await db.query(`INSERT INTO t VALUES (1, 1, $1)`, [big]);
     await db.query(`INSERT INTO f VALUES (1, $1)`, [big]);
@@ -71,19 +90,27 @@ describe.each([16, 18] as const)('reading the log of PostgreSQL %i', (version) =
       { op: 'update', after: ['2', big], before: ['1', big] },
       { op: 'delete', after: null, before: ['2', big] },
     ]);
-    const full = batches.flatMap((batch) => batch.runs).find((run) => run.relation.table.name === 'f')?.relation;
+    const full = batches
+      .flatMap((batch) => batch.runs)
+      .find((run) => run.relation.table.name === 'f')?.relation;
     expect(full).toMatchObject({ identity: 'full', key: [] });
     await finish(harness, reader);
   });
 
-  test('runs span transactions; every row names its own; positions are the commits\' ends', async () => {
+  test("runs span transactions; every row names its own; positions are the commits' ends", async () => {
     await using db = await createDatabase(version);
     await db.query(`CREATE TABLE t (id int PRIMARY KEY)`);
     await using harness = await sourceOn(db);
     const ids: string[] = [];
     for (let id = 0; id < 5; id++) {
       await db.query('BEGIN');
-      ids.push((await db.query<{ id: string }>(`INSERT INTO t VALUES (${id}) RETURNING pg_current_xact_id()::text AS id`))[0]?.id ?? '');
+      ids.push(
+        (
+          await db.query<{ id: string }>(
+            `INSERT INTO t VALUES (${id}) RETURNING pg_current_xact_id()::text AS id`,
+          )
+        )[0]?.id ?? '',
+      );
       await db.query('COMMIT');
     }
     await harness.source.mark('end');
@@ -107,12 +134,26 @@ describe.each([16, 18] as const)('reading the log of PostgreSQL %i', (version) =
     await using harness = await sourceOn(db);
     const reader = await open(harness);
     await db.query(`INSERT INTO t VALUES (1, 1)`);
-    await db.query(`BEGIN; INSERT INTO t VALUES (2, 2); ALTER TABLE t ADD b text; INSERT INTO t VALUES (3, 3, 'x'); COMMIT`);
+    await db.query(
+      `BEGIN; INSERT INTO t VALUES (2, 2); ALTER TABLE t ADD b text; INSERT INTO t VALUES (3, 3, 'x'); COMMIT`,
+    );
     const batches = await reader.drain(harness.source);
     const at = batches.findIndex((batch) => batch.schemaChanges.length > 0);
-    expect(batches.slice(0, at).flatMap(rowsOf).map((row) => row.after)).toEqual([['1', '1'], ['2', '2']]);
+    expect(
+      batches
+        .slice(0, at)
+        .flatMap(rowsOf)
+        .map((row) => row.after),
+    ).toEqual([
+      ['1', '1'],
+      ['2', '2'],
+    ]);
     expect(batches[at - 1]?.end).toBeNull();
-    expect(batches[at]?.schemaChanges[0]?.relation?.columns.map((column) => column.name)).toEqual(['id', 'a', 'b']);
+    expect(batches[at]?.schemaChanges[0]?.relation?.columns.map((column) => column.name)).toEqual([
+      'id',
+      'a',
+      'b',
+    ]);
     expect(rowsOf(batches[at] as (typeof batches)[0])[0]?.after).toEqual(['3', '3', 'x']);
     await finish(harness, reader);
   });
@@ -134,7 +175,9 @@ describe.each([16, 18] as const)('reading the log of PostgreSQL %i', (version) =
 
   test('a partitioned table is read as one table', async () => {
     await using db = await createDatabase(version);
-    await db.query(`CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)`);
+    await db.query(
+      `CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10)`,
+    );
     await using harness = await sourceOn(db);
     const reader = await open(harness);
     await db.query(`INSERT INTO t VALUES (1)`);

@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../src/proxies/pgbouncer/config.ts';
-import { connectPairs, connectValue, databaseEntries, rewriteDatabases } from '../../../src/proxies/pgbouncer/ini.ts';
+import {
+  connectPairs,
+  connectValue,
+  databaseEntries,
+  rewriteDatabases,
+} from '../../../src/proxies/pgbouncer/ini.ts';
 
 const target = new Map([
   ['host', 'green.internal'],
@@ -27,7 +32,10 @@ describe('the ini file of PgBouncer', () => {
     const after = rewriteDatabases(before, ['crm', 'we ird;'], target);
     expect(after).toBe(
       before
-        .replace("host=blue.internal   port=5432 dbname='a b' pool", "host=green.internal   port=5433 dbname='o''brien db' pool")
+        .replace(
+          "host=blue.internal   port=5432 dbname='a b' pool",
+          "host=green.internal   port=5433 dbname='o''brien db' pool",
+        )
         .replace("'we ird;' = port=1", "'we ird;' = port=5433 host=green.internal dbname='o''brien db'"),
     );
     expect(rewriteDatabases(after, ['crm', 'we ird;'], target)).toBe(after);
@@ -43,21 +51,39 @@ describe('the ini file of PgBouncer', () => {
   });
 
   test('a missing entry is refused, never added', () => {
-    expect(() => rewriteDatabases('[databases]\nCRM = host=x\n', ['crm'], target)).toThrow(/no entry for database crm/);
+    expect(() => rewriteDatabases('[databases]\nCRM = host=x\n', ['crm'], target)).toThrow(
+      /no entry for database crm/,
+    );
   });
 
-  test.each(['host', 'host=x ; comment', "host='x", "host='x'port=1", '=x'])('%s is refused as a connect string', (connect) => {
-    expect(() => connectPairs({ name: 'crm', line: 1, connect })).toThrow(/not a connect string/);
-  });
+  test.each(['host', 'host=x ; comment', "host='x", "host='x'port=1", '=x'])(
+    '%s is refused as a connect string',
+    (connect) => {
+      expect(() => connectPairs({ name: 'crm', line: 1, connect })).toThrow(/not a connect string/);
+    },
+  );
 
   test('any value survives writing and reading', () => {
     const value = fc.string({ minLength: 1 }).filter((text) => !/[\0\r\n]/.test(text));
     fc.assert(
       fc.property(value, value, fc.nat(65_535), (host, dbname, port) => {
-        const text = rewriteDatabases('[databases]\ncrm = host=a pool_size=3\n', ['crm'], new Map([['host', host], ['port', String(port)], ['dbname', dbname]]));
+        const text = rewriteDatabases(
+          '[databases]\ncrm = host=a pool_size=3\n',
+          ['crm'],
+          new Map([
+            ['host', host],
+            ['port', String(port)],
+            ['dbname', dbname],
+          ]),
+        );
         const [entry] = databaseEntries(text);
         const pairs = connectPairs(entry as NonNullable<typeof entry>);
-        expect(['host', 'port', 'dbname', 'pool_size'].map((key) => connectValue(pairs, key))).toEqual([host, String(port), dbname, '3']);
+        expect(['host', 'port', 'dbname', 'pool_size'].map((key) => connectValue(pairs, key))).toEqual([
+          host,
+          String(port),
+          dbname,
+          '3',
+        ]);
       }),
     );
   });
@@ -73,7 +99,9 @@ describe('configuration of the pgbouncer adapter', () => {
   };
   const issues = (change: object): string[] => {
     const result = parseConfig({ ...good, ...change });
-    return 'issues' in result ? result.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`) : [];
+    return 'issues' in result
+      ? result.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+      : [];
   };
 
   test('the example of the documentation is taken, with the default port', () => {
@@ -86,8 +114,12 @@ describe('configuration of the pgbouncer adapter', () => {
     expect(issues({ databases: ['crm', 'crm'] })).toEqual(['databases: a database is named twice']);
     expect(issues({ databases: ['x'.repeat(64)] })).toEqual(['databases.0: longer than 63 bytes']);
     expect(issues({ green: good.blue })).toEqual([expect.stringMatching(/^green: the same place/)]);
-    expect(issues({ green: { ...good.green, user: 'app' } })).toEqual([expect.stringMatching(/^green\.user: /)]);
-    expect(issues({ admin_url: 'postgres://a:b@h:1/pgbouncer?sslmode=require' })).toEqual([expect.stringMatching(/^admin_url: .*sslmode/)]);
+    expect(issues({ green: { ...good.green, user: 'app' } })).toEqual([
+      expect.stringMatching(/^green\.user: /),
+    ]);
+    expect(issues({ admin_url: 'postgres://a:b@h:1/pgbouncer?sslmode=require' })).toEqual([
+      expect.stringMatching(/^admin_url: .*sslmode/),
+    ]);
     expect(issues({ surprise: 1 })).toEqual(['surprise: unknown key surprise']);
     expect(issues({ blue: { ...good.blue, port: 0 } })).toEqual([expect.stringMatching(/^blue\.port: /)]);
   });

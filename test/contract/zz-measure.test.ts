@@ -1,0 +1,35 @@
+import { test } from 'vitest';
+import pg from 'pg';
+import { createDatabase } from '../support/databases.ts';
+import { startPgBouncer } from '../support/pgbouncer.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { waitFor } from '../support/wait.ts';
+test('login', async () => {
+  await using blue = await createDatabase(16);
+  await using tcp = await startTcpProxy({ host: '127.0.0.1', port: blue.server.port });
+  await using b = await startPgBouncer({ databases: { crm: { host: '127.0.0.1', port: tcp.port, dbname: blue.name } }, settings: { server_login_retry: '4', default_pool_size: '20' } });
+  const con = async () => { const c = new pg.Client(b.url('crm')); c.on('error', (e) => console.log('client error', e.message)); await c.connect(); return c; };
+  const admin = new pg.Client(b.adminUrl); await admin.connect();
+  const one = await con(); await one.query('select 1');
+  const two = await con();
+  const three = await con();
+  tcp.delay(800);
+  await one.query('begin');   // holds the only server connection
+  const held = two.query('select 2').then(() => 'two ok', (e: Error) => 'two ' + e.message);
+  await waitFor(async () => (await admin.query('SHOW POOLS')).rows.some((r) => r.database === 'crm' && Number(r.sv_login) > 0), { what: 'login' });
+  console.log('login seen');
+  const pause = admin.query('PAUSE crm');
+  await one.query('commit');
+  await pause;
+  console.log('paused', (await admin.query('SHOW POOLS')).rows.filter((r) => r.database === 'crm').map((r) => JSON.stringify(r)).join());
+  tcp.delay(0);
+  const t = performance.now();
+  const h3 = three.query('select 3').then(() => 'three ok', (e: Error) => 'three ' + e.message);
+  const h4 = con().then(async (c) => { await c.query('select 4'); await c.end(); return 'four ok'; }).catch((e: Error) => 'four ' + e.message);
+  await new Promise((r) => setTimeout(r, 500));
+  await admin.query('RESUME crm');
+  const t1 = performance.now();
+  for (const x of [held, h3, h4]) console.log(await x, (performance.now() - t1).toFixed(0), (performance.now()-t).toFixed(0));
+  for (const c of [one, two, three, admin]) await c.end().catch(() => undefined);
+  console.log(b.log());
+});
