@@ -43,7 +43,7 @@ export const CODES = {
   SOURCE_PUBLICATION_CHANGED: code('fatal', 'What the source publishes for us was changed or dropped.', 'Abort and copy the affected tables again.'),
   SOURCE_PROTOCOL: code('fatal', 'The source sent something this version does not understand.', 'Report it with the server version; nothing after it was applied.'),
   SOURCE_BUSY: code('retry', 'Another reader uses our place in the log.', 'End the other reader; it is retried.'),
-  SOURCE_VISIBILITY: code('retry', 'A committed transaction stays invisible on the source (synchronous replication waits?).', 'Look at pg_stat_activity wait events of the named transaction.'),
+  SOURCE_VISIBILITY: code('retry', 'A committed transaction stays invisible on the source (synchronous replication waits?).', 'Look at what the named transaction waits for on the source.'),
   SOURCE_FAILED: code('operator', 'The source refused a statement.', 'See the message of the server.'),
   SINK_CONNECT: code('retry', 'The sink cannot be reached.', 'Check address, network and credentials.'),
   SINK_LOST: code('retry', 'The connection to the sink was lost.', 'Nothing to do: it reconnects and reads its checkpoint.'),

@@ -1,81 +1,33 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../core/clock.ts';
-import type { Engine, Session } from '../core/engine.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
-import type { Failpoints } from '../core/failpoint.ts';
-import type { WriteFence } from '../core/fence.ts';
 import type { GateResult } from '../core/gate.ts';
-import type { Logger } from '../core/log.ts';
-import type { ProxyAdapter } from '../core/proxy.ts';
-import type { Sink } from '../core/sink.ts';
-import type { ChangeSource } from '../core/source.ts';
 import type { JournalEvent } from '../core/state.ts';
-import { showTable } from '../core/table.ts';
+import { closedGates, evaluateGates } from '../cutover/gates.ts';
 import type { CutoverContext } from '../cutover/context.ts';
 import type { CutoverOutcome } from '../cutover/execute.ts';
-import { closedGates, evaluateGates } from '../cutover/gates.ts';
 import { cutover, recover } from '../cutover/recover.ts';
 import { cutoverSteps } from '../cutover/steps.ts';
-import { Pipeline, type PipelineState } from '../pipeline/pipeline.ts';
-import { Verifier } from '../verify/verifier.ts';
+import type { PipelineState } from '../pipeline/pipeline.ts';
 import type { CutoverReport, Migration, PlanReport, VerifyReport } from './api.ts';
-import { compile, type Compiled, type MappingSource } from './compiled.ts';
+import { compile, type Compiled } from './compiled.ts';
 import { CopyPermit } from './copy-permit.ts';
-import { pairCounters } from './counter-pairs.ts';
 import { dryRun } from './dry-run.ts';
-import { GateFactsReader } from './gate-facts.ts';
-import { isOver, requirePhase } from './phase.ts';
+import { admit, applySchema, hold, type Held } from './hold.ts';
+import type { MigrationOptions } from './migration-options.ts';
+import { requirePhase } from './phase.ts';
 import { planHash } from './plan-hash.ts';
-import { estimate, planReport } from './plan-report.ts';
+import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
 import { RunState } from './run-state.ts';
-import type { Settings } from './settings.ts';
 import type { Status } from './status.ts';
-import { StatusView, type Verification } from './status-view.ts';
-
-export interface MigrationOptions {
-  readonly settings: Settings;
-  readonly mapping: MappingSource['spec'];
-  /** Functions of the mapping's modules, `path#export`. */
-  readonly modules: MappingSource['modules'];
-  readonly engine: Engine;
-  readonly blue: Session;
-  readonly green: Session;
-  readonly proxies: readonly ProxyAdapter[];
-  readonly log: Logger;
-  readonly clock: Clock;
-  readonly failpoints: Failpoints;
-  /** Who this engine is, for the lease: host and process. */
-  readonly holder: string;
-  /** Take the lease even when another holder's is fresh. */
-  readonly takeover?: boolean;
-  readonly planSalt: {
-    /** The configuration without secrets, as canonical JSON. */
-    readonly configuration: string;
-    readonly schemaSql: string | null;
-    readonly serverVersions: { readonly blue: string; readonly green: string };
-  };
-}
+import { StatusView } from './status-view.ts';
+import { gateError, reportOf, switchContext } from './switching.ts';
+import { Verifications } from './verifications.ts';
 
 /** Does no I/O; the first call that needs a server asks it. */
 export const createMigration = (options: MigrationOptions): Promise<Migration> => Promise.resolve(new Run(options));
 
-/** Gives up drains and fences that would wait for ever. */
 const CATCH_UP_POLL_MS = 200;
-const SMOKE_TIMEOUT_MS = 10_000;
-
-/** What exists only while the run is held. */
-interface Held {
-  readonly state: RunState;
-  readonly compiled: Compiled;
-  readonly source: ChangeSource;
-  readonly sink: Sink;
-  readonly pipeline: Pipeline;
-  readonly blueFence: WriteFence;
-  readonly greenFence: WriteFence;
-  readonly facts: GateFactsReader;
-  readonly verifier: Verifier;
-}
 
 class Run implements Migration {
   readonly #o: MigrationOptions;
@@ -90,8 +42,7 @@ class Run implements Migration {
   #pumping: Promise<void> | null = null;
   readonly #pumpStop = new AbortController();
   #pipelineState: PipelineState = { condition: 'running', reason: '', error: null };
-  #verification: Verification = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: null };
-  #verifying: Promise<VerifyReport> | null = null;
+  readonly #verifications: Verifications;
   #switching = false;
   #retry: PromiseWithResolvers<void> | null = null;
 
@@ -103,6 +54,7 @@ class Run implements Migration {
       clock: options.clock,
     });
     this.#view = new StatusView(options.clock, options.settings);
+    this.#verifications = new Verifications(options.clock);
     this.#ended.promise.catch(() => undefined);
   }
 
@@ -147,7 +99,7 @@ class Run implements Migration {
       pipelineState: this.#pipelineState,
       copyPaused: this.#permit.paused,
       throttled: this.#permit.throttled,
-      verification: this.#verification,
+      verification: this.#verifications.now,
       gates: held === null ? [] : await this.#gates(false),
       describe: (position) => this.#o.engine.positions.describe(position),
     });
@@ -171,15 +123,9 @@ class Run implements Migration {
   }
 
   async verify(options: { readonly tables?: readonly string[]; readonly mode: 'full' | 'sample' | 'recent' }): Promise<VerifyReport> {
-    const { state } = this.#required();
-    requirePhase(state.phase, ['catching_up', 'replicating'], 'verification');
-    if (this.#verifying !== null) {
-      throw new VerdigrisError('CUTOVER_PHASE', 'A verification is running already.', { remedy: 'Wait for it: `verdigris status`.' });
-    }
-    this.#verifying = this.#verifyNow(options).finally(() => {
-      this.#verifying = null;
-    });
-    return this.#verifying;
+    const held = this.#required();
+    requirePhase(held.state.phase, ['catching_up', 'replicating'], 'verification');
+    return this.#verifications.run(held, options, this.#stop.signal);
   }
 
   async cutover(options: Parameters<Migration['cutover']>[0]): Promise<CutoverReport> {
@@ -253,7 +199,7 @@ class Run implements Migration {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
     this.#retry?.resolve();
     await this.#starting?.catch(() => undefined);
-    await this.#verifying?.catch(() => undefined);
+    await this.#verifications.settled();
     await this.#endPumping();
     await this.#held?.sink[Symbol.asyncDispose]();
     await this.#held?.state[Symbol.asyncDispose]();
@@ -286,103 +232,25 @@ class Run implements Migration {
     await this.#drive();
   }
 
-  /** Takes the run in hand: schema on green, sessions' parts, pipeline. Nothing runs yet. */
   async #hold(state: RunState, before: Compiled): Promise<void> {
-    const { settings, engine, blue, green, clock, log, failpoints, proxies } = this.#o;
-    const hash = this.#hash();
-    if (state.record === null) await state.create(hash);
-    const record = state.record;
-    if (record !== null && isOver(record.phase)) {
-      throw new VerdigrisError('CUTOVER_PHASE', `The run has ended: ${record.phase}.`, {
-        remedy: 'Give the migration another name, or remove the state that was kept.',
-      });
-    }
-    if (record !== null && record.planHash !== hash) {
-      if (record.phase !== 'preparing') {
-        throw new VerdigrisError('PLAN_STALE', 'Mapping, configuration, schema file or server version changed since the run began.', {
-          remedy: 'Go back to what the run began with, or abort it and start again.',
-          context: { began: record.planHash.slice(0, 8), now: hash.slice(0, 8) },
-        });
-      }
-      await state.remember({ replanned: hash });
-    }
-    if (settings.schemaSql !== null && state.phase === 'preparing') {
-      const ran = await green.catalog.applySchema(settings.schemaSql, before.targetNames);
-      if (ran) await state.note('schema.applied', {});
+    await admit(state, this.#hash());
+    if (before.missingTargets) {
+      await applySchema(this.#o, state, before);
       this.#compiled = null;
     }
-    const compiled = await this.#compile();
-    if (compiled.missingTargets) {
-      throw new VerdigrisError('SCHEMA_TABLE_MISSING', `Green lacks mapped tables: ${compiled.targetNames.map(showTable).join(', ')}.`, {
-        remedy: 'Create them, or name a schema file in green.schema_file.',
-      });
-    }
-    await estimate(compiled, blue);
-    const stream = { direction: 'forward' as const, term: state.term, maxBatchBytes: settings.apply.batchBytes };
-    const source = blue.changes(stream);
-    const snapshot = blue.snapshot();
-    const sink = green.sink(stream);
-    const pipeline = new Pipeline({
-      source,
-      snapshot,
-      sink,
-      positions: engine.positions,
-      rawCopy: engine.capabilities.rawCopy,
-      plans: compiled.plans,
-      units: compiled.units,
-      settings: {
-        ...settings.apply,
-        workers: settings.copy.workers,
-        chunkRows: settings.copy.chunkRows,
-        maxRowsPerSecond: settings.copy.maxRowsPerSecond,
-        heartbeatMs: settings.heartbeatMs,
-        windowBytes: settings.windowBytes,
-        idleCheckpointMs: settings.idleCheckpointMs,
-        visibilityTimeoutMs: settings.visibilityTimeoutMs,
-      },
-      clock,
-      failpoints,
-      log,
-      holder: `${settings.migration}:${this.#holder}`,
-      copyPermit: (signal) => this.#permit.wait(signal),
-      onState: (next) => {
+    const own = {
+      holder: this.#holder,
+      permit: (signal: AbortSignal) => this.#permit.wait(signal),
+      onState: (next: PipelineState) => {
         this.#pipelineState = next;
       },
-    });
-    const blueTables = compiled.sources.map((relation) => relation.table);
-    const greenTables = compiled.targets.map((target) => target.relation.table);
-    const verifier = new Verifier({
-      blue: blue.digester,
-      green: green.digester,
-      tables: compiled.verifyTables,
-      settle: async (signal) => {
-        await pipeline.drain(await source.mark(`${settings.migration}:${this.#holder}:verify`), signal);
-      },
-      settings: { chunkRows: settings.copy.chunkRows, ...settings.verify },
-      clock,
-    });
-    this.#verification = storedVerification(record?.detail['verify']) ?? this.#verification;
-    this.#held = {
-      state,
-      compiled,
-      source,
-      sink,
-      pipeline,
-      blueFence: blue.fence(blueTables),
-      greenFence: green.fence(greenTables),
-      verifier,
-      facts: new GateFactsReader({
-        blue,
-        green,
-        proxies,
-        blueTables,
-        greenTables,
-        clock,
-        log,
-        unmatchedCounters: async () =>
-          pairCounters(await blue.counters.list(), await green.counters.list(), compiled.origins).unmatched,
-      }),
     };
+    this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
+    this.#verifications.restore(state.record?.detail['verify']);
+  }
+
+  #context(held: Held, options: Pick<CutoverContext, 'epoch' | 'overrides'> & { readonly maxWritePauseMs: number }): CutoverContext {
+    return switchContext(this.#o, held, { ...options, gates: () => this.#gates(true) });
   }
 
   /** From whatever phase is stored to `replicating` (or past the switch). */
@@ -425,7 +293,7 @@ class Run implements Migration {
       await failpoints.hit('catching-up.drained');
       await state.enter('replicating');
     }
-    if (state.phase === 'replicating' && this.#o.settings.verify.afterCopy === 'full' && this.#verification.cleanAt === null) {
+    if (state.phase === 'replicating' && this.#o.settings.verify.afterCopy === 'full' && this.#verifications.now.cleanAt === null) {
       // In the background: replication is what start() waits for; the gate waits for the result.
       this.verify({ mode: 'full' }).catch((error: unknown) => {
         this.#o.log.error({ code: asVerdigrisError(error).code }, `verification failed: ${asVerdigrisError(error).message}`);
@@ -461,69 +329,11 @@ class Run implements Migration {
     }
   }
 
-  #context(
-    held: Held,
-    options: { readonly epoch: number; readonly overrides: CutoverContext['overrides']; readonly maxWritePauseMs: number },
-  ): CutoverContext {
-    const { settings, green, blue, proxies, log, clock, failpoints } = this.#o;
-    const { state, pipeline, blueFence, greenFence, compiled } = held;
-    return {
-      migration: settings.migration,
-      epoch: options.epoch,
-      blueFence,
-      greenFence,
-      proxies,
-      pipeline,
-      counters: async () => {
-        const { pairs } = pairCounters(await blue.counters.list(), await green.counters.list(), compiled.origins);
-        return green.counters.advance(pairs, settings.sequences.headroom);
-      },
-      recheck: () => Promise.resolve({ keys: 0, differences: 0 }),
-      gates: () => this.#gates(true),
-      overrides: options.overrides,
-      settings: { ...settings.cutover, maxWritePauseMs: options.maxWritePauseMs },
-      journal: { note: (event, detail) => state.note(event, detail) },
-      smoke: async ({ sql }) => {
-        await green.scalar(sql, SMOKE_TIMEOUT_MS);
-      },
-      onSwitched: (epoch) => state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
-      holdsLease: () => state.holds(),
-      log,
-      clock,
-      failpoints,
-    };
-  }
-
   async #gates(fresh: boolean): Promise<readonly GateResult[]> {
     const { facts, pipeline } = this.#required();
     const { gates, cutover: switching } = this.#o.settings;
-    const read = await facts.read(pipeline, this.#verification, { fresh, limitSeconds: gates.maxCommitLagMs / 1000 });
+    const read = await facts.read(pipeline, this.#verifications.now, { fresh, limitSeconds: gates.maxCommitLagMs / 1000 });
     return evaluateGates(read, { ...gates, maxWritePauseMs: switching.maxWritePauseMs });
-  }
-
-  async #verifyNow(options: { readonly tables?: readonly string[]; readonly mode: 'full' | 'sample' | 'recent' }): Promise<VerifyReport> {
-    const { verifier, state } = this.#required();
-    const before = this.#verification;
-    this.#verification = { ...before, state: 'running', rows: 0, detail: null };
-    try {
-      const report = await verifier.run(options, this.#stop.signal, ({ rows }) => {
-        this.#verification = { ...this.#verification, rows: this.#verification.rows + rows };
-      });
-      const whole = options.mode === 'full' && (options.tables ?? []).length === 0;
-      this.#verification = {
-        state: report.ok ? 'pass' : 'fail',
-        rows: report.rows,
-        differences: report.ok && !whole ? before.differences : report.mismatches.length,
-        cleanAt: report.ok && whole ? this.#o.clock.now() : report.ok ? before.cleanAt : null,
-        detail: null,
-      };
-      await state.remember({ verify: this.#verification });
-      await state.note('verify', { ok: report.ok, rows: report.rows, differences: report.mismatches.length, mode: options.mode });
-      return report;
-    } catch (error) {
-      this.#verification = { ...before, state: 'error', detail: asVerdigrisError(error).message };
-      throw error;
-    }
   }
 
   // ---- small parts
@@ -619,28 +429,3 @@ class Run implements Migration {
 
 const preflightOf = (options: MigrationOptions, compiled: Compiled, connections: number) =>
   preflight({ compiled, blue: options.blue, green: options.green, connections, fresh: false });
-
-function gateError(closed: readonly GateResult[]): VerdigrisError {
-  const lines = closed.map((gate) => `${gate.name}: ${gate.observed}, limit ${gate.limit} (${gate.reason})`);
-  return new VerdigrisError('CUTOVER_GATE', `${closed.length} gates are shut; nothing was changed.\n  ${lines.join('\n  ')}`, {
-    context: { gates: closed },
-  });
-}
-
-function storedVerification(stored: unknown): Verification | null {
-  if (typeof stored !== 'object' || stored === null) return null;
-  const { state, rows, differences, cleanAt } = stored as Verification;
-  return { state: state === 'running' ? 'never' : state, rows, differences, cleanAt, detail: null };
-}
-
-const reportOf = (outcome: CutoverOutcome, epoch: number, gates: readonly GateResult[]): CutoverReport => ({
-  outcome: outcome.outcome,
-  writePauseMs: outcome.writePauseMs,
-  epoch,
-  steps: outcome.steps,
-  gates,
-  error:
-    outcome.error === null
-      ? null
-      : { code: outcome.error.code, message: outcome.error.message, remedy: outcome.error.remedy },
-});

@@ -23,6 +23,8 @@ export class RunState implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #renewing: Promise<void>;
   #record: RunRecord | null;
+  /** Saves compare and set the revision: one after the other. */
+  #saving: Promise<unknown> = Promise.resolve();
 
   constructor(options: RunStateOptions, term: number, record: RunRecord | null) {
     this.#o = options;
@@ -62,19 +64,27 @@ export class RunState implements AsyncDisposable {
   }
 
   async enter(phase: Phase, change: Partial<Pick<RunRecord, 'epoch' | 'activeSide' | 'detail'>> = {}): Promise<void> {
-    const record = this.#required();
-    if (record.phase !== phase) requireTransition(record.phase, phase);
-    this.#record = await this.#o.store.save({ ...record, ...change, phase }, this.term);
-    if (record.phase !== phase) {
-      await this.note('phase', { from: record.phase, to: phase });
-      this.#o.log.info({ phase, from: record.phase }, 'phase');
+    let from = phase;
+    await this.#change((record) => {
+      from = record.phase;
+      if (from !== phase) requireTransition(from, phase);
+      return { ...record, ...change, phase };
+    });
+    if (from !== phase) {
+      await this.note('phase', { from, to: phase });
+      this.#o.log.info({ phase, from }, 'phase');
     }
   }
 
   /** Stores details without a change of phase. */
   async remember(detail: Readonly<Record<string, unknown>>, change: Partial<Pick<RunRecord, 'epoch' | 'activeSide'>> = {}): Promise<void> {
-    const record = this.#required();
-    this.#record = await this.#o.store.save({ ...record, ...change, detail: { ...record.detail, ...detail } }, this.term);
+    await this.#change((record) => ({ ...record, ...change, detail: { ...record.detail, ...detail } }));
+  }
+
+  /** Takes over another plan, while nothing has been copied by the old one. */
+  async replan(planHash: string): Promise<void> {
+    await this.#change((record) => ({ ...record, planHash }));
+    await this.note('run.replanned', { planHash });
   }
 
   async note(event: string, detail: Readonly<Record<string, unknown>>): Promise<void> {
@@ -123,8 +133,12 @@ export class RunState implements AsyncDisposable {
     }
   }
 
-  #required(): RunRecord {
-    if (this.#record === null) throw new VerdigrisError('INTERNAL', 'The run has no record yet.');
-    return this.#record;
+  #change(next: (record: RunRecord) => RunRecord): Promise<void> {
+    const saved = this.#saving.then(async () => {
+      if (this.#record === null) throw new VerdigrisError('INTERNAL', 'The run has no record yet.');
+      this.#record = await this.#o.store.save(next(this.#record), this.term);
+    });
+    this.#saving = saved.catch(() => undefined);
+    return saved;
   }
 }

@@ -9,11 +9,12 @@ import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
 import { Copier } from './copier.ts';
+import type { CopyUnit } from './copy-unit.ts';
 import { HoleSet } from './holes.ts';
 import { Lag } from './lag.ts';
 import { Planner } from './planner.ts';
 import { Pump, type PumpSettings } from './pump.ts';
-import { UnitRanges, type CopyUnit } from './ranges.ts';
+import { UnitRanges } from './ranges.ts';
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 15_000;

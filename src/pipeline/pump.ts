@@ -18,7 +18,7 @@ import type { Planner } from './planner.ts';
 import type { UnitRanges } from './ranges.ts';
 import { Router } from './router.ts';
 import { VisibilityGate } from './visibility-gate.ts';
-import { Window } from './window.ts';
+import type { Window } from './window.ts';
 
 export interface PumpSettings {
   readonly groupBytes: number;

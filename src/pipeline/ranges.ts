@@ -3,13 +3,8 @@ import type { Position, Positions } from '../core/position.ts';
 import type { RangeState } from '../core/sink.ts';
 import type { SnapshotSource } from '../core/snapshot.ts';
 import { tableId, type Cell, type Relation } from '../core/table.ts';
+import type { CopyUnit } from './copy-unit.ts';
 import type { Window } from './window.ts';
-
-/** The tables whose ranges are copied together, the owner first. */
-export interface CopyUnit {
-  readonly id: string;
-  readonly relations: readonly Relation[];
-}
 
 /** What the pump does with a change to a key of a range. */
 export type Decision = 'todo' | 'done' | Window;

@@ -1,7 +1,7 @@
 import type { ChangeRun, RowRun } from '../core/change.ts';
 import type { KeyRange, Visibility } from '../core/snapshot.ts';
 import { keyText, tableId, type Relation, type Tuple } from '../core/table.ts';
-import type { CopyUnit } from './ranges.ts';
+import type { CopyUnit } from './copy-unit.ts';
 
 interface HeldRun {
   readonly relation: Relation;

@@ -80,7 +80,7 @@ function daysIn(year: number, month: number): number {
 }
 
 /** Days since 1970-01-01; eras of 400 years that begin in March, so that the leap day is the last one. */
-export function daysFromCivil(year: number, month: number, day: number): number {
+function daysFromCivil(year: number, month: number, day: number): number {
   const shifted = month <= 2 ? year - 1 : year;
   const era = Math.floor(shifted / 400);
   const yearOfEra = shifted - era * 400;

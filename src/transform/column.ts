@@ -1,13 +1,13 @@
 import type { Cell, Column, Tuple } from '../core/table.ts';
 import { BadValue } from './bad-value.ts';
 import { hint } from './closest.ts';
+import { constantFor } from './constant.ts';
 import { moduleHead } from './module-head.ts';
 import { toTarget } from './operations/cast.ts';
 import { asIsProblem, convert, IDENTITY } from './operations/convert.ts';
 import { extract } from './operations/json.ts';
 import {
   derived,
-  scalarText,
   textOf,
   type Inverse,
   type Shape,
@@ -133,40 +133,6 @@ const operationNames = (spec: ColumnObject): OperationName[] =>
     : typeof spec.op === 'string'
       ? [spec.op]
       : spec.op.map((one) => (typeof one === 'string' ? one : one.op));
-
-/** A scalar of the configuration as a cell of the column, checked now. */
-function constantFor(
-  value: Scalar,
-  column: Column,
-  problem: (message: string) => void,
-): { cell: string | null } | null {
-  const text = scalarText(value, column.kind);
-  if (text === null) {
-    if (column.nullable) return { cell: null };
-    problem(`${column.name} cannot be null`);
-    return null;
-  }
-  if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)) {
-    problem('has more digits than a YAML number keeps: write it in quotes');
-    return null;
-  }
-  const input: Shape =
-    typeof value === 'boolean' && column.kind === 'boolean'
-      ? derived('boolean', false)
-      : derived('text', false);
-  const conversion = convert(input, column, null);
-  if (typeof conversion === 'string') {
-    problem(`a constant cannot be written for ${column.type}`);
-    return null;
-  }
-  try {
-    return { cell: conversion.apply(text) };
-  } catch (error) {
-    if (!(error instanceof BadValue)) throw error;
-    problem(`${error.reason}, and ${column.name} is ${column.type}`);
-    return null;
-  }
-}
 
 function constantProgram(target: { index: number; column: Column }, cell: Cell, absent: Cell): ColumnProgram {
   return {

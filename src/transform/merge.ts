@@ -102,6 +102,13 @@ function checkMerge(drafts: readonly TargetDraft[], issues: Issues): TargetDraft
           `${showTable(other.blue.table)} also makes ${program.name}`,
         );
     }
+    if (
+      draft !== owner &&
+      draft.programs.length > 0 &&
+      draft.programs.every((one) => green.key.includes(one.column))
+    ) {
+      issues.add(draft.path, `${showTable(draft.blue.table)} feeds nothing of ${name} but the key`);
+    }
     checkMergeKey(draft, issues);
   }
   checkFirstKey(drafts, issues);
@@ -155,7 +162,8 @@ function checkFed(columns: readonly Column[], drafts: readonly TargetDraft[], is
   for (const [index, column] of columns.entries()) {
     const fedBy = drafts.find((draft) => draft.programs.some((program) => program.column === index));
     if (fedBy !== undefined) {
-      if (drafts.length > 1) checkAbsent(fedBy, index, column, issues);
+      if (drafts.filter((draft) => draft.spec?.owner === true).length === 1)
+        checkAbsent(fedBy, index, column, issues);
       continue;
     }
     const settled =

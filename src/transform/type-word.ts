@@ -10,6 +10,10 @@ export interface TypeWord {
   readonly range: readonly [bigint, bigint] | null;
   /** Decimals: digits after the point that are kept. */
   readonly scale: number | null;
+  /** Decimals: digits in all. */
+  readonly precision: number | null;
+  /** Text: characters. */
+  readonly length: number | null;
   /** Times: digits of a second that are kept. */
   readonly fraction: number | null;
   /** Floats: single precision. */
@@ -107,6 +111,16 @@ export function readType(type: string): TypeWord {
     name: (ONE_NAME[name] ?? name) + (isUnsigned ? ' unsigned' : ''),
     range: bits === null ? null : isUnsigned ? unsigned(bits) : signed(bits),
     scale: kind === 'decimal' && digits !== null ? Number(digits[2] ?? 0) : null,
+    precision: kind === 'decimal' && digits !== null ? Number(digits[1]) : null,
+    // `char` alone is one character; `bpchar` and `varchar` alone have no bound.
+    length:
+      kind !== 'text'
+        ? null
+        : digits !== null
+          ? Number(digits[1])
+          : name === 'char' || name === 'character'
+            ? 1
+            : null,
     fraction: timed ? Number(digits?.[1] ?? (name === 'datetime' ? 0 : 6)) : null,
     single: name === 'real' || name === 'float4',
     padded: name === 'char' || name === 'character' || name === 'bpchar',
@@ -122,6 +136,8 @@ export function typeOf(column: Pick<Column, 'kind' | 'type'>): TypeWord {
     name: word.name,
     range: null,
     scale: null,
+    precision: null,
+    length: null,
     fraction: null,
     single: false,
     padded: false,
@@ -137,15 +153,15 @@ export function copyProblem(from: Column, to: Column): string | null {
   const target = typeOf(to);
   const shown = `${from.type} does not fit ${to.type} as it is`;
   if (from.kind !== to.kind) {
-    return from.kind === 'integer' && to.kind === 'decimal' && (target.scale ?? 0) >= 0 ? null : shown;
+    return from.kind === 'integer' && to.kind === 'decimal' && holdsInteger(source, target) ? null : shown;
   }
   switch (from.kind) {
     case 'integer':
       return source.range && target.range && !within(source.range, target.range) ? shown : null;
     case 'decimal':
-      return target.scale !== null && (source.scale === null || source.scale > target.scale)
-        ? `${shown}: the server would round`
-        : null;
+      if (target.scale === null) return null;
+      if (source.scale === null || source.scale > target.scale) return `${shown}: the server would round`;
+      return wholeDigits(source) > wholeDigits(target) ? shown : null;
     case 'float':
       return target.single && !source.single ? `${shown}: the server would round` : null;
     case 'time':
@@ -153,7 +169,14 @@ export function copyProblem(from: Column, to: Column): string | null {
     case 'timestamptz':
       return (source.fraction ?? 6) > (target.fraction ?? 6) ? `${shown}: the server would round` : null;
     case 'text':
-      if (to.labels === undefined) return null;
+      if (to.labels === undefined) {
+        // Servers cut spaces at the end that are too many without an error.
+        return target.length !== null &&
+          (source.length === null || source.length > target.length) &&
+          from.labels === undefined
+          ? shown
+          : null;
+      }
       return from.labels?.every((label) => to.labels?.includes(label)) === true
         ? null
         : `${to.type} has labels that values of ${from.type} need not be`;
@@ -170,6 +193,14 @@ export function copyProblem(from: Column, to: Column): string | null {
     case 'json':
       return null;
   }
+}
+
+const wholeDigits = (type: TypeWord): number => (type.precision ?? Infinity) - (type.scale ?? 0);
+
+function holdsInteger(source: TypeWord, target: TypeWord): boolean {
+  if ((target.scale ?? 0) < 0) return false;
+  if (target.precision === null) return true;
+  return source.range !== null && wholeDigits(target) >= source.range[1].toString().length;
 }
 
 /** Digits in brackets after the element's name are the element's length; `[]` may stand more than once. */

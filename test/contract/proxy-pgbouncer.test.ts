@@ -9,6 +9,7 @@ import { proxy } from '../../src/proxies/pgbouncer/index.ts';
 import { createDatabase, type TestDatabase } from '../support/databases.ts';
 import { startPgBouncer, type PgBouncer, type PgBouncerOptions } from '../support/pgbouncer.ts';
 import { TEST_PASSWORD } from '../support/postgres.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 import { describeProxy, type ProxyClient, type ProxyHarness } from './proxy.ts';
 
@@ -281,6 +282,39 @@ describe('pgbouncer', () => {
     }
     await adapter.resume(soon());
     expect(await adapter.observe(soon())).toEqual({ to: 'blue', paused: false });
+  });
+
+  test('a pause that meets a server connection in its login does not make clients wait for server_login_retry', async () => {
+    await using world = await start({ settings: { server_login_retry: '40' } });
+    await using tcp = await startTcpProxy({ host, port: world.blue.server.port });
+    const through = { ...place(world.blue), port: tcp.port };
+    const ini = await readFile(world.bouncer.databasesIniPath, 'utf8');
+    await writeFile(world.bouncer.databasesIniPath, ini.replace(/port=\d+/, `port=${tcp.port}`));
+    await world.admin('RELOAD');
+    await using adapter = world.adapter({ blue: through });
+    await using one = await world.client();
+    await using two = await world.client();
+    await one.ask();
+    tcp.delay(300);
+    await one.begin();
+    const held = two.ask();
+    const logins = async () =>
+      (await world.admin('SHOW POOLS')).some(
+        (pool) => pool['database'] === 'crm' && Number(pool['sv_login']) > 0,
+      );
+    await waitFor(logins, { what: 'the login of a second server connection', everyMs: 5 });
+    const pausing = adapter.pause(soon());
+    await one.commit();
+    await pausing;
+    tcp.delay(0);
+    expect(world.bouncer.log()).toMatch(/closing because: pause mode/);
+    await adapter.route('green', 1, soon());
+    const started = performance.now();
+    await adapter.resume(soon());
+    expect(await held).toBe('green');
+    expect(performance.now() - started).toBeLessThan(20_000);
+    const settings = await world.admin('SHOW CONFIG');
+    expect(settings.find((row) => row['key'] === 'server_login_retry')?.['value']).toBe('40');
   });
 
   test('routing while not paused leaves no connection to the old server either', async () => {

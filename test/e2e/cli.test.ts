@@ -1,9 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createDatabase, type TestDatabase } from '../support/databases.ts';
 import { Workplace } from '../support/engine-process.ts';
-import { run } from './cli-run.ts';
+import { inPlace, run } from './cli-run.ts';
 
 const EXAMPLE = new URL('../../config/', import.meta.url);
 
@@ -28,15 +27,15 @@ test('init writes a configuration without the addresses, and it is valid', async
   await using green = await createDatabase(18);
   await using workplace = await shop(blue, green);
   await blue.query('CREATE TABLE "x""; drop table y; --" (a integer PRIMARY KEY, "b\nc" text)');
-  const made = await run(workplace, 'init', '--from', blue.url, '--to', green.url, '-c', 'new.yaml', '--json');
+  const made = await run(workplace, 'init', '--from', blue.url, '--to', green.url, '-c', inPlace(workplace, 'new.yaml'), '--json');
   expect(made).toMatchObject({ code: 0, envelopes: [{ kind: 'Init', ok: true, data: { tables: expect.arrayContaining(['public.customers']) as unknown } }] });
-  const text = await readFile(join(workplace.dir, 'new.yaml'), 'utf8');
+  const text = await readFile(inPlace(workplace, 'new.yaml'), 'utf8');
   expect(text).not.toContain(blue.url);
-  const checked = await run(workplace, 'config', 'check', '-c', 'new.yaml', '--set', `blue.url=${blue.url}`, '--json');
+  const checked = await run(workplace, 'config', 'check', '-c', inPlace(workplace, 'new.yaml'), '--set', `blue.url=${blue.url}`, '--json');
   expect(checked).toMatchObject({ code: 2, envelopes: [{ error: { code: 'CONFIG_SECRET' } }] });
-  await writeFile(join(workplace.dir, '.env'), `BLUE_URL=${blue.url}\nGREEN_URL=${green.url}\n`);
-  expect(await run(workplace, 'config', 'check', '-c', 'new.yaml', '--env-file', '.env')).toMatchObject({ code: 0 });
-  expect(await run(workplace, 'init', '--from', blue.url, '--to', green.url, '-c', 'new.yaml')).toMatchObject({ code: 2 });
+  await writeFile(inPlace(workplace, '.env'), `BLUE_URL=${blue.url}\nGREEN_URL=${green.url}\n`);
+  expect(await run(workplace, 'config', 'check', '-c', inPlace(workplace, 'new.yaml'), '--env-file', inPlace(workplace, '.env'))).toMatchObject({ code: 0 });
+  expect(await run(workplace, 'init', '--from', blue.url, '--to', green.url, '-c', inPlace(workplace, 'new.yaml'))).toMatchObject({ code: 2 });
 });
 
 test('from doctor to abort, every command with its envelope and exit code, and no value of a row anywhere', async () => {
@@ -57,12 +56,14 @@ test('from doctor to abort, every command with its envelope and exit code, and n
   const stored = await step('status', '--json');
   expect(stored, stored.out).toMatchObject({ code: 0, envelopes: [{ kind: 'Status', data: { reason: 'never started', copy: null } }] });
 
-  const plan = await step('plan', '--out', 'plan.json', '--exit-code', '--json');
+  const plan = await step('plan', '--out', inPlace(workplace, 'plan.json'), '--exit-code', '--json');
   expect(plan, plan.out).toMatchObject({ code: 10, envelopes: [{ kind: 'Plan', data: { migration: 'shop-v2' } }] });
-  const { hash } = JSON.parse(await readFile(join(workplace.dir, 'plan.json'), 'utf8')) as { hash: string };
+  const { hash } = JSON.parse(await readFile(inPlace(workplace, 'plan.json'), 'utf8')) as { hash: string };
   expect((await step('plan')).out).toContain(`hash ${hash.slice(0, 8)}`);
-  await writeFile(join(workplace.dir, 'stale.json'), '{"hash":"0000000000"}');
-  expect(await step('start', '--plan', 'stale.json', '--json')).toMatchObject({ code: 11, envelopes: [{ kind: 'Start', error: { code: 'PLAN_STALE' } }] });
+  await writeFile(inPlace(workplace, 'stale.json'), '{"hash":"0000000000"}');
+  const stale = await step('start', '--plan', inPlace(workplace, 'stale.json'), '--json');
+  expect(stale.code).toBe(11);
+  expect(stale.envelopes.at(-1)).toMatchObject({ kind: 'Start', ok: false, error: { code: 'PLAN_STALE' } });
 
   const tried = await step('transform', 'test', '--table', 'public.customers', '--rows', '3', '--json');
   expect(tried, tried.out).toMatchObject({
@@ -76,12 +77,14 @@ test('from doctor to abort, every command with its envelope and exit code, and n
   });
   expect(await step('transform', 'test', '--table', 'public.customer')).toMatchObject({ code: 2 });
 
-  const engine = workplace.start({ args: ['--plan', 'plan.json'] });
+  const engine = workplace.start({ args: ['--plan', inPlace(workplace, 'plan.json')] });
   expect((await step('wait', '--for', 'phase=replicating', '--timeout', '60s', '--json')).code).toBe(0);
-  expect(await step('start', '--json')).toMatchObject({ code: 9, envelopes: [{ error: { code: 'STATE_LEASE_HELD' } }] });
+  expect((await step('start', '--json')).envelopes.at(-1)).toMatchObject({ kind: 'Start', error: { code: 'STATE_LEASE_HELD' } });
   expect(await step('plan', '--exit-code', '--quiet')).toMatchObject({ code: 0 });
-  expect(await step('pause', '--scope', 'apply', '--reason', 'test')).toMatchObject({ code: 0 });
-  expect(await step('status', '--json')).toMatchObject({ envelopes: [{ data: { phase: 'replicating', condition: 'paused' } }] });
+  expect(await step('pause', '--reason', 'test')).toMatchObject({ code: 0 });
+  await expect
+    .poll(async () => (await step('status', '--json')).envelopes[0]?.data, { timeout: 20_000 })
+    .toMatchObject({ phase: 'replicating', condition: 'paused' });
   expect(await step('status', '--exit-code')).toMatchObject({ code: 10 });
   expect(await step('resume')).toMatchObject({ code: 0 });
   const verified = await step('verify', '--json');
@@ -94,13 +97,15 @@ test('from doctor to abort, every command with its envelope and exit code, and n
   expect(events.envelopes.length).toBeGreaterThan(2);
   expect(events.envelopes.every(({ kind }) => kind === 'Event')).toBe(true);
 
+  // Green is fenced until the switch: only who takes the guards off can make the difference.
+  await green.query('ALTER TABLE shop.client DISABLE TRIGGER USER');
   await green.query(`UPDATE shop.client SET first_name = 'C4n4ry' WHERE id = 7`);
   const different = await step('verify', '--json');
   expect(different, different.out).toMatchObject({ code: 5, envelopes: [{ ok: false, data: { mismatches: [{ table: 'shop.client', key: { id: '7' } }] } }] });
 
   expect(await step('abort', '--confirm', 'shop-v2', '--json')).toMatchObject({ code: 2, envelopes: [{ error: { code: 'CONFIRMATION' } }] });
-  expect(await step('abort', '--confirm', 'shop-v2', '--plan', 'stale.json')).toMatchObject({ code: 11 });
-  const aborted = await step('abort', '--confirm', 'shop-v2', '--plan', 'plan.json', '--json');
+  expect(await step('abort', '--confirm', 'shop-v2', '--plan', inPlace(workplace, 'stale.json'))).toMatchObject({ code: 11 });
+  const aborted = await step('abort', '--confirm', 'shop-v2', '--plan', inPlace(workplace, 'plan.json'), '--json');
   expect(aborted, aborted.out).toMatchObject({ code: 0, envelopes: [{ kind: 'Aborted' }] });
   expect(await engine.ended, engine.output()).toBe(0);
   seen.push(engine.output());
@@ -126,10 +131,12 @@ test('a signal saves the run: 130 or 143, and the next start goes on', async () 
   await expect.poll(async () => (await green.query('SELECT 1 FROM shop.purchase WHERE id = 5000')).length, { timeout: 20_000 }).toBe(1);
   expect(await second.kill('SIGINT')).toBe(130);
   expect(await run(workplace, 'start', '--until', 'replicating', '--quiet')).toMatchObject({ code: 0 });
-  // No engine runs now; the run must still be possible to end.
-  await run(workplace, 'plan', '--out', 'plan.json', '--quiet');
-  const aborted = await run(workplace, 'abort', '--confirm', 'shop-v2', '--plan', 'plan.json');
+  const last = workplace.start();
+  await last.until('replicating once more', ({ phase }) => phase === 'replicating', 60_000);
+  await run(workplace, 'plan', '--out', inPlace(workplace, 'plan.json'), '--quiet');
+  const aborted = await run(workplace, 'abort', '--confirm', 'shop-v2', '--plan', inPlace(workplace, 'plan.json'));
   expect(aborted, aborted.err).toMatchObject({ code: 0 });
+  expect(await last.ended, last.output()).toBe(0);
 }, 180_000);
 
 test('a mapping that does not fit the tables names file, line and column and exits 2', async () => {

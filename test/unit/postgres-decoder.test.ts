@@ -211,7 +211,7 @@ describe('the pgoutput decoder', () => {
   });
 
   test('fuzz: random bytes never hang and always give a message or a typed error (F33)', () => {
-    const tags = [...'BCORYIUDTMSEcAbPKrp'].map(tag);
+    const tags = 'BCORYIUDTMSEcAbPKrp'.split('').map(tag);
     const message = fc.tuple(
       fc.oneof(fc.constantFrom(...tags), fc.integer({ min: 0, max: 255 })),
       fc.uint8Array({ maxLength: 80 }),
@@ -232,7 +232,7 @@ describe('the pgoutput decoder', () => {
           }
         }
       }),
-      { numRuns: 5000 },
+      { numRuns: 2000 },
     );
   });
 
@@ -249,7 +249,7 @@ describe('the pgoutput decoder', () => {
           expect(error).toMatchObject({ code: 'SOURCE_PROTOCOL' });
         }
       }),
-      { numRuns: 3000 },
+      { numRuns: 1500 },
     );
   });
 });

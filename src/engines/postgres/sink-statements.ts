@@ -176,7 +176,8 @@ export function imageStep(place: Place, run: RowRun, row: number, set: readonly 
     const name = `f.${layout.columns[column]?.sql}`;
     const value = param(cell);
     return [
-      `(${name} IS NULL) = (${value} IS NULL) AND ` +
+      // Not IS NULL: that is true too for a composite value whose fields are all null.
+      `(${name} IS NOT DISTINCT FROM NULL) = (${value} IS NULL) AND ` +
         `pg_catalog.format('%s', ${name}) = pg_catalog.format('%s', ${value}::${fullType(layout, column)})`,
     ];
   });

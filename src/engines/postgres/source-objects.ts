@@ -265,3 +265,16 @@ export function checkTimeline(
     { context: { accepted: at.accepted, now: at.now, checkpoint: at.checkpoint } },
   );
 }
+
+/** The server's spelling of types, with length or precision, in order; null for one that is gone. */
+export async function formatTypes(
+  client: pg.Client,
+  types: readonly { readonly oid: number; readonly typmod: number }[],
+): Promise<readonly (string | null)[]> {
+  const result = await client.query<{ type: string | null }>(
+    `SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_type x WHERE x.oid = t.o) THEN pg_catalog.format_type(t.o, t.m) END AS type
+     FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS t(o, m, n) ORDER BY t.n`,
+    [types.map(({ oid }) => oid), types.map(({ typmod }) => typmod)],
+  );
+  return result.rows.map((row) => row.type);
+}

@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
-import { SYSTEM_CLOCK } from '../../core/clock.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../../core/source.ts';
 import type { Relation, TableName } from '../../core/table.ts';
@@ -19,12 +18,14 @@ import {
   checkTimeline,
   createPublication,
   createSlot,
+  formatTypes,
   publicationDifference,
   readFacts,
   serverVersion,
   writeIdentity,
   type ServerFacts,
 } from './source-objects.ts';
+import { freeSlot } from './source-holder.ts';
 import { Spool } from './spool.ts';
 import { ident } from './sql.ts';
 import { PostgresStream } from './stream.ts';
@@ -49,7 +50,6 @@ export function createSource(parts: SourceParts): ChangeSource & AsyncDisposable
 
 /** How often an attempt to open the stream frees the slot from a connection of ours that died without the server noticing. */
 const FREE_ATTEMPTS = 3;
-const FREE_WAIT_MS = 10_000;
 
 class PostgresSource implements ChangeSource, AsyncDisposable {
   readonly #parts: SourceParts;
@@ -172,7 +172,7 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
           clientConfig: client,
           relations: new RelationMap(this.#tables ?? [], {
             describe,
-            formatTypes: (types) => this.#formatTypes(types),
+            formatTypes: (types) => this.#queries.run((queries) => formatTypes(queries, types)),
           }),
           spool: new Spool(`${config.url} ${this.#slot}`),
           log: env.log,
@@ -258,12 +258,8 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     const facts = await this.#facts();
     this.#checkSystem(facts);
     checkSlot(facts.slot, this.#slot, from);
-    this.#tables === null
-      ? this.#checkPublication(facts, facts.publication?.members ?? [])
-      : this.#checkPublication(
-          facts,
-          this.#tables.map((relation) => relation.table),
-        );
+    const tables = this.#tables?.map((relation) => relation.table) ?? facts.publication?.members ?? [];
+    this.#checkPublication(facts, tables);
   }
 
   #checkSystem(facts: ServerFacts): void {
@@ -332,20 +328,6 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     }
   }
 
-  async #formatTypes(
-    types: readonly { readonly oid: number; readonly typmod: number }[],
-  ): Promise<readonly (string | null)[]> {
-    if (types.length === 0) return [];
-    return await this.#queries.run(async (client) => {
-      const result = await client.query<{ type: string | null }>(
-        `SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_type x WHERE x.oid = t.o) THEN pg_catalog.format_type(t.o, t.m) END AS type
-         FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS t(o, m, n) ORDER BY t.n`,
-        [types.map(({ oid }) => oid), types.map(({ typmod }) => typmod)],
-      );
-      return result.rows.map((row) => row.type);
-    });
-  }
-
   /** Finds the fact behind an error of the walsender: its text alone does not say whether a slot is missing or its log is gone. */
   async #explain(error: unknown): Promise<VerdigrisError> {
     const translated = translate(error, 'source', { slot: this.#slot, publication: this.#publication });
@@ -363,25 +345,12 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
       : translated;
   }
 
-  /** Ends a walsender of this migration that holds the slot under our term or an older one. True when the slot is free. */
-  async #free(signal: AbortSignal): Promise<boolean> {
-    const started = performance.now();
-    while (performance.now() - started < FREE_WAIT_MS) {
-      const holder = await this.#queries.run(async (client) => await slotHolder(client, this.#slot));
-      if (holder === null) return true;
-      if (!this.#mayEnd(holder.application)) return false;
-      await this.#queries.run((client) =>
-        client.query('SELECT pg_catalog.pg_terminate_backend($1)', [holder.pid]),
-      );
-      await SYSTEM_CLOCK.sleep(50, signal);
-    }
-    return false;
-  }
-
-  #mayEnd(application: string): boolean {
-    if (!application.startsWith(this.#application)) return false;
-    const term = /^\d+$/.exec(application.slice(this.#application.length));
-    return term !== null && Number(term[0]) <= this.#parts.options.term;
+  #free(signal: AbortSignal): Promise<boolean> {
+    return freeSlot(
+      this.#queries,
+      { slot: this.#slot, prefix: this.#application, term: this.#parts.options.term },
+      signal,
+    );
   }
 
   async #connectLong(): Promise<pg.Client> {
@@ -403,17 +372,4 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
       return result.rows[0]?.value ?? '';
     });
   }
-}
-
-async function slotHolder(
-  client: pg.Client,
-  slot: string,
-): Promise<{ readonly pid: number; readonly application: string } | null> {
-  const result = await client.query<{ pid: string; application: string | null }>(
-    `SELECT s.active_pid AS pid, a.application_name AS application FROM pg_catalog.pg_replication_slots s
-     LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid WHERE s.slot_name = $1 AND s.active_pid IS NOT NULL`,
-    [slot],
-  );
-  const row = result.rows[0];
-  return row === undefined ? null : { pid: Number(row.pid), application: row.application ?? '' };
 }

@@ -26,6 +26,7 @@ export class Spool implements AsyncDisposable {
   readonly #directory: string;
   readonly #files = new Map<number, SpoolFile>();
   #made = false;
+  #closed = false;
 
   /** @param owner names the stream; a directory that an earlier process left under the same name is deleted */
   constructor(owner: string, parent = tmpdir()) {
@@ -54,6 +55,11 @@ export class Spool implements AsyncDisposable {
     this.#made = true;
     const path = join(this.#directory, `${xid}.changes`);
     const handle = await open(path, 'w+', 0o600);
+    if (this.#closed) {
+      // Disposed of meanwhile: what was made behind its back goes too.
+      await handle.close();
+      return await this.clear();
+    }
     this.#files.set(xid, { handle, path, written: 0, pending: [], pendingBytes: 0, subs: [] });
   }
 
@@ -113,6 +119,7 @@ export class Spool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
     for (const file of this.#files.values()) await file.handle.close().catch(() => undefined);
     this.#files.clear();
     await this.clear();

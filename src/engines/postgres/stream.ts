@@ -5,14 +5,12 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChangeStream } from '../../core/source.ts';
-import { Decoder } from './decoder.ts';
 import { translate } from './errors.ts';
-import type { Message, RelationMessage, RowMessage } from './decoder-messages.ts';
 import { PgoutputTakeover } from './plugin.ts';
 import { formatLsn, parseLsn } from './position.ts';
-import { MARK_PREFIX, markLabel } from './source-mark.ts';
-import type { Spool, SpoolReader } from './spool.ts';
-import { BatchBuilder, idleBatch } from './stream-batch.ts';
+import type { Spool } from './spool.ts';
+import { Assembler } from './stream-assembler.ts';
+import { idleBatch } from './stream-batch.ts';
 import { Pulse } from './stream-pulse.ts';
 import type { RelationMap } from './stream-relations.ts';
 
@@ -56,24 +54,16 @@ export class PostgresStream implements ChangeStream {
   readonly #signal: AbortSignal;
   readonly #service: LogicalReplicationService;
   readonly #plugin: PgoutputTakeover;
-  readonly #decoder = new Decoder();
-  readonly #builder = new BatchBuilder();
   readonly #from: bigint;
   readonly #pulse: Pulse;
-  #ready: ChangeBatch[] = [];
-  /** What has to happen before decoding goes on. */
-  #work: (() => Promise<void>) | null = null;
-  /** The in-progress transaction whose block is being received. */
-  #block: number | null = null;
-  #replay: { readonly reader: SpoolReader; readonly xid: number; readonly endLsn: bigint } | null = null;
-  /** The transaction was already applied before this stream began. */
-  #skipping = false;
+  readonly #assembler: Assembler;
   #lastIdleMs = performance.now();
   #pollFailures = 0;
   #polling = false;
   #error: unknown = null;
   #closed = false;
   #closing: Promise<void> | null = null;
+  #woken = false;
   #wakeup: (() => void) | null = null;
   #pollTimer: NodeJS.Timeout | null = null;
   readonly #onAbort = (): void => this.#fail(this.#signal.reason);
@@ -104,6 +94,18 @@ export class PostgresStream implements ChangeStream {
       (error) => this.#fail(error),
     );
     this.#pulse = new Pulse(this.#from, this.#plugin, (error) => this.#fail(error));
+    this.#assembler = new Assembler({
+      queue: this.#plugin.queue,
+      relations: parts.relations,
+      spool: parts.spool,
+      migration: settings.migration,
+      from: this.#from,
+      maxBatchBytes: settings.maxBatchBytes,
+      consumed: () => {
+        if (this.#plugin.paused && this.#plugin.queue.bytes < settings.queueBytes / 2) this.#plugin.resume();
+      },
+      quiet: (endLsn) => this.#pulse.quiet(endLsn),
+    });
   }
 
   /** Resolves when the server has started to send. */
@@ -125,7 +127,7 @@ export class PostgresStream implements ChangeStream {
   }
 
   get queued(): number {
-    return this.#plugin.queue.bytes + this.#builder.bytes;
+    return this.#plugin.queue.bytes + this.#assembler.bytes;
   }
 
   get lastReceivedMs(): number | null {
@@ -203,21 +205,22 @@ export class PostgresStream implements ChangeStream {
     for (;;) {
       if (this.#closed) return null;
       if (this.#error !== null) throw this.#error;
-      const batch = this.#ready.shift() ?? (this.#work === null ? this.#consume() : null);
+      this.#woken = false;
+      const batch = await this.#assemble();
       if (batch !== null) return this.#handOut(batch);
-      if (this.#work !== null) {
-        const work = this.#work;
-        this.#work = null;
-        try {
-          await work();
-        } catch (error) {
-          throw translate(error, 'source');
-        }
-        continue;
-      }
       const wait = this.#idle();
       if (typeof wait !== 'number') return this.#handOut(wait);
       await this.#sleep(wait);
+    }
+  }
+
+  async #assemble(): Promise<ChangeBatch | null> {
+    try {
+      return await this.#assembler.next();
+    } catch (error) {
+      // Closing takes the spool away under a reader that nobody waits for any more.
+      if (this.#closed) return null;
+      throw translate(error, 'source');
     }
   }
 
@@ -227,180 +230,13 @@ export class PostgresStream implements ChangeStream {
     return batch;
   }
 
-  /** Decodes what is queued until a batch is full or nothing is left. */
-  #consume(): ChangeBatch | null {
-    const { maxBatchBytes } = this.#settings;
-    const builder = this.#builder;
-    const queue = this.#plugin.queue;
-    for (;;) {
-      const replay = this.#replay;
-      if (replay !== null) {
-        if (!replay.reader.next()) {
-          this.#work = () => this.#continueReplay();
-          return null;
-        }
-        const { buffer, start, end } = replay.reader;
-        builder.count(end - start);
-        this.#apply(this.#decoder.decode(buffer, start, end));
-      } else {
-        if (!queue.next()) {
-          this.#plugin.resume();
-          return builder.takeWhole();
-        }
-        if (this.#plugin.paused && queue.bytes < this.#settings.queueBytes / 2) this.#plugin.resume();
-        this.#receive(queue.buffer, queue.start, queue.end);
-      }
-      if (this.#work !== null) return null;
-      if (builder.bytes >= maxBatchBytes) {
-        const batch = builder.takeWhole() ?? builder.takePart();
-        if (batch !== null) return batch;
-      }
-    }
-  }
-
-  #receive(buffer: Buffer, start: number, end: number): void {
-    if (this.#block !== null && buffer[start] !== 0x45) {
-      this.#spoolMessage(this.#block, buffer, start, end);
-      return;
-    }
-    const message = this.#decoder.decode(buffer, start, end);
-    if (message.kind === 'begin') this.#begin(message.xid, message.commitLsn, message.commitMs);
-    this.#builder.count(end - start);
-    if (message.kind !== 'begin') this.#apply(message);
-  }
-
-  #begin(xid: number, commitLsn: bigint, commitMs: number): void {
-    if (this.#builder.inTransaction) protocol('a transaction inside a transaction');
-    // Commit records before our position were applied already; a slot restored from disk may be older than what it was told.
-    this.#skipping = commitLsn < this.#from;
-    this.#builder.begin(String(xid), commitLsn, commitMs);
-  }
-
-  #commit(endLsn: bigint): void {
-    if (!this.#builder.inTransaction) protocol('a commit outside of a transaction');
-    this.#skipping = false;
-    if (!this.#builder.commit(endLsn)) this.#pulse.quiet(endLsn);
-  }
-
-  #apply(message: Message): void {
-    switch (message.kind) {
-      case 'insert':
-      case 'update':
-      case 'delete':
-        return this.#row(message);
-      case 'truncate':
-        if (this.#skipping) return;
-        for (const relation of message.relations) {
-          if (!this.#builder.truncate(this.#parts.relations.of(relation)))
-            protocol('a truncate outside of a transaction');
-        }
-        return;
-      case 'commit':
-        return this.#commit(message.endLsn);
-      case 'relation':
-        return this.#announced(message);
-      case 'message': {
-        if (message.prefix !== MARK_PREFIX || !message.transactional || this.#skipping) return;
-        const label = markLabel(this.#settings.migration, message.content);
-        if (label !== null) this.#builder.mark(label);
-        return;
-      }
-      case 'streamStart': {
-        const { xid } = message;
-        if (this.#builder.inTransaction) protocol('a block of another transaction inside a transaction');
-        this.#block = xid;
-        this.#work = () => this.#parts.spool.block(xid);
-        return;
-      }
-      case 'streamStop': {
-        if (this.#block === null) protocol('the end of a block that did not begin');
-        this.#block = null;
-        return;
-      }
-      case 'streamAbort': {
-        const { xid, subXid } = message;
-        this.#work = () => this.#parts.spool.abort(xid, subXid);
-        return;
-      }
-      case 'streamCommit': {
-        const { xid, commitLsn, endLsn, commitMs } = message;
-        this.#begin(xid, commitLsn, commitMs);
-        this.#work = async () => {
-          this.#replay = { reader: await this.#parts.spool.read(xid), xid, endLsn };
-          this.#decoder.inStream = true;
-        };
-        return;
-      }
-      case 'begin':
-        return protocol('a transaction inside a streamed one');
-      case 'origin':
-      case 'type':
-        return;
-    }
-  }
-
-  #row(row: RowMessage): void {
-    if (this.#skipping) return;
-    if (!this.#builder.add(this.#parts.relations.of(row.relation), row))
-      protocol('a row outside of a transaction');
-  }
-
-  #announced(message: RelationMessage): void {
-    const { relations } = this.#parts;
-    if (relations.repeats(message)) return;
-    this.#work = async () => {
-      const { relation, change } = await relations.reconcile(message);
-      if (change === null) return;
-      // The batch before ends here, whole transactions apart from the part of the open one.
-      const whole = this.#builder.takeWhole();
-      if (whole !== null) this.#ready.push(whole);
-      const part = this.#builder.takePart();
-      if (part !== null) this.#ready.push(part);
-      this.#builder.schemaChange(change);
-      if (relation === null) this.#ready.push(this.#builder.takeSchemaChange());
-    };
-  }
-
-  /** Inside a block every message starts with the id of its (sub)transaction, except Origin, which says nothing we use. */
-  #spoolMessage(xid: number, buffer: Buffer, start: number, end: number): void {
-    if (buffer[start] === 0x4f) return;
-    if (end - start < 5) protocol('a message in a block that is cut off');
-    const { spool } = this.#parts;
-    if (spool.append(xid, buffer.readUInt32BE(start + 1), buffer.subarray(start, end))) {
-      this.#work = () => spool.flush(xid);
-    }
-  }
-
-  async #continueReplay(): Promise<void> {
-    const replay = this.#replay;
-    if (replay === null || (await replay.reader.fill())) return;
-    this.#replay = null;
-    this.#decoder.inStream = false;
-    this.#commit(replay.endLsn);
-    await this.#parts.spool.drop(replay.xid);
-  }
-
   /** An idle batch, or the time to wait for one. */
   #idle(): ChangeBatch | number {
-    const position = this.#pulse.idlePosition(this.#open());
+    const position = this.#pulse.idlePosition(this.#assembler.open);
     // Whatever can change this wakes the iterator.
     if (position === null) return NOTHING_MS;
     const due = this.#lastIdleMs + this.#settings.idleIntervalMs - performance.now();
     return this.#pulse.asked || due <= 0 ? idleBatch(position) : due;
-  }
-
-  /** Bytes were received that have not been handed out. */
-  #open(): boolean {
-    return (
-      !this.#plugin.queue.empty ||
-      this.#builder.inTransaction ||
-      this.#builder.hasWhole ||
-      this.#ready.length > 0 ||
-      this.#work !== null ||
-      this.#block !== null ||
-      this.#replay !== null ||
-      this.#parts.spool.open > 0
-    );
   }
 
   async #poll(): Promise<void> {
@@ -426,11 +262,17 @@ export class PostgresStream implements ChangeStream {
   }
 
   #wake(): void {
+    this.#woken = true;
     this.#wakeup?.();
   }
 
+  /** Until something happens; at once when it happened since the iterator last looked. */
   #sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
+      if (this.#woken) {
+        resolve();
+        return;
+      }
       const done = (): void => {
         clearTimeout(timer);
         this.#wakeup = null;
@@ -440,8 +282,4 @@ export class PostgresStream implements ChangeStream {
       this.#wakeup = done;
     });
   }
-}
-
-function protocol(what: string): never {
-  throw new VerdigrisError('SOURCE_PROTOCOL', `The source sent ${what}.`);
 }

@@ -14,6 +14,8 @@ import { place, pointsAt, shownDatabase, sideOf, type Shown } from './shown.ts';
 const LOOK_MS = 10;
 /** While a PAUSE waits for transactions: how often somebody else's RESUME is looked for. */
 const WATCH_MS = 100;
+const SERVED_MS = 2_000;
+const RESTORE_MS = 2_000;
 
 /** One PgBouncer process: its admin console and the ini file it reads. */
 export class PgBouncerProxy implements ProxyAdapter {
@@ -104,6 +106,28 @@ export class PgBouncerProxy implements ProxyAdapter {
 
   async resume(signal: AbortSignal): Promise<void> {
     await this.#failpoints.hit('proxy.pgbouncer.resume');
+    const restore = await this.#connectAtOnce(signal);
+    try {
+      await this.#letGo(signal);
+      await this.#served(signal);
+    } finally {
+      await restore();
+    }
+    this.#log.info({}, 'resumed');
+  }
+
+  async waiting(signal: AbortSignal): Promise<number | null> {
+    const pools = await this.#admin.command('SHOW POOLS', signal);
+    return pools
+      .filter((pool) => this.#config.databases.includes(pool['database'] ?? ''))
+      .reduce((sum, pool) => sum + Number(pool['cl_waiting'] ?? 0), 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#admin[Symbol.asyncDispose]();
+  }
+
+  async #letGo(signal: AbortSignal): Promise<void> {
     for (const database of this.#config.databases) {
       try {
         await this.#admin.command(`RESUME ${adminIdent(database)}`, signal);
@@ -131,18 +155,47 @@ export class PgBouncerProxy implements ProxyAdapter {
         },
       );
     }
-    this.#log.info({}, 'resumed');
   }
 
-  async waiting(signal: AbortSignal): Promise<number | null> {
-    const pools = await this.#admin.command('SHOW POOLS', signal);
-    return pools
-      .filter((pool) => this.#config.databases.includes(pool['database'] ?? ''))
-      .reduce((sum, pool) => sum + Number(pool['cl_waiting'] ?? 0), 0);
+  /**
+   * A PAUSE that meets a server connection in its login counts it as a failed one, and after RESUME the clients wait until
+   * `server_login_retry` (15 s) is over (seen with 1.25.2). So it is 0 until the pools have connected. Returns what puts it
+   * back; a RELOAD would as well, should we die in between.
+   */
+  async #connectAtOnce(signal: AbortSignal): Promise<() => Promise<void>> {
+    const settings = await this.#admin.command('SHOW CONFIG', signal);
+    const before = settings.find((row) => row['key'] === 'server_login_retry')?.['value'] ?? '0';
+    const set = (value: string, until: AbortSignal) =>
+      this.#admin.command(`SET server_login_retry = '${value.replaceAll("'", "''")}'`, until);
+    if (Number(before) === 0) return async () => undefined;
+    await set('0', signal);
+    return async () => {
+      try {
+        await set(before, AbortSignal.timeout(RESTORE_MS));
+      } catch (error) {
+        this.#log.warn(
+          { before, error: (error as Error).message },
+          'server_login_retry stays 0 until the next RELOAD',
+        );
+      }
+    };
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#admin[Symbol.asyncDispose]();
+  /** Every pool that clients wait for has a server connection or makes one. Bounded and no error: a server may be down. */
+  async #served(signal: AbortSignal): Promise<void> {
+    const servers = ['sv_active', 'sv_idle', 'sv_used', 'sv_tested', 'sv_login'] as const;
+    const late = AbortSignal.any([signal, AbortSignal.timeout(SERVED_MS)]);
+    while (!late.aborted) {
+      const pools = await this.#admin.command('SHOW POOLS', signal);
+      const alone = pools.filter(
+        (pool) =>
+          this.#config.databases.includes(pool['database'] ?? '') &&
+          Number(pool['cl_waiting']) > 0 &&
+          servers.every((state) => Number(pool[state] ?? 0) === 0),
+      );
+      if (alone.length === 0) return;
+      await sleep(LOOK_MS, undefined, { signal: late }).catch(() => undefined);
+    }
   }
 
   async #shown(signal: AbortSignal): Promise<Shown[]> {

@@ -108,13 +108,22 @@ function toInteger(from: Shape, type: TypeWord): Conversion | null {
 }
 
 function toDecimal(from: Shape, type: TypeWord): Conversion | null {
-  const { scale } = type;
+  const { scale, precision } = type;
+  const digits = precision === null || scale === null ? null : precision - scale;
+  const limit = digits === null ? null : 10n ** BigInt(Math.max(digits, 0));
   const fit: Apply = (text) => {
     if (text === 'NaN') return text;
     const value = number(text);
     if (scale === null) return showDecimal(value);
-    const fitted = withScale(stripZeros(value), Math.max(scale, 0));
-    if (fitted === null) throw new BadValue(`has more than ${scale} digits after the point`);
+    const least = stripZeros(value);
+    const fitted = withScale(least, Math.max(scale, 0));
+    if (fitted === null || (scale < 0 && fitted.units % 10n ** BigInt(-scale) !== 0n)) {
+      throw new BadValue(`has more than ${scale} digits after the point`);
+    }
+    const units = fitted.units < 0n ? -fitted.units : fitted.units;
+    if (limit !== null && units >= limit * 10n ** BigInt(fitted.scale)) {
+      throw new BadValue(`has more than ${digits} digits before the point`);
+    }
     return showDecimal(fitted);
   };
   switch (from.kind) {
@@ -193,7 +202,16 @@ function toText(from: Shape, to: Column): Conversion | null {
     });
   }
   if (from.kind === 'bytes') return null;
-  if (from.kind !== 'boolean') return exact(IDENTITY);
+  const { length } = typeOf(to);
+  const known = from.kind === 'text' ? typeOf(from).length : null;
+  if (from.kind !== 'boolean') {
+    if (length === null || (known !== null && known <= length)) return exact(IDENTITY);
+    return exact((text) => {
+      if (text.length > length && Array.from(text).length > length)
+        throw new BadValue(`is longer than ${length} characters`);
+      return text;
+    });
+  }
   return exact(
     (text) => (text === 't' ? 'true' : 'false'),
     (text) => (text === 'true' ? 't' : 'f'),

@@ -3,7 +3,7 @@ import { jsonAt, jsonShape, jsonText, NotJson } from '../json-text.ts';
 import { derived, type Operation } from './operation.ts';
 
 /** Path as keys and indexes: `a.b.0` or a list. */
-export const pathParts = (path: string | readonly (string | number)[]): readonly (string | number)[] =>
+const pathParts = (path: string | readonly (string | number)[]): readonly (string | number)[] =>
   typeof path === 'string' ? path.split('.') : path;
 
 /**

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Position } from '../../../src/core/position.ts';
-import { parseLsn, positions } from '../../../src/engines/postgres/position.ts';
+import { positions } from '../../../src/engines/postgres/position.ts';
 import { createDatabase, type TestDatabase } from '../../support/databases.ts';
 import { waitFor } from '../../support/wait.ts';
 import { confirmed, finish, open, rowsOf, sourceOn, type Reader } from './source-harness.ts';

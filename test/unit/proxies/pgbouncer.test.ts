@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { proxy } from '../../../src/proxies/pgbouncer/index.ts';
 import { parseConfig } from '../../../src/proxies/pgbouncer/config.ts';
 import {
   connectPairs,
@@ -106,6 +107,12 @@ describe('configuration of the pgbouncer adapter', () => {
 
   test('the example of the documentation is taken, with the default port', () => {
     expect(parseConfig(good)).toMatchObject({ config: { green: { port: 5432 } } });
+  });
+
+  test('the schema for editors describes every leaf', () => {
+    const { properties } = proxy.jsonSchema() as { properties: Record<string, { description?: string }> };
+    expect(Object.keys(properties)).toEqual(['admin_url', 'ini', 'databases', 'blue', 'green']);
+    for (const leaf of Object.values(properties)) expect(leaf.description).toBeTruthy();
   });
 
   test('what cannot work is refused with its place', () => {

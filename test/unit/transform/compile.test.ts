@@ -318,11 +318,15 @@ describe('problems', () => {
     ).toEqual([
       'tables.1.to.0.columns.name: name cannot be null: say what it is while the row is absent (absent: …)',
     ]);
-    expect(both({ ...half, owner: true }, { columns: { id: { from: 'age', default: 0 } } })).toEqual([
+    expect(
+      both({ ...half, owner: true }, { columns: { id: { from: 'age', default: 0 }, age: 'copy' } }),
+    ).toEqual([
       'tables.1.to.0: the key of b.users must be made of exactly the key of a.more (user_id)',
       'tables.1.to.0: the first key column of a.more must become the same key column of b.users as that of a.users, without being changed',
     ]);
-    expect(both({ owner: true }, { columns: { id: { from: 'user_id' } } })).toEqual([]);
+    expect(both({ owner: true }, { columns: { id: { from: 'user_id' } } })).toEqual([
+      'tables.1.to.0: a.more feeds nothing of b.users but the key',
+    ]);
   });
 
   test('the way back names columns of blue', () => {

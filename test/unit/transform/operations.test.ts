@@ -222,6 +222,38 @@ describe('cast', () => {
         ['OK', '! is not a label of b.mood'],
       ],
     ],
+    [
+      'one-too-long: text to varchar is never cut',
+      'text',
+      'character varying(3)',
+      'varchar(3)',
+      [
+        ['ä😀c', 'ä😀c'],
+        ['abcd', '! is longer than 3 characters'],
+        ['abc ', '! is longer than 3 characters'],
+      ],
+    ],
+    [
+      'numeric to fewer digits before the point',
+      'numeric',
+      'numeric(4,2)',
+      'numeric(4,2)',
+      [
+        ['99.990', '99.99'],
+        ['-100', '! has more than 2 digits before the point'],
+      ],
+    ],
+    [
+      'numeric with a negative scale',
+      'bigint',
+      'numeric(4,-2)',
+      'numeric(4,-2)',
+      [
+        ['999900', '999900'],
+        ['150', '! has more than -2 digits after the point'],
+        ['1000000', '! has more than 6 digits before the point'],
+      ],
+    ],
     ['text to a type the server knows', 'text', 'inet', 'inet', [['10.0.0.1/8', '10.0.0.1/8']]],
     [
       'text to time',

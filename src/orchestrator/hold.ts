@@ -1,0 +1,142 @@
+import type { WriteFence } from '../core/fence.ts';
+import type { Sink } from '../core/sink.ts';
+import type { ChangeSource } from '../core/source.ts';
+import { VerdigrisError } from '../core/errors.ts';
+import { showTable } from '../core/table.ts';
+import { Pipeline, type PipelineState } from '../pipeline/pipeline.ts';
+import { Verifier } from '../verify/verifier.ts';
+import type { Compiled } from './compiled.ts';
+import { pairCounters } from './counter-pairs.ts';
+import { GateFactsReader } from './gate-facts.ts';
+import type { MigrationOptions } from './migration-options.ts';
+import { isOver } from './phase.ts';
+import { estimate } from './plan-report.ts';
+import type { RunState } from './run-state.ts';
+
+/** What exists only while the run is held. */
+export interface Held {
+  readonly state: RunState;
+  readonly compiled: Compiled;
+  readonly source: ChangeSource;
+  readonly sink: Sink;
+  readonly pipeline: Pipeline;
+  readonly blueFence: WriteFence;
+  readonly greenFence: WriteFence;
+  readonly facts: GateFactsReader;
+  readonly verifier: Verifier;
+}
+
+/**
+ * Finds or makes the record of the run, and refuses one that is over or was begun with another plan.
+ * @throws VerdigrisError CUTOVER_PHASE, PLAN_STALE
+ */
+export async function admit(state: RunState, hash: string): Promise<void> {
+  if (state.record === null) await state.create(hash);
+  const record = state.record;
+  if (record !== null && isOver(record.phase)) {
+    throw new VerdigrisError('CUTOVER_PHASE', `The run has ended: ${record.phase}.`, {
+      remedy: 'Give the migration another name, or remove the state that was kept.',
+    });
+  }
+  if (record !== null && record.planHash !== hash) {
+    if (record.phase !== 'preparing') {
+      throw new VerdigrisError('PLAN_STALE', 'Mapping, configuration, schema file or server version changed since the run began.', {
+        remedy: 'Go back to what the run began with, or abort it and start again.',
+        context: { began: record.planHash.slice(0, 8), now: hash.slice(0, 8) },
+      });
+    }
+    await state.replan(hash);
+  }
+}
+
+/**
+ * Makes green's tables where a schema file says how, while nothing has been copied yet.
+ * @throws VerdigrisError SCHEMA_TABLE_MISSING
+ */
+export async function applySchema(o: MigrationOptions, state: RunState, before: Compiled): Promise<void> {
+  const { settings, green } = o;
+  if (settings.schemaSql !== null && state.phase === 'preparing') {
+    const ran = await green.catalog.applySchema(settings.schemaSql, before.targetNames);
+    if (ran) await state.note('schema.applied', {});
+  } else if (before.missingTargets) {
+    throw new VerdigrisError('SCHEMA_TABLE_MISSING', `Green lacks mapped tables: ${before.targetNames.map(showTable).join(', ')}.`, {
+      remedy: 'Create them, or name a schema file in green.schema_file.',
+    });
+  }
+}
+
+/** What of a run belongs to this process. */
+export interface Own {
+  /** Unique among processes: part of every mark. */
+  readonly holder: string;
+  readonly permit: (signal: AbortSignal) => Promise<void>;
+  readonly onState: (state: PipelineState) => void;
+}
+
+/** Puts the parts of a run together. Nothing runs yet. */
+export async function hold(o: MigrationOptions, state: RunState, { compiled, own }: { compiled: Compiled; own: Own }): Promise<Held> {
+  const { settings, engine, blue, green, clock, log, failpoints, proxies } = o;
+  await estimate(compiled, blue);
+  const stream = { direction: 'forward' as const, term: state.term, maxBatchBytes: settings.apply.batchBytes };
+  const source = blue.changes(stream);
+  const snapshot = blue.snapshot();
+  const sink = green.sink(stream);
+  const pipeline = new Pipeline({
+    source,
+    snapshot,
+    sink,
+    positions: engine.positions,
+    rawCopy: engine.capabilities.rawCopy,
+    plans: compiled.plans,
+    units: compiled.units,
+    settings: {
+      ...settings.apply,
+      workers: settings.copy.workers,
+      chunkRows: settings.copy.chunkRows,
+      maxRowsPerSecond: settings.copy.maxRowsPerSecond,
+      heartbeatMs: settings.heartbeatMs,
+      windowBytes: settings.windowBytes,
+      idleCheckpointMs: settings.idleCheckpointMs,
+      visibilityTimeoutMs: settings.visibilityTimeoutMs,
+    },
+    clock,
+    failpoints,
+    log,
+    holder: `${settings.migration}:${own.holder}`,
+    copyPermit: (signal) => own.permit(signal),
+    onState: own.onState,
+  });
+  const blueTables = compiled.sources.map((relation) => relation.table);
+  const greenTables = compiled.targets.map((target) => target.relation.table);
+  const verifier = new Verifier({
+    blue: blue.digester,
+    green: green.digester,
+    tables: compiled.verifyTables,
+    settle: async (signal) => {
+      await pipeline.drain(await source.mark(`${settings.migration}:${own.holder}:verify`), signal);
+    },
+    settings: { chunkRows: settings.copy.chunkRows, ...settings.verify },
+    clock,
+  });
+  return {
+    state,
+    compiled,
+    source,
+    sink,
+    pipeline,
+    blueFence: blue.fence(blueTables),
+    greenFence: green.fence(greenTables),
+    verifier,
+    facts: new GateFactsReader({
+      blue,
+      green,
+      proxies,
+      blueTables,
+      greenTables,
+      clock,
+      log,
+      unmatchedCounters: async () =>
+        pairCounters(await blue.counters.list(), await green.counters.list(), compiled.origins).unmatched,
+    }),
+  };
+}

@@ -1,0 +1,32 @@
+import type { Clock } from '../core/clock.ts';
+import type { Engine, Session } from '../core/engine.ts';
+import type { Failpoints } from '../core/failpoint.ts';
+import type { Logger } from '../core/log.ts';
+import type { ProxyAdapter } from '../core/proxy.ts';
+import type { MappingSource } from './compiled.ts';
+import type { Settings } from './settings.ts';
+
+export interface MigrationOptions {
+  readonly settings: Settings;
+  readonly mapping: MappingSource['spec'];
+  /** Functions of the mapping's modules, `path#export`. */
+  readonly modules: MappingSource['modules'];
+  readonly engine: Engine;
+  readonly blue: Session;
+  readonly green: Session;
+  readonly proxies: readonly ProxyAdapter[];
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly failpoints: Failpoints;
+  /** Who this engine is, for the lease: host and process. */
+  readonly holder: string;
+  /** Take the lease even when another holder's is fresh. */
+  readonly takeover?: boolean;
+  readonly planSalt: {
+    /** The configuration without secrets, as canonical JSON. */
+    readonly configuration: string;
+    readonly schemaSql: string | null;
+    readonly serverVersions: { readonly blue: string; readonly green: string };
+  };
+}
+

@@ -1,0 +1,64 @@
+import { VerdigrisError } from '../core/errors.ts';
+import type { GateResult } from '../core/gate.ts';
+import type { CutoverContext } from '../cutover/context.ts';
+import type { CutoverOutcome } from '../cutover/execute.ts';
+import type { CutoverReport } from './api.ts';
+import { pairCounters } from './counter-pairs.ts';
+import type { Held } from './hold.ts';
+import type { MigrationOptions } from './migration-options.ts';
+
+const SMOKE_TIMEOUT_MS = 10_000;
+
+/** What a switch touches, from the parts of the run. */
+export function switchContext(
+  o: MigrationOptions,
+  held: Held,
+  options: { readonly epoch: number; readonly overrides: CutoverContext['overrides']; readonly maxWritePauseMs: number; readonly gates: CutoverContext['gates'] },
+): CutoverContext {
+  const { settings, green, blue, proxies, log, clock, failpoints } = o;
+  const { state, pipeline, blueFence, greenFence, compiled } = held;
+  return {
+    migration: settings.migration,
+    epoch: options.epoch,
+    blueFence,
+    greenFence,
+    proxies,
+    pipeline,
+    counters: async () => {
+      const { pairs } = pairCounters(await blue.counters.list(), await green.counters.list(), compiled.origins);
+      return green.counters.advance(pairs, settings.sequences.headroom);
+    },
+    recheck: () => Promise.resolve({ keys: 0, differences: 0 }),
+    gates: options.gates,
+    overrides: options.overrides,
+    settings: { ...settings.cutover, maxWritePauseMs: options.maxWritePauseMs },
+    journal: { note: (event, detail) => state.note(event, detail) },
+    smoke: async ({ sql }) => {
+      await green.scalar(sql, SMOKE_TIMEOUT_MS);
+    },
+    onSwitched: (epoch) => state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
+    holdsLease: () => state.holds(),
+    log,
+    clock,
+    failpoints,
+  };
+}
+
+export function gateError(closed: readonly GateResult[]): VerdigrisError {
+  const lines = closed.map((gate) => `${gate.name}: ${gate.observed}, limit ${gate.limit} (${gate.reason})`);
+  return new VerdigrisError('CUTOVER_GATE', `${closed.length} gates are shut; nothing was changed.\n  ${lines.join('\n  ')}`, {
+    context: { gates: closed },
+  });
+}
+
+export const reportOf = (outcome: CutoverOutcome, epoch: number, gates: readonly GateResult[]): CutoverReport => ({
+  outcome: outcome.outcome,
+  writePauseMs: outcome.writePauseMs,
+  epoch,
+  steps: outcome.steps,
+  gates,
+  error:
+    outcome.error === null
+      ? null
+      : { code: outcome.error.code, message: outcome.error.message, remedy: outcome.error.remedy },
+});

@@ -1,0 +1,134 @@
+/**
+ * The demo: a shop under load moves from PostgreSQL 16 to 18 through a real PgBouncer, and its clients do not notice.
+ *
+ *   npm run demo [-- --json] [-- --scale 0.1] [-- --after 5]
+ */
+import { parseArgs, styleText } from 'node:util';
+
+import Table from 'cli-table3';
+
+import type { CutoverReport } from '../../src/app/engine.ts';
+import { VERSION } from '../../src/app/version.ts';
+import { type DemoReport, type DemoResult, runDemo } from './demo.ts';
+
+const { values } = parseArgs({
+  options: {
+    json: { type: 'boolean', default: false },
+    scale: { type: 'string', default: '1' },
+    after: { type: 'string', default: '6' },
+  },
+});
+
+const startedAt = performance.now();
+const live = process.stderr.isTTY === true;
+let shownAt = -Infinity;
+
+const say = (text: string): void => {
+  const at = `${((performance.now() - startedAt) / 1_000).toFixed(1).padStart(6)} s`;
+  process.stderr.write(`${live ? '\r\x1b[K' : ''}${at}  ${text}\n`);
+};
+
+const report: DemoReport = {
+  phase: (text) => say(styleText('bold', text, { stream: process.stderr })),
+  // A line that is written over on a terminal; a line now and then elsewhere.
+  progress: (line) => {
+    const now = performance.now();
+    if (live) process.stderr.write(`\r\x1b[K         ${line.slice(0, (process.stderr.columns ?? 120) - 10)}`);
+    else if (now - shownAt >= 2_000) {
+      shownAt = now;
+      say(line);
+    }
+  },
+  cutover: (done) => {
+    for (const [index, step] of done.steps.entries()) say(stepLine(index, step));
+    if (done.writePauseMs !== null)
+      say(`switched; the proxy was paused for ${Math.round(done.writePauseMs)} ms`);
+  },
+};
+
+const stepLine = (index: number, step: CutoverReport['steps'][number]): string =>
+  `  ${String(index + 1).padStart(2)} ${step.pastPointOfNoReturn ? '!' : ' '} ${step.name.padEnd(9)} ${step.outcome.padEnd(8)} ${step.ms === null ? '' : `${Math.round(step.ms)} ms`.padStart(8)}  ${step.detail === '' ? step.description : step.detail}`;
+
+let result: DemoResult | null = null;
+let failure: Error | null = null;
+try {
+  result = await runDemo({ scale: positive('scale'), afterMs: positive('after') * 1_000, report });
+} catch (error) {
+  failure = error instanceof Error ? error : new Error(String(error));
+}
+if (result) process.stdout.write(`${tables(result)}\n`);
+if (failure) process.stderr.write(`${live ? '\n' : ''}${failure.stack ?? failure.message}\n`);
+if (values.json) process.stdout.write(`${JSON.stringify(envelope())}\n`);
+process.exitCode = result?.ok === true ? 0 : 1;
+
+function positive(name: 'scale' | 'after'): number {
+  const value = Number(values[name]);
+  if (!(value > 0)) throw new Error(`--${name} needs a number above 0`);
+  return value;
+}
+
+function tables(done: DemoResult): string {
+  const { data } = done;
+  const facts = new Table({ style: { head: [], border: [] } });
+  const fact = (name: string, value: string | number): void =>
+    void facts.push([name, typeof value === 'number' ? value.toLocaleString('en') : value]);
+  fact('blue → green', `${data.blue} → ${data.green}`);
+  fact('rows on blue at the start', data.rows);
+  fact(
+    'transactions of the clients',
+    `${data.clientTransactions.toLocaleString('en')}, ${done.transactionsOnGreen.toLocaleString('en')} of them on green`,
+  );
+  fact('failed', data.failedTransactions);
+  fact('lost', data.lostTransactions);
+  fact('duplicated', data.duplicatedTransactions);
+  fact('differences at the switch', data.differences);
+  fact('longest wait of a client', `${data.writePauseMs} ms`);
+  fact(
+    'pause of the proxy',
+    done.engineWritePauseMs === null ? 'none' : `${Math.round(done.engineWritePauseMs)} ms`,
+  );
+  fact('copy', `${data.copyRowsPerSecond.toLocaleString('en')} rows/s`);
+  fact('active side', data.activeSide);
+  fact('seconds', data.seconds);
+  const compared = new Table({
+    head: ['table of green', 'rows', 'missing', 'extra'],
+    style: { head: [], border: [] },
+    colAligns: ['left', 'right', 'right', 'right'],
+  });
+  for (const { table, rows, missing, extra } of done.tables)
+    compared.push([table, rows.toLocaleString('en'), missing, extra]);
+  const notes = [
+    ...done.failures.slice(0, 5).map(({ action, message }) => `failed ${action}: ${message}`),
+    ...done.colliding.map((name) => `${name} would give a number that is in use`),
+  ];
+  const verdict = done.ok ? 'The shop moved, and nobody noticed.' : 'This run did not hold.';
+  return [compared.toString(), facts.toString(), ...notes, verdict].join('\n');
+}
+
+function envelope(): object {
+  const warnings = result?.colliding.map((name) => `${name} would give a number that is in use`) ?? [];
+  const failed =
+    failure ??
+    (result?.ok === true
+      ? null
+      : new Error('the clients, the comparison or the sequences show a fault; see data'));
+  return {
+    apiVersion: 'verdigris/v1',
+    kind: 'Demo',
+    ok: result?.ok === true,
+    data: result?.data ?? null,
+    warnings,
+    error:
+      failed === null
+        ? null
+        : {
+            code: 'INTERNAL',
+            message: failed.message,
+            hint: 'Run it again without --json and read the lines above the table.',
+            docs: 'docs/errors.md#internal',
+            retryable: false,
+            context: {},
+          },
+    meta: { version: VERSION, at: new Date().toISOString(), migration: 'shop-demo' },
+  };
+}
