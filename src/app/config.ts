@@ -73,7 +73,7 @@ const apply = z
       })
       .prefault({})
       .describe('When a group of source transactions is committed although more is queued.'),
-    max_transaction: size('32MiB', 'A larger source transaction is taken in parts of one transaction of the sink.'),
+    max_transaction: size('4MiB', 'A larger source transaction is taken in parts of one transaction of the sink.'),
     heartbeat: duration('1s', 'How often a mark is written into the log of the source, to measure lag.'),
     rejects: z
       .strictObject({

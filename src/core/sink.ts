@@ -102,6 +102,11 @@ export interface Sink extends AsyncDisposable {
   apply(group: SinkGroup): Promise<Position | null>;
   /** Makes everything committed so far survive a crash; returns that position. */
   flush(): Promise<Position>;
+  /**
+   * From here on every commit survives a crash when it returns, whatever the configuration says of catching up. For sinks that
+   * commit asynchronously; absent where every commit is durable anyway.
+   */
+  harden?(): Promise<void>;
   /** Gives up the open transaction of a group that was not ended. */
   abandon(): Promise<void>;
 

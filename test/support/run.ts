@@ -23,6 +23,9 @@ export interface RunOptions {
   readonly tables: string;
   /** More top-level YAML; `verify` and `apply` belong to the run unless they stand here. */
   readonly settings?: string;
+  /** More keys of `blue:` and `green:`, as they stand between braces. */
+  readonly blueSettings?: string;
+  readonly greenSettings?: string;
 }
 
 const PINNED = `SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET extra_float_digits = 1;
@@ -55,12 +58,13 @@ export class Run implements AsyncDisposable {
     const name = `r${randomBytes(6).toString('hex')}`;
     const run = new Run({ blue, green, dir: await mkdtemp(join(tmpdir(), 'verdigris-run-')), name });
     const settings = options.settings ?? '';
+    const more = (keys: string | undefined): string => (keys === undefined ? '' : `, ${keys}`);
     const has = (key: string): boolean => new RegExp(`^${key}:`, 'm').test(settings);
     const yaml = [
       'version: 1',
       `migration: ${name}`,
-      `blue: { engine: postgres, url: "${blue.url}" }`,
-      `green: { engine: postgres, url: "${green.url}", schema_file: ./green.sql }`,
+      `blue: { engine: postgres, url: "${blue.url}"${more(options.blueSettings)} }`,
+      `green: { engine: postgres, url: "${green.url}", schema_file: ./green.sql${more(options.greenSettings)} }`,
       has('verify') ? '' : 'verify: { after_copy: "off" }',
       has('apply') ? '' : 'apply: { heartbeat: 200ms }',
       settings,

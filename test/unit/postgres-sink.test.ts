@@ -16,7 +16,11 @@ function readCopy(text: string): (string | null)[][] {
     .split('\n')
     .slice(0, -1)
     .map((line) =>
-      line.split('\t').map((cell) => (cell === '\\N' ? null : cell.replace(/\\(.)/gs, (_, found: string) => unescape[found] ?? found))),
+      line
+        .split('\t')
+        .map((cell) =>
+          cell === '\\N' ? null : cell.replace(/\\(.)/gs, (_, found: string) => unescape[found] ?? found),
+        ),
     );
 }
 
@@ -26,7 +30,9 @@ function readArray(text: string): (string | null)[] {
   );
 }
 
-const cell = fc.option(fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('\\N', 'NULL', '', '\\', '"', '\t\n\r', '{}', ',')));
+const cell = fc.option(
+  fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('\\N', 'NULL', '', '\\', '"', '\t\n\r', '{}', ',')),
+);
 
 test('COPY text and array literals give back every text', () => {
   fc.assert(
@@ -38,15 +44,9 @@ test('COPY text and array literals give back every text', () => {
 });
 
 test('cells that are not text are written as the server reads them; an unchanged one is never written', () => {
-  expect([true, false, 12n, 1.5, Buffer.from([0, 255]), { a: 1 }, null].map((value) => cellText(value))).toEqual([
-    't',
-    'f',
-    '12',
-    '1.5',
-    '\\x00ff',
-    '{"a":1}',
-    null,
-  ]);
+  expect(
+    [true, false, 12n, 1.5, Buffer.from([0, 255]), { a: 1 }, null].map((value) => cellText(value)),
+  ).toEqual(['t', 'f', '12', '1.5', '\\x00ff', '{"a":1}', null]);
   expect(() => cellText(UNCHANGED)).toThrow(/not known/);
   expect(() => copyText([['1']], [1])).toThrow(/not known/);
 });
@@ -62,7 +62,10 @@ test('the term of the lease stays in the application name whatever the migration
 });
 
 describe('durability', () => {
-  const looked = (end: number, flushed: number) => ({ tag: 'SELECT 1', rows: [[String(end), String(flushed)]] });
+  const looked = (end: number, flushed: number) => ({
+    tag: 'SELECT 1',
+    rows: [[String(end), String(flushed)]],
+  });
   const at = asPosition;
 
   test('a commit counts only when the log is flushed past it', () => {
@@ -133,7 +136,11 @@ test('a run of mixed shapes becomes one statement per shape, never that of its f
     ],
   };
   const steps = [...stepsFor(realPlace(layout, null), run)];
-  expect(steps.map((step) => (isCopy(step) ? 'copy' : [/SET (.*?) FROM/.exec(step.text)?.[1], step.values[0], step.values.at(-1)]))).toEqual([
+  expect(
+    steps.map((step) =>
+      isCopy(step) ? 'copy' : [/SET (.*?) FROM/.exec(step.text)?.[1], step.values[0], step.values.at(-1)],
+    ),
+  ).toEqual([
     ['"id" = u.c1::text, "a" = u.c2::text', '{"3"}', '1'],
     ['"a" = u.c1::text', '{"1","5"}', '2'],
     ['"b" = u.c1::text', '{"2"}', '1'],
@@ -143,9 +150,18 @@ test('a run of mixed shapes becomes one statement per shape, never that of its f
 test('large runs are cut, large inserts are copied, key changes stay together', () => {
   const rows = Array.from({ length: 12_000 }, (_, index) => [String(index), 'a', 'b']);
   const nulls = rows.map(() => null);
-  const count = (run: RowRun): string[] => [...stepsFor(realPlace(layout, null), run)].map((step) => (isCopy(step) ? 'copy' : 'statement'));
+  const count = (run: RowRun): string[] =>
+    [...stepsFor(realPlace(layout, null), run)].map((step) => (isCopy(step) ? 'copy' : 'statement'));
   expect(count({ relation, op: 'update', after: rows, before: nulls, columns: [1] }).length).toBe(3);
   expect(count({ relation, op: 'delete', after: [], before: rows }).length).toBe(3);
   expect(count({ relation, op: 'insert', after: rows, before: nulls, columns: [0, 1, 2] })).toEqual(['copy']);
-  expect(count({ relation, op: 'update', after: rows, before: rows.map(([id]) => [`-${id}`, '', '']), columns: [0] }).length).toBe(1);
+  expect(
+    count({
+      relation,
+      op: 'update',
+      after: rows,
+      before: rows.map(([id]) => [`-${id}`, '', '']),
+      columns: [0],
+    }).length,
+  ).toBe(1);
 });

@@ -17,7 +17,8 @@ const TAIL_BYTES = 30;
 
 function applicationHead(migration: string): string {
   const whole = `verdigris:${migration}`;
-  if (Buffer.byteLength(whole) <= MAX_IDENTIFIER_BYTES - TAIL_BYTES && /^[\x20-\x7e]*$/.test(migration)) return whole;
+  if (Buffer.byteLength(whole) <= MAX_IDENTIFIER_BYTES - TAIL_BYTES && /^[\x20-\x7e]*$/.test(migration))
+    return whole;
   return `verdigris:${createHash('sha256').update(migration).digest('hex').slice(0, 20)}`;
 }
 
@@ -48,7 +49,6 @@ export const endGhosts = (migration: string, pids: Iterable<number>): Statement 
  * there. FOR KEY SHARE lets the holder renew the lease and makes a takeover wait.
  */
 export const leaseGuard = (schema: string, id: string, term: number): Statement => ({
-  text:
-    `SELECT 1 / count(*) FROM (SELECT 1 FROM ${stateTable(schema, 'lease')} WHERE id = $1 AND term = $2::bigint FOR KEY SHARE) AS l`,
+  text: `SELECT 1 / count(*) FROM (SELECT 1 FROM ${stateTable(schema, 'lease')} WHERE id = $1 AND term = $2::bigint FOR KEY SHARE) AS l`,
   values: [id, String(term)],
 });

@@ -105,7 +105,9 @@ export class Applier {
     const ends = envelope.close.length > 0;
     // A group in one piece needs no savepoint: its error path begins a new transaction. Each one would cost a subtransaction id.
     const whole = ends && envelope.open.length > 0;
-    const program: Work[] = [...envelope.open.map((statement) => housekeeping(statement.text, statement.values))];
+    const program: Work[] = [
+      ...envelope.open.map((statement) => housekeeping(statement.text, statement.values)),
+    ];
     if (!whole) program.push(SAVEPOINT);
     const begun = program.length;
     for (const [id, { real, shadow }] of shadows) {
@@ -114,7 +116,11 @@ export class Applier {
     for (const run of runs) {
       const id = tableId(run.relation.table);
       const shadow = shadows.get(id);
-      program.push(...(shadow === undefined ? stepsFor(places.get(id) as Place, run) : shadowSteps(shadow.real, shadow.shadow, run)));
+      program.push(
+        ...(shadow === undefined
+          ? stepsFor(places.get(id) as Place, run)
+          : shadowSteps(shadow.real, shadow.shadow, run)),
+      );
     }
     program.push(...envelope.also.map((statement) => housekeeping(statement.text, statement.values)));
     if (ends) {
@@ -176,7 +182,8 @@ export class Applier {
       throw translate(error, 'sink', envelope.context);
     }
     const { work } = failure;
-    if (state === '22012' && (work === null || (!isCopy(work) && work.place === null))) throw fenced(envelope.context);
+    if (state === '22012' && (work === null || (!isCopy(work) && work.place === null)))
+      throw fenced(envelope.context);
     if (REORDERED.has(state)) {
       const further = this.#concerned(error, places, shadows);
       if (further.size > 0) return further;
@@ -193,7 +200,9 @@ export class Applier {
   ): Map<string, { real: Place; shadow: Place }> {
     const { schema = '', table = '' } = error as { readonly schema?: string; readonly table?: string };
     const named = tableId({ schema, name: table });
-    const able = [...places].filter(([, { layout }]) => layout.key.length > 0 && (this.#options.replica || !layout.cascades));
+    const able = [...places].filter(
+      ([, { layout }]) => layout.key.length > 0 && (this.#options.replica || !layout.cascades),
+    );
     const hit = able.filter(([, { layout }]) => layout.members.has(named));
     const chosen = (hit.length > 0 ? hit : able).filter(([id]) => !shadows.has(id));
     return new Map(
@@ -203,9 +212,13 @@ export class Applier {
 }
 
 export const fenced = (context: Readonly<Record<string, unknown>>): VerdigrisError =>
-  new VerdigrisError('SINK_FENCED', 'Another engine holds the lease, or the checkpoint is not where this one left it; nothing was written.', {
-    context,
-  });
+  new VerdigrisError(
+    'SINK_FENCED',
+    'Another engine holds the lease, or the checkpoint is not where this one left it; nothing was written.',
+    {
+      context,
+    },
+  );
 
 function lostOr(error: unknown, context: Readonly<Record<string, unknown>>): VerdigrisError {
   const translated = translate(error, 'sink', context);

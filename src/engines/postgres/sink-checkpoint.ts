@@ -59,7 +59,13 @@ export const firstCheckpoint = (stream: SinkStream, start: Position): Statement 
   plain(
     `INSERT INTO ${table(stream)} (id, direction, position, term, format, crc) VALUES ($1, $2, $3, $4::bigint, ${STATE_FORMAT}, $5::bigint)
      ON CONFLICT DO NOTHING RETURNING 1`,
-    [stream.env.migration, stream.options.direction, start, String(stream.options.term), checksum(stream, start)],
+    [
+      stream.env.migration,
+      stream.options.direction,
+      start,
+      String(stream.options.term),
+      checksum(stream, start),
+    ],
   );
 
 /** @throws VerdigrisError STATE_FORMAT when the row is not what we wrote */
@@ -72,9 +78,13 @@ export async function readCheckpoint(wire: Wire, stream: SinkStream): Promise<Po
   if (row === undefined) return null;
   const [position, format, crc] = row as readonly [string, string, string];
   if (format !== String(STATE_FORMAT) || crc !== checksum(stream, position)) {
-    throw new VerdigrisError('STATE_FORMAT', `The checkpoint of ${stream.env.migration} (${stream.options.direction}) is damaged or of another version.`, {
-      context: { format: Number(format) },
-    });
+    throw new VerdigrisError(
+      'STATE_FORMAT',
+      `The checkpoint of ${stream.env.migration} (${stream.options.direction}) is damaged or of another version.`,
+      {
+        context: { format: Number(format) },
+      },
+    );
   }
   return asPosition(position);
 }
@@ -86,7 +96,11 @@ export function holeStatements(stream: SinkStream, changes: HoleChanges): readon
   const { migration } = stream.env;
   const { direction } = stream.options;
   const keys = (rows: readonly { readonly key: readonly unknown[] }[]): string =>
-    textArray(rows.map((row) => textArray((row.key as Parameters<typeof cellText>[0][]).map((cell) => cellText(cell)))));
+    textArray(
+      rows.map((row) =>
+        textArray((row.key as Parameters<typeof cellText>[0][]).map((cell) => cellText(cell))),
+      ),
+    );
   const texts = textArray;
   if (changes.closed.length > 0) {
     statements.push(

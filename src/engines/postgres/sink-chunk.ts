@@ -187,7 +187,7 @@ class PostgresChunkWriter implements ChunkWriter {
         await this.#applier.apply(this.#late, { ...envelope, also: [], close: [] });
       }
       const done = target.ordinal === null ? [] : [this.#doneStatement(target.ordinal, upto, bytes)];
-      await this.#options.stream.env.failpoints.hit('sink_chunk_before_close');
+      await this.#options.stream.env.failpoints.hit('sink.before-chunk-close');
       await this.#applier.apply(held, {
         ...envelope,
         also: holeStatements(stream, holes),
@@ -213,7 +213,15 @@ class PostgresChunkWriter implements ChunkWriter {
       `WITH u AS (UPDATE ${stateTable(stream.env.stateSchema, 'ranges')} SET upto = $5, rows = $6::bigint, bytes = $7::bigint
          WHERE id = $1 AND direction = $2 AND unit = $3 AND ordinal = $4::integer AND upto IS NULL RETURNING 1)
        SELECT 1 / count(*) FROM u`,
-      [stream.env.migration, stream.options.direction, target.unit, String(ordinal), upto, String(this.#rows), String(bytes)],
+      [
+        stream.env.migration,
+        stream.options.direction,
+        target.unit,
+        String(ordinal),
+        upto,
+        String(this.#rows),
+        String(bytes),
+      ],
     );
   }
 
@@ -232,7 +240,9 @@ class PostgresChunkWriter implements ChunkWriter {
 
   async #writeCopy(run: RowRun): Promise<void> {
     const layout = (await this.#applier.place(run)).layout;
-    const columns = (run.columns ?? layout.writable).filter((column) => layout.columns[column]?.generated !== true);
+    const columns = (run.columns ?? layout.writable).filter(
+      (column) => layout.columns[column]?.generated !== true,
+    );
     const shape = `${tableId(layout.table)} ${columns.join()}`;
     if (this.#copy?.shape !== shape) {
       await this.#endCopy();
@@ -261,7 +271,9 @@ class PostgresChunkWriter implements ChunkWriter {
 
   async #attempt<T>(work: () => Promise<T>): Promise<T> {
     if (this.#state !== 'open') {
-      throw new VerdigrisError('INTERNAL', 'A chunk was used after it had failed or ended.', { cause: this.#failure });
+      throw new VerdigrisError('INTERNAL', 'A chunk was used after it had failed or ended.', {
+        cause: this.#failure,
+      });
     }
     try {
       return await work();
@@ -291,7 +303,8 @@ class PostgresChunkWriter implements ChunkWriter {
       await this.#copy.done.catch(() => undefined);
       this.#copy = null;
     }
-    if (!this.#wire.lost && this.#wire.inTransaction) await this.#wire.one('ROLLBACK').catch(() => this.#wire.destroy());
+    if (!this.#wire.lost && this.#wire.inTransaction)
+      await this.#wire.one('ROLLBACK').catch(() => this.#wire.destroy());
     await this.#options.sessions.give(this.#wire);
   }
 }

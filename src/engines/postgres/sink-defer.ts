@@ -75,7 +75,11 @@ ORDER BY f.conname`;
  * Records and drops what slows a copy or could be violated on the way: secondary indexes, unique and exclusion constraints, foreign
  * keys. Only of tables that are empty and have nothing recorded yet. One transaction: a crash leaves all or nothing.
  */
-export async function deferIndexes(wire: Wire, stream: SinkStream, tables: readonly TargetTable[]): Promise<void> {
+export async function deferIndexes(
+  wire: Wire,
+  stream: SinkStream,
+  tables: readonly TargetTable[],
+): Promise<void> {
   const deferred = stateTable(stream.env.stateSchema, 'deferred');
   const { migration } = stream.env;
   const { direction } = stream.options;
@@ -105,20 +109,30 @@ export async function deferIndexes(wire: Wire, stream: SinkStream, tables: reado
   const oids = `{${[...members.keys()].join(',')}}`;
   const found: Found[] = [];
   const indexRows = (await wire.one(INDEXES, [oids])).rows.filter((row) => {
-    const isKey = row[11] === '1' && row[12] !== null && JSON.stringify(JSON.parse(row[12] as string)) === members.get(row[0] as string)?.key;
+    const isKey =
+      row[11] === '1' &&
+      row[12] !== null &&
+      JSON.stringify(JSON.parse(row[12] as string)) === members.get(row[0] as string)?.key;
     return !isKey;
   });
   const chosen = new Set(indexRows.map((row) => row[9]));
   for (const row of indexRows) {
-    const [oid, index, definition, constraint, kind, constraintDefinition, deferral, tablespace, parent] = row;
+    const [oid, index, definition, constraint, kind, constraintDefinition, deferral, tablespace, parent] =
+      row;
     // Attached to an index of a parent that stays: cannot be dropped alone.
     if (parent !== null && !chosen.has(parent as string)) continue;
-    const { table, partitioned, level } = members.get(oid as string) as { table: TableName; partitioned: boolean; level: number };
+    const { table, partitioned, level } = members.get(oid as string) as {
+      table: TableName;
+      partitioned: boolean;
+      level: number;
+    };
     found.push({
       table,
       kind: kind as DeferredKind,
       name: (constraint ?? index) as string,
-      definition: (kind === 'exclusion' || (kind === 'unique' && partitioned) ? constraintDefinition : definition) as string,
+      definition: (kind === 'exclusion' || (kind === 'unique' && partitioned)
+        ? constraintDefinition
+        : definition) as string,
       detail: {
         tablespace: tablespace ?? null,
         parent: parent === null ? null : qualified({ schema: row[13] as string, name: row[14] as string }),
@@ -131,7 +145,11 @@ export async function deferIndexes(wire: Wire, stream: SinkStream, tables: reado
     });
   }
   for (const row of (await wire.one(FOREIGN_KEYS, [oids])).rows) {
-    const { table, partitioned, level } = members.get(row[0] as string) as { table: TableName; partitioned: boolean; level: number };
+    const { table, partitioned, level } = members.get(row[0] as string) as {
+      table: TableName;
+      partitioned: boolean;
+      level: number;
+    };
     found.push({
       table,
       kind: 'foreign key',
@@ -145,7 +163,16 @@ export async function deferIndexes(wire: Wire, stream: SinkStream, tables: reado
   const record = (item: Found): Statement =>
     plain(
       `INSERT INTO ${deferred} (id, direction, table_schema, table_name, kind, name, definition, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-      [migration, direction, item.table.schema, item.table.name, item.kind, item.name, item.definition, JSON.stringify(item.detail)],
+      [
+        migration,
+        direction,
+        item.table.schema,
+        item.table.name,
+        item.kind,
+        item.name,
+        item.definition,
+        JSON.stringify(item.detail),
+      ],
     );
   const drop = (item: Found): Statement =>
     plain(
@@ -154,7 +181,9 @@ export async function deferIndexes(wire: Wire, stream: SinkStream, tables: reado
         : `ALTER TABLE ${qualified(item.table)} DROP CONSTRAINT ${ident(item.name)}`,
     );
   // Foreign keys first: they lean on unique indexes.
-  const order = [...found].sort((a, b) => Number(b.kind === 'foreign key') - Number(a.kind === 'foreign key'));
+  const order = [...found].sort(
+    (a, b) => Number(b.kind === 'foreign key') - Number(a.kind === 'foreign key'),
+  );
   await transact(wire, stream, [
     plain('SET LOCAL synchronous_commit = on'),
     ...order.map(record),

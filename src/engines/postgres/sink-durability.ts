@@ -59,7 +59,8 @@ export class Durability {
     this.#waiting.push({ position, lsn: BigInt(end ?? 0) });
     const reached = BigInt(flushed ?? 0);
     let count = 0;
-    while (count < this.#waiting.length && (this.#waiting[count] as { lsn: bigint }).lsn <= reached) count += 1;
+    while (count < this.#waiting.length && (this.#waiting[count] as { lsn: bigint }).lsn <= reached)
+      count += 1;
     if (count > 0) {
       this.#durable = (this.#waiting[count - 1] as { position: Position }).position;
       this.#waiting.splice(0, count);

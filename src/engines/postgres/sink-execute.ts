@@ -22,7 +22,9 @@ export async function execute(wire: Wire, program: readonly Work[]): Promise<rea
     try {
       outcomes.push(...(await wire.run(batch)));
     } catch (failure) {
-      throw failure instanceof BatchFailure ? new BatchFailure(start + failure.index, failure.error) : failure;
+      throw failure instanceof BatchFailure
+        ? new BatchFailure(start + failure.index, failure.error)
+        : failure;
     }
   };
   for (const work of program) {

@@ -60,14 +60,23 @@ class Finish {
   #done = 0;
   #total = 0;
 
-  private constructor(stream: SinkStream, wires: readonly Wire[], progress: (step: FinishStep) => void, concurrentAbove: number) {
+  private constructor(
+    stream: SinkStream,
+    wires: readonly Wire[],
+    progress: (step: FinishStep) => void,
+    concurrentAbove: number,
+  ) {
     this.#stream = stream;
     this.#wires = wires;
     this.#progress = progress;
     this.#concurrentAbove = concurrentAbove;
   }
 
-  static async open(stream: SinkStream, progress: (step: FinishStep) => void, concurrentAbove: number): Promise<Finish> {
+  static async open(
+    stream: SinkStream,
+    progress: (step: FinishStep) => void,
+    concurrentAbove: number,
+  ): Promise<Finish> {
     const wires: Wire[] = [];
     try {
       for (let index = 0; index < BUILDERS; index += 1) wires.push(await openWire(stream, 'finish', true));
@@ -86,10 +95,18 @@ class Finish {
     const keys = items.filter((item) => item.kind === 'foreign key');
     // An index of a partitioned table is valid once all of its partitions' are attached: parents as empty shells, then the
     // leaves, then the shells are filled from the bottom.
-    const shells = indexes.filter((item) => item.detail.partitioned).sort((a, b) => a.detail.level - b.detail.level);
+    const shells = indexes
+      .filter((item) => item.detail.partitioned)
+      .sort((a, b) => a.detail.level - b.detail.level);
     for (const item of shells) await this.#build(first, item, signal);
-    await this.#parallel(indexes.filter((item) => !item.detail.partitioned), signal, (wire, item) => this.#build(wire, item, signal));
-    const attached = indexes.filter((item) => item.detail.parent !== null).sort((a, b) => b.detail.level - a.detail.level);
+    await this.#parallel(
+      indexes.filter((item) => !item.detail.partitioned),
+      signal,
+      (wire, item) => this.#build(wire, item, signal),
+    );
+    const attached = indexes
+      .filter((item) => item.detail.parent !== null)
+      .sort((a, b) => b.detail.level - a.detail.level);
     for (const item of attached) await this.#locked(item, () => this.#attach(first, item));
     for (const item of indexes) await this.#mark(first, item, item.kind === 'index' ? 'index' : 'constraint');
     for (const item of keys) {
@@ -98,17 +115,25 @@ class Finish {
       await this.#mark(first, item, 'constraint');
     }
     await this.#parallel(tables, signal, async (wire, { relation }) => {
-      await this.#locked({ table: relation.table, name: 'statistics' }, () => wire.one(`ANALYZE ${qualified(relation.table)}`));
+      await this.#locked({ table: relation.table, name: 'statistics' }, () =>
+        wire.one(`ANALYZE ${qualified(relation.table)}`),
+      );
       this.#report({ table: relation.table, kind: 'statistics', name: relation.table.name });
     });
   }
 
   /** Ends the sessions in the middle of a build; the server cancels it. */
   async kill(): Promise<void> {
-    const pids = this.#wires.map((wire) => (wire.client as unknown as { readonly processID: number }).processID);
-    const client = await connect(this.#stream.config, { applicationName: 'verdigris:cancel' }).catch(() => null);
+    const pids = this.#wires.map(
+      (wire) => (wire.client as unknown as { readonly processID: number }).processID,
+    );
+    const client = await connect(this.#stream.config, { applicationName: 'verdigris:cancel' }).catch(
+      () => null,
+    );
     if (client === null) return;
-    await client.query('SELECT pg_catalog.pg_terminate_backend(p) FROM unnest($1::int[]) p', [`{${pids.join(',')}}`]).catch(() => undefined);
+    await client
+      .query('SELECT pg_catalog.pg_terminate_backend(p) FROM unnest($1::int[]) p', [`{${pids.join(',')}}`])
+      .catch(() => undefined);
     await client.end();
   }
 
@@ -131,7 +156,11 @@ class Finish {
     }));
   }
 
-  async #parallel<T>(items: readonly T[], signal: AbortSignal, work: (wire: Wire, item: T) => Promise<void>): Promise<void> {
+  async #parallel<T>(
+    items: readonly T[],
+    signal: AbortSignal,
+    work: (wire: Wire, item: T) => Promise<void>,
+  ): Promise<void> {
     const queue = [...items];
     const failures: unknown[] = [];
     const builder = async (wire: Wire): Promise<void> => {
@@ -167,8 +196,11 @@ class Finish {
     if (found.rows[0]?.[0] === '1' || (found.rows.length > 0 && item.detail.partitioned)) return;
     // What an interrupted CONCURRENTLY left behind: no query uses it, every write pays for it.
     if (found.rows.length > 0) await wire.one(`DROP INDEX ${qualified(name)}`);
-    const size = await wire.one('SELECT pg_catalog.pg_relation_size($1::regclass)::text', [qualified(item.table)]);
-    const large = !item.detail.partitioned && BigInt(size.rows[0]?.[0] ?? '0') > BigInt(this.#concurrentAbove);
+    const size = await wire.one('SELECT pg_catalog.pg_relation_size($1::regclass)::text', [
+      qualified(item.table),
+    ]);
+    const large =
+      !item.detail.partitioned && BigInt(size.rows[0]?.[0] ?? '0') > BigInt(this.#concurrentAbove);
     await wire.one(`SET default_tablespace = ${literal(item.detail.tablespace ?? '')}`);
     if (item.detail.partitioned && item.kind === 'unique') return;
     if (large) {
@@ -198,9 +230,13 @@ class Finish {
 
   async #attach(wire: Wire, item: Item): Promise<void> {
     const index = qualified({ schema: item.table.schema, name: item.name });
-    const known = await wire.one('SELECT 1 FROM pg_catalog.pg_inherits WHERE inhrelid = $1::regclass', [index]);
+    const known = await wire.one('SELECT 1 FROM pg_catalog.pg_inherits WHERE inhrelid = $1::regclass', [
+      index,
+    ]);
     if (known.rows.length > 0) return;
-    await transact(wire, this.#stream, [plain(`ALTER INDEX ${item.detail.parent} ATTACH PARTITION ${index}`)]);
+    await transact(wire, this.#stream, [
+      plain(`ALTER INDEX ${item.detail.parent} ATTACH PARTITION ${index}`),
+    ]);
   }
 
   async #foreignKey(wire: Wire, item: Item): Promise<void> {
@@ -208,15 +244,19 @@ class Finish {
     const add = `ALTER TABLE ${table} ADD CONSTRAINT ${ident(item.name)} ${item.definition}`;
     // NOT VALID takes its locks for a moment, VALIDATE scans under a lock that lets writes through.
     const split = item.detail.validate && !item.detail.partitioned;
-    if (!(await this.#hasConstraint(wire, item))) await transact(wire, this.#stream, [plain(split ? `${add} NOT VALID` : add)]);
-    if (split) await transact(wire, this.#stream, [plain(`ALTER TABLE ${table} VALIDATE CONSTRAINT ${ident(item.name)}`)]);
+    if (!(await this.#hasConstraint(wire, item)))
+      await transact(wire, this.#stream, [plain(split ? `${add} NOT VALID` : add)]);
+    if (split)
+      await transact(wire, this.#stream, [
+        plain(`ALTER TABLE ${table} VALIDATE CONSTRAINT ${ident(item.name)}`),
+      ]);
   }
 
   async #hasConstraint(wire: Wire, item: Item): Promise<boolean> {
-    const { rows } = await wire.one('SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = $1::regclass AND conname = $2', [
-      qualified(item.table),
-      item.name,
-    ]);
+    const { rows } = await wire.one(
+      'SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = $1::regclass AND conname = $2',
+      [qualified(item.table), item.name],
+    );
     return rows.length > 0;
   }
 
@@ -225,7 +265,14 @@ class Finish {
       plain(
         `UPDATE ${stateTable(this.#stream.env.stateSchema, 'deferred')} SET done = true
          WHERE id = $1 AND direction = $2 AND table_schema = $3 AND table_name = $4 AND kind = $5 AND name = $6`,
-        [this.#stream.env.migration, this.#stream.options.direction, item.table.schema, item.table.name, item.kind, item.name],
+        [
+          this.#stream.env.migration,
+          this.#stream.options.direction,
+          item.table.schema,
+          item.table.name,
+          item.kind,
+          item.name,
+        ],
       ),
     ]);
     this.#report({ table: item.table, kind, name: item.name });

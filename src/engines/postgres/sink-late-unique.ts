@@ -15,7 +15,9 @@ export interface LateStep extends Step {
  */
 export function lateSteps(real: Place, runs: readonly RowRun[]): LateStep[] {
   const { layout } = real;
-  const keys = runs.flatMap((run): readonly Tuple[] => (run.op === 'delete' || run.op === 'truncate' ? [] : run.after));
+  const keys = runs.flatMap((run): readonly Tuple[] =>
+    run.op === 'delete' || run.op === 'truncate' ? [] : run.after,
+  );
   if (keys.length === 0) return [];
   return layout.late.map((constraint) => {
     const arrays = new Arrays();
@@ -28,7 +30,12 @@ export function lateSteps(real: Place, runs: readonly RowRun[]): LateStep[] {
 export const lateWholeSteps = (real: Place): LateStep[] =>
   real.layout.late.map((constraint) => step(real, constraint, `${real.sql} AS g`, []));
 
-function step(real: Place, constraint: LateConstraint, from: string, values: readonly (string | null)[]): LateStep {
+function step(
+  real: Place,
+  constraint: LateConstraint,
+  from: string,
+  values: readonly (string | null)[],
+): LateStep {
   const same = constraint.columns.map(({ sql, operator }) => `o.${sql} ${operator} g.${sql}`).join(' AND ');
   const rows = `FROM ${from} JOIN ${real.sql} AS o ON ${same} WHERE (o.tableoid, o.ctid) <> (g.tableoid, g.ctid)`;
   const find = housekeeping(`SELECT ${keyText(real.layout)} ${rows} LIMIT 1`, values);

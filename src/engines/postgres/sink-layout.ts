@@ -141,7 +141,11 @@ const sameColumns = (left: Relation, right: Relation): boolean =>
     left.columns.length === right.columns.length &&
     left.columns.every((column, index) => column.name === right.columns[index]?.name));
 
-async function readSinkLayout(wire: Wire, relation: Relation, target: TargetTable | null): Promise<SinkLayout> {
+async function readSinkLayout(
+  wire: Wire,
+  relation: Relation,
+  target: TargetTable | null,
+): Promise<SinkLayout> {
   const { table } = relation;
   const found = (await wire.one(TABLE, [table.schema, table.name])).rows[0];
   if (found === undefined) {
@@ -160,7 +164,10 @@ async function readSinkLayout(wire: Wire, relation: Relation, target: TargetTabl
   const columns = relation.columns.map((column): SinkColumn => {
     const row = byName.get(column.name);
     if (row === undefined) {
-      throw new VerdigrisError('SCHEMA_CHANGED', `Table ${showTable(table)} of the sink has no column ${column.name}.`);
+      throw new VerdigrisError(
+        'SCHEMA_CHANGED',
+        `Table ${showTable(table)} of the sink has no column ${column.name}.`,
+      );
     }
     return {
       sql: ident(column.name),

@@ -33,7 +33,8 @@ export async function locate(
 ): Promise<VerdigrisError> {
   const { work } = failure;
   const layout = work === null ? null : isCopy(work) ? work.copy.place.layout : (work.place?.layout ?? null);
-  if (work === null || layout === null) return describe(null, { error: failure.error, key: null, column: null }, context);
+  if (work === null || layout === null)
+    return describe(null, { error: failure.error, key: null, column: null }, context);
   let found: Found = { error: failure.error, key: null, column: null };
   try {
     await wire.one(whole ? 'BEGIN' : 'SAVEPOINT verdigris_look');
@@ -41,12 +42,18 @@ export async function locate(
   } catch (error) {
     if (wire.lost) return translate(error, 'sink', context);
   } finally {
-    if (!wire.lost) await wire.one(whole ? 'ROLLBACK' : 'ROLLBACK TO SAVEPOINT verdigris_look').catch(() => undefined);
+    if (!wire.lost)
+      await wire.one(whole ? 'ROLLBACK' : 'ROLLBACK TO SAVEPOINT verdigris_look').catch(() => undefined);
   }
   return describe(layout, found, context);
 }
 
-async function search(wire: Wire, failure: ProgramFailure, work: Work, layout: SinkLayout): Promise<Found | null> {
+async function search(
+  wire: Wire,
+  failure: ProgramFailure,
+  work: Work,
+  layout: SinkLayout,
+): Promise<Found | null> {
   await wire.one('SAVEPOINT verdigris_redo');
   await execute(wire, failure.before);
   if (!isCopy(work) && 'late' in work) return await searchLate(wire, work as LateStep, layout);
@@ -57,21 +64,32 @@ async function search(wire: Wire, failure: ProgramFailure, work: Work, layout: S
   const state = sqlState(failure.error);
   const hit = await firstFailing(wire, rows, (row) => rowSteps(work, layout, run, row, state));
   if (hit === null) return null;
-  const tuple = run.op === 'delete' || run.op === 'update' ? (run.before[hit.row] ?? run.after[hit.row]) : run.after[hit.row];
+  const tuple =
+    run.op === 'delete' || run.op === 'update'
+      ? (run.before[hit.row] ?? run.after[hit.row])
+      : run.after[hit.row];
   const key = keyCells(layout, (tuple ?? run.after[hit.row]) as Tuple);
   if (!state.startsWith('22') || state === WRONG_COUNT) return { error: hit.error, key, column: null };
   await wire.one('ROLLBACK TO SAVEPOINT verdigris_redo');
   return { error: hit.error, key, column: await badColumn(wire, layout, run, hit.row) };
 }
 
-function rowSteps(work: Work, layout: SinkLayout, run: RowRun, row: number, state: string): readonly Statement[] {
+function rowSteps(
+  work: Work,
+  layout: SinkLayout,
+  run: RowRun,
+  row: number,
+  state: string,
+): readonly Statement[] {
   if (isCopy(work)) return [insertStep(work.copy.place, single(work.copy.run, row), work.copy.columns)];
   const place = work.place as Place;
   const one = single(run, row);
   if (state === WRONG_COUNT && run.op === 'update' && layout.key.length > 0) {
     // Key changes one by one would mean something else than all at once: only look whether the old row is there.
     const tuple = (run.before[row] ?? run.after[row]) as Tuple;
-    const where = layout.key.map((column, index) => `${layout.columns[column]?.sql} = $${index + 1}::text::${typeOf(layout, column)}`);
+    const where = layout.key.map(
+      (column, index) => `${layout.columns[column]?.sql} = $${index + 1}::text::${typeOf(layout, column)}`,
+    );
     return [
       {
         text:
@@ -111,14 +129,22 @@ async function firstFailing(
 
 async function searchLate(wire: Wire, step: LateStep, layout: SinkLayout): Promise<Found> {
   const { rows } = await wire.one(step.late.find.text, step.late.find.values);
-  const error = { code: '23505', constraint: step.late.constraint, message: '', table: layout.table.name, schema: layout.table.schema };
+  const error = {
+    code: '23505',
+    constraint: step.late.constraint,
+    message: '',
+    table: layout.table.name,
+    schema: layout.table.schema,
+  };
   return { error, key: namedKey(layout, rows[0] ?? []), column: null };
 }
 
 async function searchFlush(wire: Wire, step: FlushStep): Promise<Found | null> {
   const { real, shadow } = step.flush;
   const { layout } = real;
-  const keys = layout.key.map((column) => `pg_catalog.format('%s', ${layout.columns[column]?.sql})`).join(', ');
+  const keys = layout.key
+    .map((column) => `pg_catalog.format('%s', ${layout.columns[column]?.sql})`)
+    .join(', ');
   const { rows } = await wire.one(`SELECT ctid::text, ${keys} FROM ${shadow.sql}`);
   const columns = columnList(layout, layout.writable);
   await wire.one('SET CONSTRAINTS ALL IMMEDIATE');
@@ -134,20 +160,28 @@ async function searchFlush(wire: Wire, step: FlushStep): Promise<Found | null> {
 }
 
 const namedKey = (layout: SinkLayout, cells: readonly (string | null)[]): Record<string, string | null> =>
-  Object.fromEntries(layout.key.map((column, index) => [layout.relation.columns[column]?.name ?? '', cells[index] ?? null]));
+  Object.fromEntries(
+    layout.key.map((column, index) => [layout.relation.columns[column]?.name ?? '', cells[index] ?? null]),
+  );
 
 /** Which column of a row the server refuses: assigns them one by one to a table of the same layout. */
 async function badColumn(wire: Wire, layout: SinkLayout, run: RowRun, row: number): Promise<string | null> {
   const tuple = run.after[row] ?? run.before[row];
   if (tuple === undefined || tuple === null) return null;
   const columns = run.columns ?? layout.writable;
-  await wire.one(`CREATE TEMP TABLE verdigris_probe AS SELECT ${columnList(layout, layout.writable)} FROM ${qualified(layout.table)} WITH NO DATA`);
+  await wire.one(
+    `CREATE TEMP TABLE verdigris_probe AS SELECT ${columnList(layout, layout.writable)} FROM ${qualified(layout.table)} WITH NO DATA`,
+  );
   for (const column of columns) {
     const cell = tuple[column];
-    if (layout.columns[column]?.generated === true || cell === undefined || typeof cell === 'symbol') continue;
+    if (layout.columns[column]?.generated === true || cell === undefined || typeof cell === 'symbol')
+      continue;
     const name = layout.columns[column]?.sql;
     try {
-      await wire.one(`INSERT INTO pg_temp.verdigris_probe (${name}) SELECT $1::text::${typeOf(layout, column)}`, [cellText(cell)]);
+      await wire.one(
+        `INSERT INTO pg_temp.verdigris_probe (${name}) SELECT $1::text::${typeOf(layout, column)}`,
+        [cellText(cell)],
+      );
     } catch (error) {
       if (wire.lost) throw error;
       return layout.relation.columns[column]?.name ?? null;
@@ -164,7 +198,11 @@ const keyCells = (layout: SinkLayout, tuple: Tuple): Record<string, string | nul
     }),
   );
 
-function describe(layout: SinkLayout | null, found: Found, context: Readonly<Record<string, unknown>>): VerdigrisError {
+function describe(
+  layout: SinkLayout | null,
+  found: Found,
+  context: Readonly<Record<string, unknown>>,
+): VerdigrisError {
   const facts = {
     ...context,
     ...(layout === null
@@ -178,9 +216,13 @@ function describe(layout: SinkLayout | null, found: Found, context: Readonly<Rec
   };
   const where = layout === null ? 'the sink' : showTable(layout.table);
   if (sqlState(found.error) === WRONG_COUNT) {
-    return new VerdigrisError('SINK_CONFLICT', `A row that a change needs is not there, or is there more than once, in ${where}.`, {
-      context: facts,
-    });
+    return new VerdigrisError(
+      'SINK_CONFLICT',
+      `A row that a change needs is not there, or is there more than once, in ${where}.`,
+      {
+        context: facts,
+      },
+    );
   }
   const translated = translate(found.error, 'sink', facts);
   const code = sqlState(found.error).startsWith('23') ? 'SINK_CONFLICT' : 'SINK_FAILED';
@@ -189,4 +231,3 @@ function describe(layout: SinkLayout | null, found: Found, context: Readonly<Rec
     context: translated.context,
   });
 }
-

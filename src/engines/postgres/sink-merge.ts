@@ -22,7 +22,12 @@ function merged(place: Place): Merged {
   for (const part of (layout.merge?.parts ?? []) as readonly MergePart[]) {
     part.columns.forEach((column, index) => {
       const text = cellText(part.absent[index]);
-      absent.set(column, text === null ? `NULL::${typeOf(layout, column)}` : `${literal(text)}::text::${typeOf(layout, column)}`);
+      absent.set(
+        column,
+        text === null
+          ? `NULL::${typeOf(layout, column)}`
+          : `${literal(text)}::text::${typeOf(layout, column)}`,
+      );
     });
   }
   return { place, layout, waiting: place.waiting as string, absent };
@@ -31,7 +36,10 @@ function merged(place: Place): Merged {
 /** All part columns stand at their absent value. Compared as text: json has no equality. */
 const allAbsent = ({ layout, absent }: Merged, alias: string): string =>
   [...absent]
-    .map(([column, value]) => `${alias}.${layout.columns[column]?.sql}::text IS NOT DISTINCT FROM (${value})::text`)
+    .map(
+      ([column, value]) =>
+        `${alias}.${layout.columns[column]?.sql}::text IS NOT DISTINCT FROM (${value})::text`,
+    )
     .join(' AND ');
 
 const step = (run: RowRun, place: Place, text: string, values: readonly (string | null)[]): Step => ({
@@ -47,13 +55,16 @@ export function ownerInsertSteps(place: Place, run: RowRun, columns: readonly nu
   const { layout, waiting, absent } = merged(place);
   const arrays = new Arrays();
   const own = columns.filter((column) => !absent.has(column));
-  const select = new Map(own.map((column) => [column, arrays.add(run.after, column, typeOf(layout, column))]));
+  const select = new Map(
+    own.map((column) => [column, arrays.add(run.after, column, typeOf(layout, column))]),
+  );
   const parts = [...absent.keys()];
   const first = layout.columns[layout.key[0] as number]?.sql;
   const values = [
     ...own.map((column) => select.get(column)),
     ...parts.map(
-      (column) => `CASE WHEN h.${first} IS NULL THEN ${absent.get(column)} ELSE h.${layout.columns[column]?.sql} END`,
+      (column) =>
+        `CASE WHEN h.${first} IS NULL THEN ${absent.get(column)} ELSE h.${layout.columns[column]?.sql} END`,
     ),
   ];
   const insert =
@@ -85,12 +96,18 @@ export function putSteps(place: Place, run: RowRun, columns: readonly number[]):
   if (set.length === 0) return [];
 
   const update = new Arrays();
-  const where = keyJoin(layout, layout.key, (column) => update.add(run.after, column, typeOf(layout, column)));
-  const assign = set.map((column) => `${layout.columns[column]?.sql} = ${update.add(run.after, column, typeOf(layout, column))}`);
+  const where = keyJoin(layout, layout.key, (column) =>
+    update.add(run.after, column, typeOf(layout, column)),
+  );
+  const assign = set.map(
+    (column) => `${layout.columns[column]?.sql} = ${update.add(run.after, column, typeOf(layout, column))}`,
+  );
   const here = `UPDATE ${place.sql} AS g SET ${assign.join(', ')} FROM ${update.from} WHERE ${where}`;
 
   const insert = new Arrays();
-  const key = new Map(layout.key.map((column) => [column, insert.add(run.after, column, typeOf(layout, column))]));
+  const key = new Map(
+    layout.key.map((column) => [column, insert.add(run.after, column, typeOf(layout, column))]),
+  );
   const all = [...absent.keys()];
   const values = all.map((column) =>
     set.includes(column) ? insert.add(run.after, column, typeOf(layout, column)) : absent.get(column),
@@ -100,10 +117,17 @@ export function putSteps(place: Place, run: RowRun, columns: readonly number[]):
     `SELECT ${[...key.values(), ...values].join(', ')} FROM ${insert.from} ` +
     `WHERE NOT EXISTS (SELECT FROM ${place.sql} AS g WHERE ${keyJoin(layout, layout.key, (column) => key.get(column) as string)}) ` +
     `ON CONFLICT (${columnList(layout, layout.key)}) DO UPDATE SET ` +
-    set.map((column) => `${layout.columns[column]?.sql} = excluded.${layout.columns[column]?.sql}`).join(', ');
+    set
+      .map((column) => `${layout.columns[column]?.sql} = excluded.${layout.columns[column]?.sql}`)
+      .join(', ');
 
   const clean = new Arrays();
-  const gone = keyJoin(layout, layout.key, (column) => clean.add(run.after, column, typeOf(layout, column)), 'h');
+  const gone = keyJoin(
+    layout,
+    layout.key,
+    (column) => clean.add(run.after, column, typeOf(layout, column)),
+    'h',
+  );
   const tidy = `DELETE FROM ${waiting} AS h USING ${clean.from} WHERE ${gone} AND ${allAbsent(parts, 'h')}`;
 
   return [

@@ -71,13 +71,17 @@ function* shaped(place: Place, run: RowRun, columns: readonly number[]): Generat
       return;
     case 'put':
       if (layout.merge === null) {
-        throw new VerdigrisError('INTERNAL', `Table ${showTable(layout.table)} is not merged, but a part of a row came for it.`);
+        throw new VerdigrisError(
+          'INTERNAL',
+          `Table ${showTable(layout.table)} is not merged, but a part of a row came for it.`,
+        );
       }
       for (const part of cut(run, run.after)) yield* putSteps(place, part, written);
       return;
     case 'replace':
       yield prefixStep(place, run);
-      if (run.after.length > 0) yield* insertWork(place, { ...run, op: 'insert', before: run.after.map(() => null) }, written);
+      if (run.after.length > 0)
+        yield* insertWork(place, { ...run, op: 'insert', before: run.after.map(() => null) }, written);
       return;
   }
 }
@@ -106,7 +110,11 @@ function* updateWork(place: Place, run: RowRun, columns: readonly number[]): Gen
   run.after.forEach((_, row) => (keyMoved(layout, run, row) ? moved : stayed).push(row));
   if (moved.length > 0) {
     // Never cut: the rows of one statement move at the same time.
-    yield moveStep(place, pick(run, moved), [...new Set([...layout.key, ...columns])].sort((a, b) => a - b));
+    yield moveStep(
+      place,
+      pick(run, moved),
+      [...new Set([...layout.key, ...columns])].sort((a, b) => a - b),
+    );
   }
   if (stayed.length === 0) return;
   const rest = moved.length === 0 ? run : pick(run, stayed);
@@ -119,7 +127,9 @@ export function keyMoved(layout: SinkLayout, run: RowRun, row: number): boolean 
   const before = run.before[row];
   if (before === null || before === undefined) return false;
   const after = run.after[row] as Tuple;
-  return layout.key.some((column) => before[column] !== UNCHANGED && String(before[column]) !== String(after[column]));
+  return layout.key.some(
+    (column) => before[column] !== UNCHANGED && String(before[column]) !== String(after[column]),
+  );
 }
 
 /** Every key that a run touches, old and new. */
@@ -127,7 +137,9 @@ export function touchedKeys(layout: SinkLayout, run: RowRun): readonly Tuple[] {
   if (run.op === 'insert' || run.op === 'put') return run.after;
   if (run.op === 'delete') return run.before as readonly Tuple[];
   if (run.op === 'update') {
-    const moved = run.after.flatMap((_, row) => (keyMoved(layout, run, row) ? [run.before[row] as Tuple] : []));
+    const moved = run.after.flatMap((_, row) =>
+      keyMoved(layout, run, row) ? [run.before[row] as Tuple] : [],
+    );
     return moved.length === 0 ? run.after : [...run.after, ...moved];
   }
   return [];
@@ -141,7 +153,8 @@ export function* shadowSteps(real: Place, shadow: Place, run: RowRun): Generator
   if (run.op === 'truncate') yield truncateStep(real, run);
   if (run.op === 'replace') yield prefixStep(real, run);
   const keys = touchedKeys(real.layout, run);
-  for (let at = 0; at < keys.length; at += MAX_ROWS) yield takeStep(real, shadow, keys.slice(at, at + MAX_ROWS));
+  for (let at = 0; at < keys.length; at += MAX_ROWS)
+    yield takeStep(real, shadow, keys.slice(at, at + MAX_ROWS));
   yield* stepsFor(shadow, run);
 }
 

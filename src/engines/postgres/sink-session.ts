@@ -62,7 +62,9 @@ export async function openWire(
     return new Wire(client);
   } catch (error) {
     const translated = translate(error, 'sink');
-    throw translated.code === 'SINK_FAILED' ? new VerdigrisError('SINK_CONNECT', translated.message, { context: translated.context }) : translated;
+    throw translated.code === 'SINK_FAILED'
+      ? new VerdigrisError('SINK_CONNECT', translated.message, { context: translated.context })
+      : translated;
   }
 }
 
@@ -80,7 +82,11 @@ export function beginStatements(stream: SinkStream): readonly Statement[] {
 }
 
 /** One guarded transaction of housekeeping. Returns the outcomes of `statements`. */
-export async function transact(wire: Wire, stream: SinkStream, statements: readonly Statement[]): Promise<readonly Outcome[]> {
+export async function transact(
+  wire: Wire,
+  stream: SinkStream,
+  statements: readonly Statement[],
+): Promise<readonly Outcome[]> {
   const head = beginStatements(stream);
   try {
     const outcomes = await wire.run([...head, ...statements, plain('COMMIT')]);
@@ -92,7 +98,11 @@ export async function transact(wire: Wire, stream: SinkStream, statements: reado
 }
 
 /** What a batch threw, as ours. A division by zero among the first `guards` statements means fenced. */
-export function sinkError(failure: unknown, guards: number, context: Readonly<Record<string, unknown>> = {}): VerdigrisError {
+export function sinkError(
+  failure: unknown,
+  guards: number,
+  context: Readonly<Record<string, unknown>> = {},
+): VerdigrisError {
   if (!(failure instanceof BatchFailure)) return translate(failure, 'sink', context);
   if (failure.index < guards && sqlState(failure.error) === '22012') return fenced(context);
   return translate(failure.error, 'sink', context);
@@ -117,7 +127,10 @@ export class Ghosts {
     const pids = [...this.#pids];
     const [outcome] = await wire.run([endGhosts(this.#migration, pids)]);
     if (outcome?.rows[0]?.[0] !== '1') {
-      throw new VerdigrisError('SINK_LOST', 'A session of ours whose connection was lost is still at work on the sink.');
+      throw new VerdigrisError(
+        'SINK_LOST',
+        'A session of ours whose connection was lost is still at work on the sink.',
+      );
     }
     for (const pid of pids) this.#pids.delete(pid);
   }

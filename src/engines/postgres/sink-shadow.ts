@@ -43,7 +43,9 @@ export function flushShadow(real: Place, shadow: Place): (Step | FlushStep)[] {
   const { layout } = real;
   const columns = columnList(layout, layout.writable);
   const back: FlushStep = {
-    ...housekeeping(`INSERT INTO ${real.sql} (${columns}) OVERRIDING SYSTEM VALUE SELECT ${columns} FROM ${shadow.sql}`),
+    ...housekeeping(
+      `INSERT INTO ${real.sql} (${columns}) OVERRIDING SYSTEM VALUE SELECT ${columns} FROM ${shadow.sql}`,
+    ),
     place: real,
     flush: { real, shadow },
   };

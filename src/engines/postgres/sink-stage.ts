@@ -39,7 +39,11 @@ export function unstageSteps(real: Place, stage: Place, over: boolean): Step[] {
   const columns = columnList(layout, layout.writable);
   const where = keyJoin(layout, layout.key, (column) => `u.${layout.columns[column]?.sql}`);
   return [
-    ...(over && layout.key.length > 0 ? [housekeeping(`DELETE FROM ${real.sql} AS g USING ${stage.sql} AS u WHERE ${where}`)] : []),
-    housekeeping(`INSERT INTO ${real.sql} (${columns}) OVERRIDING SYSTEM VALUE SELECT ${columns} FROM ${stage.sql}`),
+    ...(over && layout.key.length > 0
+      ? [housekeeping(`DELETE FROM ${real.sql} AS g USING ${stage.sql} AS u WHERE ${where}`)]
+      : []),
+    housekeeping(
+      `INSERT INTO ${real.sql} (${columns}) OVERRIDING SYSTEM VALUE SELECT ${columns} FROM ${stage.sql}`,
+    ),
   ];
 }

@@ -52,7 +52,12 @@ class Arrays {
   }
 }
 
-const join = (layout: SinkLayout, columns: readonly number[], source: (column: number) => string, alias = 'g'): string =>
+const join = (
+  layout: SinkLayout,
+  columns: readonly number[],
+  source: (column: number) => string,
+  alias = 'g',
+): string =>
   columns.map((column) => `${alias}.${layout.columns[column]?.sql} = ${source(column)}`).join(' AND ');
 
 const list = (layout: SinkLayout, columns: readonly number[], alias = ''): string =>
@@ -79,7 +84,13 @@ export function deleteStep(place: Place, run: RowRun, keys: readonly Tuple[], st
   const where = join(layout, layout.key, (column) => arrays.add(keys, column, typeOf(layout, column)));
   const dml = `DELETE FROM ${place.sql} AS g USING ${arrays.from} WHERE ${where}`;
   if (!strict) return { text: dml, values: arrays.values, run, place, strict };
-  return { text: counted(dml, arrays.scalar(String(keys.length))), values: arrays.values, run, place, strict };
+  return {
+    text: counted(dml, arrays.scalar(String(keys.length))),
+    values: arrays.values,
+    run,
+    place,
+    strict,
+  };
 }
 
 /** UPDATE of rows whose key did not move. `set` has no key column. */
@@ -143,19 +154,35 @@ export function moveStep(place: Place, run: RowRun, set: readonly number[]): Ste
   const before = run.before as readonly Tuple[];
   const arrays = new Arrays();
   const where = join(layout, layout.key, (column) => arrays.add(before, column, typeOf(layout, column)));
-  const values = new Map(set.map((column) => [column, arrays.add(run.after, column, typeOf(layout, column))]));
+  const values = new Map(
+    set.map((column) => [column, arrays.add(run.after, column, typeOf(layout, column))]),
+  );
   const identity = !place.shadow && set.some((column) => layout.columns[column]?.identityAlways === true);
   if (!identity) {
     const assign = set.map((column) => `${layout.columns[column]?.sql} = ${values.get(column)}`);
     const dml = `UPDATE ${place.sql} AS g SET ${assign.join(', ')} FROM ${arrays.from} WHERE ${where}`;
-    return { text: counted(dml, arrays.scalar(String(run.after.length))), values: arrays.values, run, place, strict: true };
+    return {
+      text: counted(dml, arrays.scalar(String(run.after.length))),
+      values: arrays.values,
+      run,
+      place,
+      strict: true,
+    };
   }
-  const returning = layout.writable.map((column) => `${values.get(column) ?? `g.${layout.columns[column]?.sql}`} AS n${column}`);
+  const returning = layout.writable.map(
+    (column) => `${values.get(column) ?? `g.${layout.columns[column]?.sql}`} AS n${column}`,
+  );
   const ctes = `d AS (DELETE FROM ${place.sql} AS g USING ${arrays.from} WHERE ${where} RETURNING ${returning.join(', ')}), `;
   const dml =
     `INSERT INTO ${place.sql} (${list(layout, layout.writable)}) OVERRIDING SYSTEM VALUE ` +
     `SELECT ${layout.writable.map((column) => `n${column}`).join(', ')} FROM d`;
-  return { text: counted(dml, arrays.scalar(String(run.after.length)), ctes), values: arrays.values, run, place, strict: true };
+  return {
+    text: counted(dml, arrays.scalar(String(run.after.length)), ctes),
+    values: arrays.values,
+    run,
+    place,
+    strict: true,
+  };
 }
 
 /**
@@ -166,7 +193,10 @@ export function imageStep(place: Place, run: RowRun, row: number, set: readonly 
   const { layout } = place;
   const image = run.before[row];
   if (image === null || image === undefined) {
-    throw new VerdigrisError('INTERNAL', `A change to ${showTable(layout.table)} (no key) came without its old image.`);
+    throw new VerdigrisError(
+      'INTERNAL',
+      `A change to ${showTable(layout.table)} (no key) came without its old image.`,
+    );
   }
   const values: (string | null)[] = [];
   const param = (cell: Cell): string => `$${values.push(cellText(cell))}::text`;
@@ -184,10 +214,18 @@ export function imageStep(place: Place, run: RowRun, row: number, set: readonly 
   const target = `g.ctid = (SELECT f.ctid FROM ${place.sql} AS f WHERE ${where.length === 0 ? 'true' : where.join(' AND ')} LIMIT 1)`;
   const one = "'1'";
   if (set === null) {
-    return { text: counted(`DELETE FROM ${place.sql} AS g WHERE ${target}`, one), values, run: single(run, row), place, strict: true };
+    return {
+      text: counted(`DELETE FROM ${place.sql} AS g WHERE ${target}`, one),
+      values,
+      run: single(run, row),
+      place,
+      strict: true,
+    };
   }
   const after = run.after[row] as Tuple;
-  const assign = set.map((column) => `${layout.columns[column]?.sql} = ${param(after[column] as Cell)}::${typeOf(layout, column)}`);
+  const assign = set.map(
+    (column) => `${layout.columns[column]?.sql} = ${param(after[column] as Cell)}::${typeOf(layout, column)}`,
+  );
   const dml = `UPDATE ${place.sql} AS g SET ${assign.join(', ')} WHERE ${target}`;
   return { text: counted(dml, one), values, run: single(run, row), place, strict: true };
 }
@@ -197,7 +235,9 @@ export function prefixStep(place: Place, run: RowRun): Step {
   const { layout } = place;
   const arrays = new Arrays();
   const columns = layout.key.slice(0, layout.prefix);
-  const where = join(layout, columns, (column) => arrays.add(run.before as readonly Tuple[], column, typeOf(layout, column)));
+  const where = join(layout, columns, (column) =>
+    arrays.add(run.before as readonly Tuple[], column, typeOf(layout, column)),
+  );
   return {
     text: `DELETE FROM ${place.sql} AS g USING ${arrays.from} WHERE ${where}`,
     values: arrays.values,
@@ -238,8 +278,10 @@ export function takeStep(real: Place, shadow: Place, keys: readonly Tuple[]): St
   };
 }
 
-export const typeOf = (layout: SinkLayout, column: number): string => (layout.columns[column] as { base: string }).base;
-const fullType = (layout: SinkLayout, column: number): string => (layout.columns[column] as { full: string }).full;
+export const typeOf = (layout: SinkLayout, column: number): string =>
+  (layout.columns[column] as { base: string }).base;
+const fullType = (layout: SinkLayout, column: number): string =>
+  (layout.columns[column] as { full: string }).full;
 export const columnList = list;
 export const keyJoin = join;
 export { Arrays };

@@ -12,7 +12,11 @@ import { halvesTable, stateTable } from './state-tables.ts';
 const who = ({ env, options }: SinkStream): readonly [string, string] => [env.migration, options.direction];
 
 /** Tables where parts of merged rows wait for their owner: key and part columns of the green table, without its constraints. */
-export async function ensureHalves(wire: Wire, stream: SinkStream, tables: readonly TargetTable[]): Promise<void> {
+export async function ensureHalves(
+  wire: Wire,
+  stream: SinkStream,
+  tables: readonly TargetTable[],
+): Promise<void> {
   const schema = stream.env.stateSchema;
   const [migration, direction] = who(stream);
   const halves = stateTable(schema, 'halves');
@@ -20,7 +24,9 @@ export async function ensureHalves(wire: Wire, stream: SinkStream, tables: reado
     if (merge === null) continue;
     const name = halvesTable(schema, { migration, direction }, relation.table);
     const parts = merge.parts.flatMap((part) => part.columns);
-    const columns = [...new Set([...relation.key, ...parts])].map((index) => ident(relation.columns[index]?.name ?? ''));
+    const columns = [...new Set([...relation.key, ...parts])].map((index) =>
+      ident(relation.columns[index]?.name ?? ''),
+    );
     const key = relation.key.map((index) => ident(relation.columns[index]?.name ?? ''));
     const known = await wire.one(
       `SELECT 1 FROM ${halves} WHERE id = $1 AND direction = $2 AND table_schema = $3 AND table_name = $4`,
@@ -29,9 +35,17 @@ export async function ensureHalves(wire: Wire, stream: SinkStream, tables: reado
     if (known.rows.length > 0) continue;
     await transact(wire, stream, [
       plain('SET LOCAL synchronous_commit = on'),
-      plain(`CREATE TABLE ${name} AS SELECT ${columns.join(', ')} FROM ${qualified(relation.table)} WITH NO DATA`),
+      plain(
+        `CREATE TABLE ${name} AS SELECT ${columns.join(', ')} FROM ${qualified(relation.table)} WITH NO DATA`,
+      ),
       plain(`ALTER TABLE ${name} ADD PRIMARY KEY (${key.join(', ')})`),
-      plain(`INSERT INTO ${halves} VALUES ($1, $2, $3, $4, $5)`, [migration, direction, relation.table.schema, relation.table.name, name]),
+      plain(`INSERT INTO ${halves} VALUES ($1, $2, $3, $4, $5)`, [
+        migration,
+        direction,
+        relation.table.schema,
+        relation.table.name,
+        name,
+      ]),
     ]);
   }
 }
@@ -40,7 +54,10 @@ export async function dropHalves(wire: Wire, stream: SinkStream): Promise<void> 
   const halves = stateTable(stream.env.stateSchema, 'halves');
   const present = await wire.one('SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL', [halves]);
   if (present.rows.length === 0) return;
-  const { rows } = await wire.one(`SELECT storage FROM ${halves} WHERE id = $1 AND direction = $2`, who(stream));
+  const { rows } = await wire.one(
+    `SELECT storage FROM ${halves} WHERE id = $1 AND direction = $2`,
+    who(stream),
+  );
   for (const row of rows) await wire.one(`DROP TABLE IF EXISTS ${row[0] as string}`);
 }
 
@@ -49,12 +66,18 @@ export async function retireStream(wire: Wire, stream: SinkStream): Promise<void
   for (const table of ['halves', 'deferred', 'holes', 'ranges', 'checkpoint'] as const) {
     const name = stateTable(stream.env.stateSchema, table);
     const present = await wire.one('SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL', [name]);
-    if (present.rows.length > 0) await wire.one(`DELETE FROM ${name} WHERE id = $1 AND direction = $2`, who(stream));
+    if (present.rows.length > 0)
+      await wire.one(`DELETE FROM ${name} WHERE id = $1 AND direction = $2`, who(stream));
   }
 }
 
 /** n boundaries make n + 1 ranges, all todo. @throws VerdigrisError STATE_CONFLICT when the unit has some */
-export async function defineRanges(wire: Wire, stream: SinkStream, unit: string, boundaries: readonly Cell[]): Promise<void> {
+export async function defineRanges(
+  wire: Wire,
+  stream: SinkStream,
+  unit: string,
+  boundaries: readonly Cell[],
+): Promise<void> {
   const [migration, direction] = who(stream);
   const texts = boundaries.map((cell) => cellText(cell));
   const ranges = stateTable(stream.env.stateSchema, 'ranges');
@@ -68,7 +91,9 @@ export async function defineRanges(wire: Wire, stream: SinkStream, unit: string,
     ),
   ]);
   if (outcome?.rows.length !== boundaries.length + 1) {
-    throw new VerdigrisError('STATE_CONFLICT', `The copy unit ${unit} has ranges already.`, { context: { unit } });
+    throw new VerdigrisError('STATE_CONFLICT', `The copy unit ${unit} has ranges already.`, {
+      context: { unit },
+    });
   }
 }
 

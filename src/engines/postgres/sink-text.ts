@@ -9,7 +9,8 @@ export function cellText(cell: Cell | undefined): string | null {
     throw new VerdigrisError('INTERNAL', 'A cell that is not known was about to be written.');
   }
   if (typeof cell === 'boolean') return cell ? 't' : 'f';
-  if (cell instanceof Uint8Array) return `\\x${Buffer.from(cell.buffer, cell.byteOffset, cell.byteLength).toString('hex')}`;
+  if (cell instanceof Uint8Array)
+    return `\\x${Buffer.from(cell.buffer, cell.byteOffset, cell.byteLength).toString('hex')}`;
   if (typeof cell === 'object') return JSON.stringify(cell);
   return String(cell);
 }
@@ -33,7 +34,11 @@ export function arrayLiteral(rows: readonly Tuple[], column: number): string {
 }
 
 /** A list of texts as a literal of text[]. */
-export const textArray = (values: readonly (string | null)[]): string => arrayLiteral(values.map((value) => [value]), 0);
+export const textArray = (values: readonly (string | null)[]): string =>
+  arrayLiteral(
+    values.map((value) => [value]),
+    0,
+  );
 
 const COPY_SPECIAL = /[\\\n\r\t\b\f\v]/;
 const COPY_SPECIALS = /[\\\n\r\t\b\f\v]/g;
@@ -55,7 +60,10 @@ export function copyText(rows: readonly Tuple[], columns: readonly number[]): st
       if (index > 0) text += '\t';
       const cell = cellText(row[columns[index] as number]);
       if (cell === null) text += '\\N';
-      else text += COPY_SPECIAL.test(cell) ? cell.replace(COPY_SPECIALS, (found) => COPY_ESCAPE[found] as string) : cell;
+      else
+        text += COPY_SPECIAL.test(cell)
+          ? cell.replace(COPY_SPECIALS, (found) => COPY_ESCAPE[found] as string)
+          : cell;
     }
     text += '\n';
   }

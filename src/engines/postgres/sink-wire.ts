@@ -201,7 +201,11 @@ export class Wire implements AsyncDisposable {
         resolve,
         reject: (failure) => {
           // The server ends the session after a FATAL; `pg` reports the end only later.
-          if (/^(08|57P0|25P03|57P05)/.test(sqlState(failure.error)) || sqlState(failure.error).startsWith('E')) this.#lost = true;
+          if (
+            /^(08|57P0|25P03|57P05)/.test(sqlState(failure.error)) ||
+            sqlState(failure.error).startsWith('E')
+          )
+            this.#lost = true;
           reject(failure);
         },
       });
@@ -220,7 +224,11 @@ export class Wire implements AsyncDisposable {
   }
 
   /** COPY … FROM STDIN; returns the number of rows. */
-  async copy(text: string, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, signal?: AbortSignal): Promise<number> {
+  async copy(
+    text: string,
+    chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    signal?: AbortSignal,
+  ): Promise<number> {
     const stream = this.client.query(copyFrom(text));
     await pipeline(chunks, stream, signal === undefined ? {} : { signal });
     return stream.rowCount;
@@ -234,7 +242,9 @@ export class Wire implements AsyncDisposable {
   /** Ends the connection without waiting for what it is doing. The server rolls back. */
   destroy(): void {
     this.#lost = true;
-    (this.client as unknown as { readonly connection: { readonly stream: { destroy(): void } } }).connection.stream.destroy();
+    (
+      this.client as unknown as { readonly connection: { readonly stream: { destroy(): void } } }
+    ).connection.stream.destroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

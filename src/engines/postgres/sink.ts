@@ -2,7 +2,15 @@ import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
-import type { ChunkTarget, ChunkWriter, FinishStep, Hole, RangeState, Sink, SinkGroup } from '../../core/sink.ts';
+import type {
+  ChunkTarget,
+  ChunkWriter,
+  FinishStep,
+  Hole,
+  RangeState,
+  Sink,
+  SinkGroup,
+} from '../../core/sink.ts';
 import type { Cell } from '../../core/table.ts';
 import type { PostgresConfig } from './config.ts';
 import { translate } from './errors.ts';
@@ -19,8 +27,23 @@ import { deferIndexes } from './sink-defer.ts';
 import { Durability } from './sink-durability.ts';
 import { finishDeferred } from './sink-finish.ts';
 import { Layouts, type SinkLayout } from './sink-layout.ts';
-import { beginStatements, Ghosts, openWire, plain, sinkError, transact, type SinkStream } from './sink-session.ts';
-import { defineRanges, dropHalves, ensureHalves, readHoles, readRanges, retireStream } from './sink-storage.ts';
+import {
+  beginStatements,
+  Ghosts,
+  openWire,
+  plain,
+  sinkError,
+  transact,
+  type SinkStream,
+} from './sink-session.ts';
+import {
+  defineRanges,
+  dropHalves,
+  ensureHalves,
+  readHoles,
+  readRanges,
+  retireStream,
+} from './sink-storage.ts';
 import type { Wire } from './sink-wire.ts';
 import { halvesTable, prepareState } from './state-tables.ts';
 
@@ -89,7 +112,10 @@ export class PostgresSink implements Sink {
       firstCheckpoint(this.#stream, start),
     ]);
     if (outcomes[1]?.rows.length !== 1) {
-      throw new VerdigrisError('STATE_CONFLICT', `The stream ${this.#stream.env.migration} (${this.#stream.options.direction}) has a checkpoint already.`);
+      throw new VerdigrisError(
+        'STATE_CONFLICT',
+        `The stream ${this.#stream.env.migration} (${this.#stream.options.direction}) has a checkpoint already.`,
+      );
     }
     this.#durability.restart(start);
   }
@@ -99,14 +125,25 @@ export class PostgresSink implements Sink {
     const applier = this.#applier as Applier;
     const first = this.#open === null;
     const { end } = group;
-    const context = { previous: group.previous, ...(end === null ? {} : { position: end }), term: this.#stream.options.term };
+    const context = {
+      previous: group.previous,
+      ...(end === null ? {} : { position: end }),
+      term: this.#stream.options.term,
+    };
     if (!first && this.#open !== group.previous) {
-      throw new VerdigrisError('INTERNAL', 'A part was applied on top of a transaction that builds on another checkpoint.', { context });
+      throw new VerdigrisError(
+        'INTERNAL',
+        'A part was applied on top of a transaction that builds on another checkpoint.',
+        { context },
+      );
     }
     const force = this.#durability.due;
     const wait = plain('SET LOCAL synchronous_commit = on');
-    const begin = beginStatements(this.#stream).filter((statement) => !statement.text.includes('FOR KEY SHARE'));
-    const guard = end === null || !first ? partGuard(this.#stream, group) : checkpointStatement(this.#stream, group);
+    const begin = beginStatements(this.#stream).filter(
+      (statement) => !statement.text.includes('FOR KEY SHARE'),
+    );
+    const guard =
+      end === null || !first ? partGuard(this.#stream, group) : checkpointStatement(this.#stream, group);
     const open = first ? [...begin, guard] : [];
     const close =
       end === null
@@ -117,9 +154,14 @@ export class PostgresSink implements Sink {
             plain('COMMIT'),
             ...(force ? [] : [Durability.look]),
           ];
-    await this.#stream.env.failpoints.hit('sink_before_group');
+    await this.#stream.env.failpoints.hit('sink.before-group');
     try {
-      const outcomes = await applier.apply(group.runs, { open, also: holeStatements(this.#stream, group.holes), close, context });
+      const outcomes = await applier.apply(group.runs, {
+        open,
+        also: holeStatements(this.#stream, group.holes),
+        close,
+        context,
+      });
       this.#open = end === null ? group.previous : null;
       if (end !== null) {
         if (force) this.#durability.hard(end);
@@ -129,7 +171,7 @@ export class PostgresSink implements Sink {
       this.#afterFailure(wire, applier);
       throw error;
     }
-    if (end !== null) await this.#stream.env.failpoints.hit('sink_after_commit');
+    if (end !== null) await this.#stream.env.failpoints.hit('sink.after-commit');
     return this.#durability.durable;
   }
 
@@ -242,7 +284,12 @@ export class PostgresSink implements Sink {
   #ready(): Promise<Wire> {
     if (this.#unsure || this.#wire?.lost === true) {
       this.#unsure = true;
-      return Promise.reject(new VerdigrisError('SINK_LOST', 'The connection to the sink was lost; its checkpoint has to be read again.'));
+      return Promise.reject(
+        new VerdigrisError(
+          'SINK_LOST',
+          'The connection to the sink was lost; its checkpoint has to be read again.',
+        ),
+      );
     }
     return this.#connected();
   }
@@ -306,7 +353,11 @@ export class PostgresSink implements Sink {
       return await work();
     } catch (error) {
       if (this.#wire?.lost === true) this.#unsure = true;
-      throw error instanceof VerdigrisError ? error : error instanceof Error && 'index' in error ? sinkError(error, 0) : translate(error, 'sink');
+      throw error instanceof VerdigrisError
+        ? error
+        : error instanceof Error && 'index' in error
+          ? sinkError(error, 0)
+          : translate(error, 'sink');
     }
   }
 }

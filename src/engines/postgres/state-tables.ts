@@ -6,7 +6,17 @@ import type { Wire } from './sink-wire.ts';
 /** Layout version of our tables. A newer or older one is refused, never guessed. */
 export const STATE_FORMAT = 1;
 
-const TABLES = ['format', 'run', 'lease', 'journal', 'checkpoint', 'ranges', 'holes', 'deferred', 'halves'] as const;
+const TABLES = [
+  'format',
+  'run',
+  'lease',
+  'journal',
+  'checkpoint',
+  'ranges',
+  'holes',
+  'deferred',
+  'halves',
+] as const;
 export type StateTable = (typeof TABLES)[number];
 
 /** Quoted name of a table of ours. */
@@ -16,7 +26,11 @@ export const stateTable = (schema: string, table: StateTable): string => `${iden
  * Quoted name of the table where parts of merged rows wait for their owner. The name holds a hash, since schema, table, migration
  * and direction together may be longer than an identifier.
  */
-export function halvesTable(schema: string, owner: { migration: string; direction: string }, table: { schema: string; name: string }): string {
+export function halvesTable(
+  schema: string,
+  owner: { migration: string; direction: string },
+  table: { schema: string; name: string },
+): string {
   const text = JSON.stringify([owner.migration, owner.direction, table.schema, table.name]);
   return `${ident(schema)}.half_${createHash('sha256').update(text).digest('hex').slice(0, 20)}`;
 }
@@ -67,15 +81,22 @@ export async function prepareState(wire: Wire, schema: string): Promise<void> {
   await wire.one('BEGIN');
   try {
     await wire.one('SET LOCAL synchronous_commit = on');
-    await wire.one('SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))', [`verdigris state ${schema}`]);
+    await wire.one('SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))', [
+      `verdigris state ${schema}`,
+    ]);
     const now = await presentTables(wire, schema);
     if (now.size === 0) {
-      const exists = (await wire.one('SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1', [schema])).rows.length > 0;
+      const exists =
+        (await wire.one('SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1', [schema])).rows.length >
+        0;
       if (!exists) await wire.one(`CREATE SCHEMA ${ident(schema)}`);
       for (const statement of ddl(schema)) await wire.one(statement);
     } else if (now.size < TABLES.length) {
       const missing = TABLES.filter((table) => !now.has(table));
-      throw new VerdigrisError('STATE_FORMAT', `Schema ${schema} holds a part of our state; missing: ${missing.join(', ')}.`);
+      throw new VerdigrisError(
+        'STATE_FORMAT',
+        `Schema ${schema} holds a part of our state; missing: ${missing.join(', ')}.`,
+      );
     }
     await wire.one('COMMIT');
   } catch (error) {

@@ -13,7 +13,10 @@ const TAKEOVER_LOCK_MS = 1_000;
 const TAKEOVER_TRIES = 10;
 
 /** Runs, leases and the journal, beside the data of one side. */
-export function createStateStore(options: { readonly config: PostgresConfig; readonly env: SessionEnv }): PostgresStateStore {
+export function createStateStore(options: {
+  readonly config: PostgresConfig;
+  readonly env: SessionEnv;
+}): PostgresStateStore {
   return new PostgresStateStore(options.config, options.env);
 }
 
@@ -33,24 +36,38 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
     return this.#exclusive((wire) => prepareState(wire, this.#env.stateSchema));
   }
 
-  acquire(id: string, holder: string, options: { readonly ttlMs: number; readonly takeover: boolean }): Promise<number> {
+  acquire(
+    id: string,
+    holder: string,
+    options: { readonly ttlMs: number; readonly takeover: boolean },
+  ): Promise<number> {
     return this.#exclusive(async (wire) => {
       for (let attempt = 1; ; attempt += 1) {
         const current = (
-          await wire.one(`SELECT term::text, holder, (expires > pg_catalog.clock_timestamp())::int::text FROM ${this.#table('lease')} WHERE id = $1`, [id])
+          await wire.one(
+            `SELECT term::text, holder, (expires > pg_catalog.clock_timestamp())::int::text FROM ${this.#table('lease')} WHERE id = $1`,
+            [id],
+          )
         ).rows[0];
         if (current !== undefined && current[2] === '1' && current[1] !== holder && !options.takeover) {
           throw new VerdigrisError('STATE_LEASE_HELD', `Migration ${id} is run by ${current[1]}.`, {
             context: { holder: current[1], term: Number(current[0]) },
           });
         }
-        const term = await this.#raise(wire, id, { holder, ttlMs: options.ttlMs, seen: current?.[0] ?? null });
+        const term = await this.#raise(wire, id, {
+          holder,
+          ttlMs: options.ttlMs,
+          seen: current?.[0] ?? null,
+        });
         if (term !== null) {
           await wire.run([endOlderTerms(id, term)]);
           return term;
         }
         if (attempt >= TAKEOVER_TRIES) {
-          throw new VerdigrisError('STATE_LEASE_HELD', `The lease of ${id} could not be taken: a session of the old term holds it.`);
+          throw new VerdigrisError(
+            'STATE_LEASE_HELD',
+            `The lease of ${id} could not be taken: a session of the old term holds it.`,
+          );
         }
         // A frozen holder keeps its row lock for ever; its sessions are known by their names.
         if (current !== undefined) await wire.run([endOlderTerms(id, Number(current[0]) + 1)]);
@@ -59,7 +76,11 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
   }
 
   /** Compare-and-set on the term; null when somebody else was quicker or still holds the row. */
-  async #raise(wire: Wire, id: string, to: { holder: string; ttlMs: number; seen: string | null }): Promise<number | null> {
+  async #raise(
+    wire: Wire,
+    id: string,
+    to: { holder: string; ttlMs: number; seen: string | null },
+  ): Promise<number | null> {
     const ttl = 'pg_catalog.make_interval(secs => $3::float8 / 1000)';
     const expires = `pg_catalog.clock_timestamp() + ${ttl}`;
     const statement: Statement =
@@ -121,7 +142,15 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
   save(next: RunRecord, term: number): Promise<RunRecord> {
     return this.#exclusive(async (wire) => {
       const revision = next.revision + 1;
-      const values = [next.id, next.phase, String(next.epoch), next.activeSide, next.planHash, JSON.stringify(next.detail), String(revision)];
+      const values = [
+        next.id,
+        next.phase,
+        String(next.epoch),
+        next.activeSide,
+        next.planHash,
+        JSON.stringify(next.detail),
+        String(revision),
+      ];
       const lease = `(SELECT 1 FROM ${this.#table('lease')} WHERE id = $1 AND term = $8::bigint FOR KEY SHARE)`;
       const statement: Statement =
         next.revision === 0
@@ -138,9 +167,13 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
             };
       const outcomes = await this.#durably(wire, [statement]);
       if (outcomes[0]?.rows.length !== 1) {
-        throw new VerdigrisError('STATE_CONFLICT', `The record of ${next.id} is not at revision ${next.revision} under term ${term}.`, {
-          context: { revision: next.revision, term },
-        });
+        throw new VerdigrisError(
+          'STATE_CONFLICT',
+          `The record of ${next.id} is not at revision ${next.revision} under term ${term}.`,
+          {
+            context: { revision: next.revision, term },
+          },
+        );
       }
       return { ...next, revision };
     });
@@ -180,7 +213,8 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
       await wire.one('BEGIN');
       try {
         await wire.one('SET LOCAL synchronous_commit = on');
-        for (const table of ['run', 'lease', 'journal'] as const) await wire.one(`DELETE FROM ${this.#table(table)} WHERE id = $1`, [id]);
+        for (const table of ['run', 'lease', 'journal'] as const)
+          await wire.one(`DELETE FROM ${this.#table(table)} WHERE id = $1`, [id]);
         const left = await wire.one(
           (['run', 'lease', 'checkpoint', 'ranges', 'deferred', 'halves'] as const)
             .map((table) => `SELECT 1 FROM ${this.#table(table)}`)
@@ -230,7 +264,9 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
       try {
         return await work(await this.#open());
       } catch (error) {
-        throw translate(error instanceof BatchFailure ? error.error : error, 'state', { schema: this.#env.stateSchema });
+        throw translate(error instanceof BatchFailure ? error.error : error, 'state', {
+          schema: this.#env.stateSchema,
+        });
       }
     });
     this.#queue = turn.catch(() => undefined);
@@ -242,7 +278,12 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
     const client = await connect(this.#config, {
       // No term: a takeover must not end the session of the store that does it.
       applicationName: applicationName(this.#env.migration, 'state', 0).replace(/:t0$/, ''),
-      settings: { default_transaction_read_only: 'off', lock_timeout: '10s', tcp_user_timeout: '30s', row_security: 'off' },
+      settings: {
+        default_transaction_read_only: 'off',
+        lock_timeout: '10s',
+        tcp_user_timeout: '30s',
+        row_security: 'off',
+      },
     });
     this.#wire = new Wire(client);
     return this.#wire;
@@ -250,11 +291,22 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
 }
 
 function record(id: string, row: readonly string[]): RunRecord {
-  const [phase, epoch, activeSide, planHash, detail, revision] = row as readonly [string, string, string, string, string, string];
+  const [phase, epoch, activeSide, planHash, detail, revision] = row as readonly [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
   if (!(PHASES as readonly string[]).includes(phase) || (activeSide !== 'blue' && activeSide !== 'green')) {
-    throw new VerdigrisError('STATE_FORMAT', `The record of ${id} holds a phase or side that this version does not know.`, {
-      context: { phase, activeSide },
-    });
+    throw new VerdigrisError(
+      'STATE_FORMAT',
+      `The record of ${id} holds a phase or side that this version does not know.`,
+      {
+        context: { phase, activeSide },
+      },
+    );
   }
   return {
     id,

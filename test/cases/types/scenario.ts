@@ -7,6 +7,9 @@ import { COLUMNS, EXCLUDED, MADE_COLUMNS, MADE_TYPES, type TypeColumn } from './
 /** How rows come to green: each class has its own ids. */
 const CLASSES = { copied: 1_000, inserted: 2_000, updated: 3_000, touched: 4_000 } as const;
 
+/** The same columns thrice: rows that pass through untouched, rows that the mapping takes apart, and rows without a key. */
+const VARIANTS = ['plain', 'mapped', 'keyless'] as const;
+
 interface WideTable {
   readonly name: string;
   readonly columns: readonly { readonly name: string; readonly type: string; readonly values: readonly string[]; readonly send: boolean }[];
@@ -19,8 +22,7 @@ interface WideTable {
 export async function everyTypeArrives(from: PostgresVersion, to: PostgresVersion): Promise<void> {
   const oldest = Math.min(from, to);
   const tables = wideTables(oldest);
-  // The same columns thrice: rows that pass through untouched, rows that the mapping takes apart, and rows without a key.
-  const names = tables.flatMap(({ name }) => [`${name}_plain`, `${name}_mapped`, `${name}_keyless`]);
+  const names = tables.flatMap(({ name }) => VARIANTS.map((variant) => `${name}_${variant}`));
   await using run = await Run.create({
     blueOn: from,
     greenOn: to,
@@ -49,9 +51,10 @@ export async function everyTypeArrives(from: PostgresVersion, to: PostgresVersio
   expect((await run.engine.status()).apply.rejects).toBe(0);
   const different: string[] = [];
   for (const table of tables) {
-    for (const name of names.filter((one) => one.startsWith(`${table.name}_`))) different.push(...(await differences(run, name, table)));
+    for (const variant of VARIANTS) different.push(...(await differences(run, `${table.name}_${variant}`, table)));
   }
   expect(different).toEqual([]);
+  expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
 }
 
 function wideTables(oldest: number): WideTable[] {
@@ -71,8 +74,9 @@ function wideTables(oldest: number): WideTable[] {
       name: `c${index}`,
       type: array ? `${column.type}[]` : column.type,
       values: array ? arraysOf(column) : column.values,
-      // The binary form of other types names them by a number that each database gives anew.
-      send: isBuiltIn(column),
+      // The binary form of other types names them by a number that each database gives anew; that of xml shows a declaration
+      // which the server leaves out when it prints the value, and so out of log and copy.
+      send: isBuiltIn(column) && column.type !== 'xml',
     })),
   });
   return [wide('scalar', plain, false), wide('array', plain, true), wide('made', made, false), wide('made_array', made, true)];
@@ -132,7 +136,7 @@ async function spread(run: Run, table: WideTable, base: number): Promise<void> {
 }
 
 async function update(run: Run, table: WideTable): Promise<void> {
-  for (const variant of ['plain', 'mapped', 'keyless']) {
+  for (const variant of VARIANTS) {
     const name = `public.${table.name}_${variant}`;
     const set = table.columns.map((column) => `${column.name} = s.${column.name}`).join(', ');
     await run.blue.query(
@@ -147,12 +151,15 @@ async function update(run: Run, table: WideTable): Promise<void> {
 async function differences(run: Run, name: string, table: WideTable): Promise<string[]> {
   const { rows } = await run.blue.client.query<{ column: string; send: string }>(
     `SELECT a.attname AS column, p.proname AS send FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_proc p ON p.oid = t.typsend
-     WHERE a.attrelid = $1::regclass AND a.attnum > 0`,
+     JOIN pg_type x ON x.oid = p.proargtypes[0]
+     WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND (x.oid = t.oid OR x.typtype = 'p')`,
     [`public.${name}`],
   );
   const send = new Map(rows.map((row) => [row.column, row.send]));
   const shown = table.columns.flatMap((column) => {
-    const text = { column: `${column.name} ${column.type}`, sql: `${column.name}::text` };
+    // As it is printed: a cast to text prints some types otherwise (char(n), boolean, xml).
+    const printed = `CASE WHEN ${column.name} IS DISTINCT FROM NULL THEN format('%s', ${column.name}) END`;
+    const text = { column: `${column.name} ${column.type}`, sql: printed };
     const binary = { column: `${text.column} (binary)`, sql: `encode(${send.get(column.name)}(${column.name}), 'hex')` };
     return column.send && send.has(column.name) ? [text, binary] : [text];
   });

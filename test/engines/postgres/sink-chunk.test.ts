@@ -27,7 +27,9 @@ async function* bytes(...parts: string[]): AsyncGenerator<Uint8Array> {
 }
 
 test('a chunk: raw bytes and mapped rows, held changes on top, done with the rows in one commit', async () => {
-  await using g = await green(`CREATE TABLE t (id int PRIMARY KEY, v text, up text GENERATED ALWAYS AS (upper(v)) STORED)`);
+  await using g = await green(
+    `CREATE TABLE t (id int PRIMARY KEY, v text, up text GENERATED ALWAYS AS (upper(v)) STORED)`,
+  );
   const t = await g.target('t');
   await g.sink.prepare([t]);
   await g.sink.begin(g.at);
@@ -40,12 +42,28 @@ test('a chunk: raw bytes and mapped rows, held changes on top, done with the row
   await writer.write(insert(t.relation, ['6', 'f', U]));
   expect(await g.rows('SELECT * FROM t')).toEqual([]);
   await writer.close(
-    [remove(t.relation, ['1', U, U]), update(t.relation, [1], ['2', 'held', U]), insert(t.relation, ['7', 'new', U])],
-    { opened: [{ table: { schema: 's', name: 'b' }, key: ['8'], kind: 'incomplete', column: 'v', reason: 'r' }], closed: [] },
+    [
+      remove(t.relation, ['1', U, U]),
+      update(t.relation, [1], ['2', 'held', U]),
+      insert(t.relation, ['7', 'new', U]),
+    ],
+    {
+      opened: [
+        { table: { schema: 's', name: 'b' }, key: ['8'], kind: 'incomplete', column: 'v', reason: 'r' },
+      ],
+      closed: [],
+    },
     asPosition('p1'),
     123,
   );
-  expect(await g.rows('SELECT id, v, up FROM t ORDER BY id')).toEqual(['2|held|HELD', '3|c|C', '4|d\t\\"|D\t\\"', '5|∅|∅', '6|f|F', '7|new|NEW']);
+  expect(await g.rows('SELECT id, v, up FROM t ORDER BY id')).toEqual([
+    '2|held|HELD',
+    '3|c|C',
+    '4|d\t\\"|D\t\\"',
+    '5|∅|∅',
+    '6|f|F',
+    '7|new|NEW',
+  ]);
   expect(await g.sink.ranges()).toEqual([
     { unit: 'public.t', ordinal: 0, lower: null, upper: '100', upto: 'p1', rows: 6, bytes: 123 },
     { unit: 'public.t', ordinal: 1, lower: '100', upper: '200', upto: null, rows: 0, bytes: 0 },
@@ -56,7 +74,9 @@ test('a chunk: raw bytes and mapped rows, held changes on top, done with the row
   // A range that is done is not done again.
   const again = await g.sink.openChunk(chunk([t]), never);
   await again.write(insert(t.relation, ['50', 'x', U]));
-  expect(await failure(again.close([], NO_HOLES, asPosition('p2'), 0))).toMatchObject({ code: 'SINK_FENCED' });
+  expect(await failure(again.close([], NO_HOLES, asPosition('p2'), 0))).toMatchObject({
+    code: 'SINK_FENCED',
+  });
   expect(await failure(again.write(insert(t.relation, ['51', 'x', U])))).toMatchObject({ code: 'INTERNAL' });
   expect(await g.rows('SELECT count(*) FROM t')).toEqual(['6']);
 });
@@ -80,11 +100,15 @@ test('a chunk that is cancelled, aborted, or loses its session leaves nothing', 
 
   const killed = await g.sink.openChunk(chunk([t]), never);
   await killed.write(insert(t.relation, ['1', 'a']));
-  await g.db.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'verdigris:shop:chunk:t1'`);
+  await g.db.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'verdigris:shop:chunk:t1'`,
+  );
   expect(await failure(killed.close([], NO_HOLES, asPosition('p'), 0))).toMatchObject({ code: 'SINK_LOST' });
 
   const bad = await g.sink.openChunk(chunk([t]), never);
-  expect(await failure(bad.raw(t, [0, 1], bytes('1\ta\n', 'secret\tb\n')))).toMatchObject({ code: 'SINK_FAILED' });
+  expect(await failure(bad.raw(t, [0, 1], bytes('1\ta\n', 'secret\tb\n')))).toMatchObject({
+    code: 'SINK_FAILED',
+  });
   expect(await g.rows('SELECT count(*) FROM t')).toEqual(['0']);
   expect((await g.sink.ranges()).map((range) => range.upto)).toEqual([null]);
   await using writer = await g.sink.openChunk(chunk([t]), never);
@@ -126,7 +150,12 @@ test('a group is never blocked by an open chunk under a live unique index, and r
   const key = await g.sink.openChunk({ ...chunk([t], null), range: { keys: [['1'], ['12']] } }, never);
   await key.write(insert(t.relation, ['1', 'new', '3'], ['12', 'old', '4']));
   await key.close([update(t.relation, [2], ['12', U, '5'])], NO_HOLES, asPosition('p'), 0);
-  expect(await g.rows('SELECT * FROM t ORDER BY id')).toEqual(['1|new|3', '10|ten|7', '11|eleven|7', '12|old|5']);
+  expect(await g.rows('SELECT * FROM t ORDER BY id')).toEqual([
+    '1|new|3',
+    '10|ten|7',
+    '11|eleven|7',
+    '12|old|5',
+  ]);
 });
 
 test('merge-half-first: a part waits for its owner, survives it, and fills absent values', async () => {
@@ -146,20 +175,32 @@ test('merge-half-first: a part waits for its owner, survives it, and fills absen
   };
   const r = t.relation;
   const own = (id: string, name: string) => ({ ...insert(r, [id, name, U, U, U, '1']), columns: [0, 1, 5] });
-  const put = (columns: number[], ...after: Parameters<typeof update>[2][]) => ({ ...update(r, columns, ...after), op: 'put' as const });
+  const put = (columns: number[], ...after: Parameters<typeof update>[2][]) => ({
+    ...update(r, columns, ...after),
+    op: 'put' as const,
+  });
   await g.sink.prepare([t]);
   await g.apply(put([0, 2, 3], ['1', U, 'Rome', '00100', U, U], ['2', U, 'Oslo', null, U, U]));
   expect(await g.rows('SELECT count(*) FROM t')).toEqual(['0']);
   await g.apply(put([0, 4], ['1', U, U, U, '{"a":1}', U]), own('1', 'Ann'));
   await g.apply(own('3', 'Cid'), put([0, 3], ['2', U, U, '0150', U, U]));
-  expect(await g.rows('SELECT * FROM t ORDER BY id')).toEqual(['1|Ann|Rome|00100|[object Object]|1', `3|Cid|no 'city'|∅|[object Object]|1`]);
+  expect(await g.rows('SELECT * FROM t ORDER BY id')).toEqual([
+    '1|Ann|Rome|00100|[object Object]|1',
+    `3|Cid|no 'city'|∅|[object Object]|1`,
+  ]);
   expect(await g.rows('SELECT score::text FROM t ORDER BY id')).toEqual(['{"a":1}', '{"none": 1}']);
   // The owner goes and comes back: the parts stayed.
   await g.apply(remove(r, ['1', U, U, U, U, U], ['3', U, U, U, U, U]));
   const half = (await g.rows(`SELECT storage FROM verdigris.halves`))[0] as string;
-  expect(await g.rows(`SELECT id, city, zip, score::text FROM ${half} ORDER BY id`)).toEqual([`1|Rome|00100|{"a":1}`, `2|Oslo|0150|{"none": 1}`]);
+  expect(await g.rows(`SELECT id, city, zip, score::text FROM ${half} ORDER BY id`)).toEqual([
+    `1|Rome|00100|{"a":1}`,
+    `2|Oslo|0150|{"none": 1}`,
+  ]);
   await g.apply(own('1', 'Ann2'), own('2', 'Bob'));
-  expect(await g.rows('SELECT id, name, city, zip FROM t ORDER BY id')).toEqual(['1|Ann2|Rome|00100', '2|Bob|Oslo|0150']);
+  expect(await g.rows('SELECT id, name, city, zip FROM t ORDER BY id')).toEqual([
+    '1|Ann2|Rome|00100',
+    '2|Bob|Oslo|0150',
+  ]);
   // A part that goes is a part at its absent values; waiting, it leaves nothing behind.
   await g.apply(put([0, 2, 3], ['2', U, `no 'city'`, null, U, U], ['9', U, 'X', 'Y', U, U]));
   await g.apply(put([0, 2, 3], ['9', U, `no 'city'`, null, U, U]));
@@ -173,7 +214,10 @@ test('merged and exploded rows in a chunk; shrink-exploded-array: replace remove
   await using g = await green(
     `CREATE TABLE m (id int PRIMARY KEY, a text, b text UNIQUE); CREATE TABLE c (p text, n int, v text, PRIMARY KEY (p, n))`,
   );
-  const m: TargetTable = { ...(await g.target('m')), merge: { owner: [0, 1], parts: [{ columns: [2], absent: [null] }] } };
+  const m: TargetTable = {
+    ...(await g.target('m')),
+    merge: { owner: [0, 1], parts: [{ columns: [2], absent: [null] }] },
+  };
   const c = await g.target('c', { prefix: 1 });
   const replace = (parents: string[], ...after: string[][]): RowRun => ({
     relation: c.relation,

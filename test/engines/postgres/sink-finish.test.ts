@@ -20,7 +20,8 @@ const objects = (g: Green): Promise<string[]> =>
      UNION ALL SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid), convalidated FROM pg_constraint
      WHERE connamespace = 'public'::regnamespace AND contype <> 'n' ORDER BY 1`,
   );
-const attached = (g: Green): Promise<string[]> => g.rows('SELECT inhrelid::regclass, inhparent::regclass FROM pg_inherits ORDER BY inhrelid::regclass::text');
+const attached = (g: Green): Promise<string[]> =>
+  g.rows('SELECT inhrelid::regclass, inhparent::regclass FROM pg_inherits ORDER BY inhrelid::regclass::text');
 
 const SCHEMA = `
   CREATE TABLE city (id int PRIMARY KEY, name text UNIQUE NULLS NOT DISTINCT);
@@ -52,14 +53,23 @@ test('prepareCopy and finishCopy bring back every index and constraint under its
     expect((await objects(g)).length).toBe(12);
     const group = g.group([
       insert(city, ['1', 'Rome'], ['2', 'Oslo'], ['3', null]),
-      insert(person, ['1', 'a', '1', '1', '2000-01-01', '[1,2)'], ['2', 'b', '2', '2', null, '[2,3)'], ['3', null, '3', null, null, null]),
+      insert(
+        person,
+        ['1', 'a', '1', '1', '2000-01-01', '[1,2)'],
+        ['2', 'b', '2', '2', null, '[2,3)'],
+        ['3', null, '3', null, null, null],
+      ),
       insert(log, ['1', '1', 'x'], ['1', '2', 'x'], ['2', '2', 'y']),
     ]);
     await g.sink.apply(group);
     const steps: FinishStep[] = [];
     const progress = (step: FinishStep): void => void steps.push(step);
     const options = concurrentAbove === undefined ? {} : { concurrentAbove: -1 };
-    const stream = { config: g.config, env: g.env, options: { direction: 'forward' as const, term: g.term, maxBatchBytes: 1 } };
+    const stream = {
+      config: g.config,
+      env: g.env,
+      options: { direction: 'forward' as const, term: g.term, maxBatchBytes: 1 },
+    };
     await finishDeferred(stream, targets, progress, never, options);
     expect(await objects(g)).toEqual(before);
     expect(await attached(g)).toEqual(family);
@@ -73,7 +83,9 @@ test('prepareCopy and finishCopy bring back every index and constraint under its
 });
 
 test('finishCopy goes on after a duplicate was removed, and after an index that an interrupted build left invalid', async () => {
-  await using g = await green(`CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE, v int); CREATE INDEX t_v ON t (v)`);
+  await using g = await green(
+    `CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE, v int); CREATE INDEX t_v ON t (v)`,
+  );
   const t = await g.target('t');
   const before = await objects(g);
   await g.sink.prepare([t]);
@@ -81,11 +93,22 @@ test('finishCopy goes on after a duplicate was removed, and after an index that 
   await g.sink.prepareCopy([t]);
   await g.sink.apply(g.group([insert(t.relation, ['1', 'same', '1'], ['2', 'same', '2'])]));
   const error = await failure(g.sink.finishCopy([t], () => undefined, never));
-  expect(error).toMatchObject({ code: 'SINK_CONFLICT', context: { table: 'public.t', constraint: 't_u_key' } });
+  expect(error).toMatchObject({
+    code: 'SINK_CONFLICT',
+    context: { table: 'public.t', constraint: 't_u_key' },
+  });
   expect(error.message).not.toContain('same');
-  const stream = { config: g.config, env: g.env, options: { direction: 'forward' as const, term: g.term, maxBatchBytes: 1 } };
-  expect(await failure(finishDeferred(stream, [t], () => undefined, never, { concurrentAbove: -1 }))).toMatchObject({ code: 'SINK_CONFLICT' });
-  expect(await g.rows(`SELECT indisvalid FROM pg_index WHERE indexrelid = 't_u_key'::regclass`)).toEqual(['false']);
+  const stream = {
+    config: g.config,
+    env: g.env,
+    options: { direction: 'forward' as const, term: g.term, maxBatchBytes: 1 },
+  };
+  expect(
+    await failure(finishDeferred(stream, [t], () => undefined, never, { concurrentAbove: -1 })),
+  ).toMatchObject({ code: 'SINK_CONFLICT' });
+  expect(await g.rows(`SELECT indisvalid FROM pg_index WHERE indexrelid = 't_u_key'::regclass`)).toEqual([
+    'false',
+  ]);
   await g.db.query('DELETE FROM t WHERE id = 2');
   await finishDeferred(stream, [t], () => undefined, never, { concurrentAbove: -1 });
   expect(await objects(g)).toEqual(before);

@@ -46,7 +46,9 @@ test('F05: the reply to COMMIT is lost; the checkpoint says that the group is th
   far.proxy.delay(300);
   const group = g.group([insert(t, ['1'])]);
   const lost = failure(far.sink.apply(group));
-  await waitFor(async () => (await g.rows('SELECT position FROM verdigris.checkpoint'))[0] === group.end, { what: 'the commit' });
+  await waitFor(async () => (await g.rows('SELECT position FROM verdigris.checkpoint'))[0] === group.end, {
+    what: 'the commit',
+  });
   far.proxy.cut();
   expect(await lost).toMatchObject({ code: 'SINK_LOST', directive: 'retry' });
   far.proxy.delay(0);
@@ -70,7 +72,12 @@ test('a group that was sent whole and lost its connection cannot commit behind t
   await other.query('BEGIN; LOCK TABLE t');
   const group = g.group([update(t, [1], ['1', 'b'])]);
   const lost = failure(far.sink.apply(group));
-  const blocked = async () => (await g.rows(`SELECT 1 FROM pg_stat_activity WHERE application_name = 'verdigris:shop:apply:t1' AND wait_event_type = 'Lock'`)).length > 0;
+  const blocked = async () =>
+    (
+      await g.rows(
+        `SELECT 1 FROM pg_stat_activity WHERE application_name = 'verdigris:shop:apply:t1' AND wait_event_type = 'Lock'`,
+      )
+    ).length > 0;
   await waitFor(blocked, { what: 'the group to wait for the lock' });
   far.proxy.cut();
   expect(await lost).toMatchObject({ code: 'SINK_LOST' });
@@ -80,13 +87,24 @@ test('a group that was sent whole and lost its connection cannot commit behind t
   expect(await g.rows('SELECT v FROM t')).toEqual(['b']);
 
   // The same for a chunk: what it had sent must not turn the range done after the ranges were read.
-  const writer = await far.sink.openChunk({ unit: 'public.t', ordinal: 0, range: { lower: null, upper: null }, tables: [target] }, never);
+  const writer = await far.sink.openChunk(
+    { unit: 'public.t', ordinal: 0, range: { lower: null, upper: null }, tables: [target] },
+    never,
+  );
   await writer.write(insert(t, ['2', 'c']));
   await other.query('BEGIN; SELECT * FROM verdigris.ranges FOR UPDATE');
   const gone = failure(writer.close([], NO_HOLES, asPosition('p'), 0));
-  await waitFor(async () => (await g.rows(`SELECT 1 FROM pg_stat_activity WHERE application_name = 'verdigris:shop:chunk:t1' AND wait_event_type = 'Lock'`)).length > 0, {
-    what: 'the chunk to wait for the lock',
-  });
+  await waitFor(
+    async () =>
+      (
+        await g.rows(
+          `SELECT 1 FROM pg_stat_activity WHERE application_name = 'verdigris:shop:chunk:t1' AND wait_event_type = 'Lock'`,
+        )
+      ).length > 0,
+    {
+      what: 'the chunk to wait for the lock',
+    },
+  );
   far.proxy.cut();
   expect(await gone).toMatchObject({ code: 'SINK_LOST' });
   expect(await far.sink.checkpoint()).toBe(group.end);
@@ -104,9 +122,17 @@ test('F40: a deadlock or lock timeout is retried with the same group', async () 
   await other.query(`SET deadlock_timeout = '1h'; BEGIN; UPDATE t SET v = 'x' WHERE id = 2`);
   const group = g.group([update(t, [1], ['1', 'A']), remove(t, ['2', U])]);
   const work = failure(g.sink.apply(group));
-  await waitFor(async () => (await g.rows(`SELECT 1 FROM pg_stat_activity WHERE application_name = 'verdigris:shop:apply:t1' AND wait_event_type = 'Lock'`)).length > 0, {
-    what: 'the group to wait for the row',
-  });
+  await waitFor(
+    async () =>
+      (
+        await g.rows(
+          `SELECT 1 FROM pg_stat_activity WHERE application_name = 'verdigris:shop:apply:t1' AND wait_event_type = 'Lock'`,
+        )
+      ).length > 0,
+    {
+      what: 'the group to wait for the row',
+    },
+  );
   // The other session waits for our row in turn; ours finds the deadlock.
   const theirs = other.query('UPDATE t SET v = v WHERE id = 1');
   expect(await work).toMatchObject({ code: 'SINK_TRANSIENT', directive: 'retry' });
@@ -125,7 +151,9 @@ test('durability: flush and harden force what was committed; with synchronous co
   await g.apply(insert(t, ['2']));
   await g.sink.harden();
   expect(await g.apply(insert(t, ['3']))).toBe(g.at);
-  await using on = await green('CREATE TABLE t (id int PRIMARY KEY)', { session: { synchronous_commit: 'on' } });
+  await using on = await green('CREATE TABLE t (id int PRIMARY KEY)', {
+    session: { synchronous_commit: 'on' },
+  });
   await on.sink.prepare([]);
   expect(await on.apply(insert((await on.target('t')).relation, ['1']))).toBe(on.at);
 });
@@ -157,6 +185,9 @@ test('without replica role: guards of the server fire, and rows are not moved wh
   await g.sink.prepare([]);
   await g.apply(insert(c, ['1', '1', '1']), insert(p, ['1', '1'], ['2', '2']));
   const error = await failure(g.sink.apply(g.group([update(p, [1], ['1', '2'], ['2', '1'])])));
-  expect(error).toMatchObject({ code: 'SINK_CONFLICT', context: { table: 'public.p', constraint: 'p_u_key' } });
+  expect(error).toMatchObject({
+    code: 'SINK_CONFLICT',
+    context: { table: 'public.p', constraint: 'p_u_key' },
+  });
   expect(await g.rows('SELECT * FROM c')).toEqual(['1|1|1']);
 });

@@ -168,7 +168,11 @@ export const update = (relation: Relation, columns: readonly number[], ...after:
 });
 
 /** Pairs of old key image and new row. */
-export const move = (relation: Relation, columns: readonly number[], ...rows: (readonly [Tuple, Tuple])[]): RowRun => ({
+export const move = (
+  relation: Relation,
+  columns: readonly number[],
+  ...rows: (readonly [Tuple, Tuple])[]
+): RowRun => ({
   relation,
   op: 'update',
   after: rows.map(([, after]) => after),
@@ -176,7 +180,12 @@ export const move = (relation: Relation, columns: readonly number[], ...rows: (r
   columns,
 });
 
-export const remove = (relation: Relation, ...before: Tuple[]): RowRun => ({ relation, op: 'delete', after: [], before });
+export const remove = (relation: Relation, ...before: Tuple[]): RowRun => ({
+  relation,
+  op: 'delete',
+  after: [],
+  before,
+});
 
 export const truncate = (relation: Relation): RowRun => ({ relation, op: 'truncate', after: [], before: [] });
 

@@ -22,11 +22,17 @@ test('every statement shape: insert, update by mask, delete, key change, truncat
     update(t, [0, 1, 2], ['1', 'x', 'uno', U]),
     insert(t, ['5', 'v', 'five', '5.25']),
   );
-  expect(await g.rows('SELECT * FROM t ORDER BY a')).toEqual(['1|x|uno|1.50', '4|w|three|4.00', '5|v|five|5.25']);
+  expect(await g.rows('SELECT * FROM t ORDER BY a')).toEqual([
+    '1|x|uno|1.50',
+    '4|w|three|4.00',
+    '5|v|five|5.25',
+  ]);
   await g.apply(truncate(t), insert(t, ['9', 'n', 'nine', '9']));
   expect(await g.rows('SELECT * FROM t')).toEqual(['9|n|nine|9.00']);
   expect(await g.sink.checkpoint()).toBe(g.at);
-  expect(await g.rows('SELECT transactions, newest_commit_ms, term FROM verdigris.checkpoint')).toEqual(['3|1700000000000|1']);
+  expect(await g.rows('SELECT transactions, newest_commit_ms, term FROM verdigris.checkpoint')).toEqual([
+    '3|1700000000000|1',
+  ]);
 });
 
 test('unchanged cells keep the old value and never become NULL', async () => {
@@ -37,22 +43,62 @@ test('unchanged cells keep the old value and never become NULL', async () => {
   await g.apply(insert(t, ['1', 'a', big], ['2', 'b', big]));
   await g.apply(update(t, [0, 1], ['1', 'A', U]), move(t, [0, 1], [only(t, { 0: '2' }), ['3', 'B', U]]));
   // Without a mask the shapes are found row by row, never from the first row.
-  await g.apply({ relation: t, op: 'update', before: [null, null], after: [['1', U, 'short'], ['3', 'C', U]] });
-  expect(await g.rows(`SELECT id, a, left(big, 5), length(big) FROM t ORDER BY id`)).toEqual(['1|A|short|5', '3|C|xxxxx|20000']);
+  await g.apply({
+    relation: t,
+    op: 'update',
+    before: [null, null],
+    after: [
+      ['1', U, 'short'],
+      ['3', 'C', U],
+    ],
+  });
+  expect(await g.rows(`SELECT id, a, left(big, 5), length(big) FROM t ORDER BY id`)).toEqual([
+    '1|A|short|5',
+    '3|C|xxxxx|20000',
+  ]);
 });
 
 test('text with quotes, backslashes, newlines, tabs and NULL-like words passes through unnest and COPY', async () => {
   await using g = await green(`CREATE TABLE t (id int PRIMARY KEY, v text, b bytea, a text[])`);
   const { relation: t } = await g.target('t');
-  const nasty = [`"`, `\\`, `\\N`, `NULL`, ``, ` `, `a\tb\nc\rd\be\ff\vg`, `{a,"b"}`, `\\.`, `'; drop table t; --`, 'ü€😀', '\\x00'];
+  const nasty = [
+    `"`,
+    `\\`,
+    `\\N`,
+    `NULL`,
+    ``,
+    ` `,
+    `a\tb\nc\rd\be\ff\vg`,
+    `{a,"b"}`,
+    `\\.`,
+    `'; drop table t; --`,
+    'ü€😀',
+    '\\x00',
+  ];
   await g.sink.prepare([]);
-  await g.apply(insert(t, ...nasty.map((v, i) => [String(i), v, '\\x00ff5c22', '{"a\\"b",NULL,"NULL","c\\\\d"}'])));
+  await g.apply(
+    insert(t, ...nasty.map((v, i) => [String(i), v, '\\x00ff5c22', '{"a\\"b",NULL,"NULL","c\\\\d"}'])),
+  );
   const filler = 'f'.repeat(1_000);
-  const many = Array.from({ length: 400 }, (_, i) => [String(100 + i), `${nasty[i % nasty.length]}${filler}`, null, null]);
+  const many = Array.from({ length: 400 }, (_, i) => [
+    String(100 + i),
+    `${nasty[i % nasty.length]}${filler}`,
+    null,
+    null,
+  ]);
   await g.apply(insert(t, ...many));
-  const { rows } = await g.db.client.query<{ id: number; v: string; a: string[] | null; b: Buffer | null }>('SELECT * FROM t ORDER BY id');
+  const { rows } = await g.db.client.query<{ id: number; v: string; a: string[] | null; b: Buffer | null }>(
+    'SELECT * FROM t ORDER BY id',
+  );
   expect(rows.length).toBe(nasty.length + 400);
-  nasty.forEach((v, i) => expect(rows[i]).toEqual({ id: i, v, b: Buffer.from([0, 255, 0x5c, 0x22]), a: ['a"b', null, 'NULL', 'c\\d'] }));
+  nasty.forEach((v, i) =>
+    expect(rows[i]).toEqual({
+      id: i,
+      v,
+      b: Buffer.from([0, 255, 0x5c, 0x22]),
+      a: ['a"b', null, 'NULL', 'c\\d'],
+    }),
+  );
   many.forEach((row, i) => expect(rows[nasty.length + i]?.v).toBe(row[1]));
 });
 
@@ -88,14 +134,18 @@ test('a group on top of another position is refused by the server', async () => 
   const { relation: t } = await g.target('t');
   await g.sink.prepare([]);
   await g.apply(insert(t, ['1']));
-  const error = await failure(g.sink.apply(g.group([insert(t, ['2'])], { previous: asPosition('elsewhere') })));
+  const error = await failure(
+    g.sink.apply(g.group([insert(t, ['2'])], { previous: asPosition('elsewhere') })),
+  );
   expect(error.code).toBe('SINK_FENCED');
   expect(await g.rows('SELECT * FROM t')).toEqual(['1']);
   await g.apply(insert(t, ['2']));
 });
 
 test('strict: an insert that exists, an update and a delete that miss are conflicts that name table, key and constraint', async () => {
-  await using g = await green(`CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'secret-old')`);
+  await using g = await green(
+    `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'secret-old')`,
+  );
   const { relation: t } = await g.target('t');
   await g.sink.prepare([]);
   await g.apply();
@@ -111,7 +161,7 @@ test('strict: an insert that exists, an update and a delete that miss are confli
       code: 'SINK_CONFLICT',
       context: { table: 'public.t', keyColumns: ['id'], key, previous: g.at },
     });
-    expect(JSON.stringify({ ...error, message: error.message })).not.toContain('secret');
+    expect(`${error.message} ${JSON.stringify(error.context)}`).not.toContain('secret');
     expect(await g.rows('SELECT * FROM t')).toEqual(['1|secret-old']);
   }
   const taken = await failure(g.sink.apply(g.group([insert(t, ['1', 'x'])])));
@@ -120,7 +170,9 @@ test('strict: an insert that exists, an update and a delete that miss are confli
 });
 
 test('F56: of three identical rows without a key exactly one is changed or deleted', async () => {
-  await using g = await green(`CREATE TABLE t (a int, j json, f float8, b bool, c char(4), n numeric(5,2)); ALTER TABLE t REPLICA IDENTITY FULL`);
+  await using g = await green(
+    `CREATE TABLE t (a int, j json, f float8, b bool, c char(4), n numeric(5,2)); ALTER TABLE t REPLICA IDENTITY FULL`,
+  );
   const { relation } = await g.target('t');
   const t = { ...relation, key: [] };
   const row = ['1', '{"a": 1}', '-0', 't', 'ab', '1.5'];
@@ -128,7 +180,13 @@ test('F56: of three identical rows without a key exactly one is changed or delet
   await g.apply(insert(t, row, row, row), insert(t, [null, null, 'NaN', null, '', null]));
   await g.apply(remove(t, row));
   expect(await g.rows('SELECT count(*) FROM t')).toEqual(['3']);
-  await g.apply({ relation: t, op: 'update', before: [row], after: [['2', '{"a": 1}', '0', 'f', 'ab', '1.50']], columns: [0, 1, 2, 3, 4, 5] });
+  await g.apply({
+    relation: t,
+    op: 'update',
+    before: [row],
+    after: [['2', '{"a": 1}', '0', 'f', 'ab', '1.50']],
+    columns: [0, 1, 2, 3, 4, 5],
+  });
   expect(await g.rows('SELECT a, f::text FROM t ORDER BY a')).toEqual(['1|-0', '2|0', '∅|NaN']);
   await g.apply(remove(t, [null, null, 'NaN', null, '', null]));
   const error = await failure(g.sink.apply(g.group([remove(t, ['2', '{"a": 1}', '-0', 'f', 'ab', '1.50'])])));

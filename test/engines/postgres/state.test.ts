@@ -33,7 +33,9 @@ test('the record is compared and set by revision and term', async () => {
   expect(await g.state.load('shop')).toEqual(first);
   expect(await failure(g.state.save(record(), g.term))).toMatchObject({ code: 'STATE_CONFLICT' });
   const second = await g.state.save({ ...first, phase: 'copying' }, g.term);
-  expect(await failure(g.state.save({ ...first, phase: 'aborted' }, g.term))).toMatchObject({ code: 'STATE_CONFLICT' });
+  expect(await failure(g.state.save({ ...first, phase: 'aborted' }, g.term))).toMatchObject({
+    code: 'STATE_CONFLICT',
+  });
   expect(await failure(g.state.save(second, g.term + 1))).toMatchObject({ code: 'STATE_CONFLICT' });
   expect(await g.state.load('shop')).toEqual({ ...record(), phase: 'copying', revision: 2 });
 });
@@ -56,9 +58,11 @@ test('the lease: refused while fresh, taken when it ran out or was released, ren
     );
   await waitFor(again, { what: 'the lease of 50 ms to run out', timeoutMs: 10_000 });
   const terms = await Promise.all(
-    [g.state, other].map((store, index) => store.acquire('shop', `engine ${index}`, { ttlMs: 60_000, takeover: true })),
+    [g.state, other].map((store, index) =>
+      store.acquire('shop', `engine ${index}`, { ttlMs: 60_000, takeover: true }),
+    ),
   );
-  expect([...terms].sort()).toEqual([g.term + 3, g.term + 4]);
+  expect(terms.toSorted((a, b) => a - b)).toEqual([g.term + 3, g.term + 4]);
 });
 
 test('a takeover ends the sessions of a frozen holder and its open transaction', async () => {
@@ -87,7 +91,10 @@ test('the journal is ordered, durable and timed by the database', async () => {
   await g.state.note('other', 'started', {});
   await g.state.note('shop', 'copied', { n: 2 });
   const events = await g.state.events('shop', 0, 10);
-  expect(events.map(({ event, detail }) => [event, detail])).toEqual([['started', { n: 1 }], ['copied', { n: 2 }]]);
+  expect(events.map(({ event, detail }) => [event, detail])).toEqual([
+    ['started', { n: 1 }],
+    ['copied', { n: 2 }],
+  ]);
   expect(events[0]?.at).toMatch(/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
   expect(await g.state.events('shop', events[0]?.sequence as number, 10)).toEqual(events.slice(1));
 });
