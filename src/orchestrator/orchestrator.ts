@@ -4,14 +4,13 @@ import type { GateResult } from '../core/gate.ts';
 import type { JournalEvent } from '../core/state.ts';
 import { closedGates, evaluateGates } from '../cutover/gates.ts';
 import type { CutoverContext } from '../cutover/context.ts';
-import type { CutoverOutcome } from '../cutover/execute.ts';
+import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
 import { cutover, recover } from '../cutover/recover.ts';
 import { cutoverSteps } from '../cutover/steps.ts';
 import type { PipelineState } from '../pipeline/pipeline.ts';
 import type { CutoverReport, Migration, PlanReport, VerifyReport } from './api.ts';
 import { compile, type Compiled } from './compiled.ts';
 import { CopyPermit } from './copy-permit.ts';
-import { dryRun } from './dry-run.ts';
 import { admit, applySchema, hold, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { requirePhase } from './phase.ts';
@@ -141,7 +140,7 @@ class Run implements Migration {
       maxWritePauseMs: options.maxWritePauseMs ?? this.#o.settings.cutover.maxWritePauseMs,
     });
     if (options.dryRun) {
-      const steps = await dryRun(cutoverSteps(context), () => this.#o.clock.monotonic());
+      const steps = await dryRun(cutoverSteps(context), { clock: this.#o.clock, signal: this.#stop.signal });
       return { outcome: 'dry-run', writePauseMs: null, epoch: context.epoch, steps, gates, error: null };
     }
     const closed = closedGates(gates, overrides);

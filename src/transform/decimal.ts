@@ -5,7 +5,7 @@ export interface Decimal {
 }
 
 const SYNTAX = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,5}))?$/;
-/** PostgreSQL's own limit of digits before the point; past it `1e99999` would be a text of 100 kB. */
+/** More digits before the point than any supported server takes; past it `1e99999` would be a text of 100 kB. */
 const MOST_DIGITS = 131_072;
 
 /** The number a text stands for; null when it is none (NaN and infinities too). */

@@ -24,7 +24,7 @@ const FAILPOINTS = [
   'copying.indexes-done:exit',
   'apply.before-group:exit@20',
   'apply.after-commit-before-ack:exit@25',
-  'sink_after_commit:exit@30',
+  'sink.after-commit:exit@30',
 ];
 
 const ROWS = 6_000;
