@@ -68,12 +68,20 @@ const apply = z
   .strictObject({
     batch: z
       .strictObject({
-        max_rows: z.int().min(1).max(1_000_000).default(20_000).describe('Rows of one transaction on the sink.'),
+        max_rows: z
+          .int()
+          .min(1)
+          .max(1_000_000)
+          .default(20_000)
+          .describe('Rows of one transaction on the sink.'),
         max_bytes: size('8MiB', 'Bytes of one transaction on the sink.'),
       })
       .prefault({})
       .describe('When a group of source transactions is committed although more is queued.'),
-    max_transaction: size('4MiB', 'A larger source transaction is taken in parts of one transaction of the sink.'),
+    max_transaction: size(
+      '4MiB',
+      'A larger source transaction is taken in parts of one transaction of the sink.',
+    ),
     heartbeat: duration('1s', 'How often a mark is written into the log of the source, to measure lag.'),
     rejects: z
       .strictObject({
@@ -99,7 +107,10 @@ const throttle = z
 
 const verify = z
   .strictObject({
-    after_copy: z.enum(['full', 'off']).default('full').describe('Compare all rows once the copy is complete.'),
+    after_copy: z
+      .enum(['full', 'off'])
+      .default('full')
+      .describe('Compare all rows once the copy is complete.'),
     max_rows_per_sec: z.int().min(1).nullable().default(null).describe('Upper bound; null: none.'),
     recheck: z
       .strictObject({
@@ -126,8 +137,14 @@ const gates = z
 
 const cutover = z
   .strictObject({
-    mode: z.enum(['manual']).default('manual').describe('manual: it waits, without limit, for `verdigris cutover`.'),
-    max_write_pause: duration('10s', 'Writers may wait this long; past it, and before the switch, everything is undone.'),
+    mode: z
+      .enum(['manual'])
+      .default('manual')
+      .describe('manual: it waits, without limit, for `verdigris cutover`.'),
+    max_write_pause: duration(
+      '10s',
+      'Writers may wait this long; past it, and before the switch, everything is undone.',
+    ),
     fence_timeout: duration('8s', 'To stop every writer on blue.'),
     kill_blockers_after: z
       .union([z.string().refine(isDuration, NOT_DURATION), z.null()])
@@ -141,7 +158,10 @@ const cutover = z
     smoke: z
       .array(
         z.strictObject({
-          via: z.enum(['proxy', 'green']).default('proxy').describe('Through the proxy, as clients do, or straight to green.'),
+          via: z
+            .enum(['proxy', 'green'])
+            .default('proxy')
+            .describe('Through the proxy, as clients do, or straight to green.'),
           sql: z.string().min(1).describe('Must not fail.'),
         }),
       )
@@ -165,7 +185,9 @@ const server = z
       .string()
       .min(1)
       .optional()
-      .describe('Folder of the control socket; default: $XDG_STATE_HOME/verdigris or ~/.local/state/verdigris.'),
+      .describe(
+        'Folder of the control socket; default: $XDG_STATE_HOME/verdigris or ~/.local/state/verdigris.',
+      ),
   })
   .prefault({})
   .describe('The engine process.');
@@ -183,7 +205,11 @@ export const configSchema = z.strictObject({
   tables: mappingSchema.describe('Which tables, and how their rows become rows of green.'),
   sequences: z
     .strictObject({
-      headroom: z.int().min(0).default(1000).describe("Steps that green's sequences are set past those of blue."),
+      headroom: z
+        .int()
+        .min(0)
+        .default(1000)
+        .describe("Steps that green's sequences are set past those of blue."),
     })
     .prefault({})
     .describe('Sequences are moved at the switch.'),

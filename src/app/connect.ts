@@ -23,7 +23,11 @@ export interface Surroundings {
 }
 
 /** Connects one side. The caller disposes it. */
-export function connectSide(loaded: LoadedConfig, side: Side, { log, failpoints }: Surroundings): Promise<Session> {
+export function connectSide(
+  loaded: LoadedConfig,
+  side: Side,
+  { log, failpoints }: Surroundings,
+): Promise<Session> {
   return loaded.engine.connect(loaded[side].config, {
     migration: loaded.config.migration,
     side,
@@ -69,7 +73,10 @@ export async function assemble(loaded: LoadedConfig, surroundings: Surroundings)
     planSalt: {
       configuration: planConfiguration(loaded),
       schemaSql,
-      serverVersions: { blue: await blue.catalog.serverVersion(), green: await green.catalog.serverVersion() },
+      serverVersions: {
+        blue: await blue.catalog.serverVersion(),
+        green: await green.catalog.serverVersion(),
+      },
     },
   });
   stack.defer(() => migration.close());

@@ -40,7 +40,12 @@ const MOST_EXPANDED = 10_000;
 /** Reads YAML 1.2. Duplicate keys, syntax errors and numbers that would lose digits become issues. */
 export function readDocument(source: string, file: string): ConfigDocument {
   const lines = new LineCounter();
-  const document = parseDocument(source, { version: '1.2', lineCounter: lines, uniqueKeys: true, prettyErrors: false });
+  const document = parseDocument(source, {
+    version: '1.2',
+    lineCounter: lines,
+    uniqueKeys: true,
+    prettyErrors: false,
+  });
   const at = (offset: number): Place => {
     const { line, col } = lines.linePos(offset);
     return { file, line: Math.max(line, 1), column: Math.max(col, 1) };
@@ -62,7 +67,9 @@ export function readDocument(source: string, file: string): ConfigDocument {
     texts: reader.texts,
     issues: reader.issues,
     place: (path, which) =>
-      (which === 'key' ? reader.keys.get(pathId(path)) : undefined) ?? reader.values.get(pathId(path)) ?? null,
+      (which === 'key' ? reader.keys.get(pathId(path)) : undefined) ??
+      reader.values.get(pathId(path)) ??
+      null,
   };
 }
 
@@ -136,7 +143,12 @@ class Reader {
       }
       const child = this.read(value, here);
       if (value === null && key.range) this.values.set(pathId(here), this.#at(key.range[0]));
-      Object.defineProperty(result, name, { value: child, enumerable: true, configurable: true, writable: true });
+      Object.defineProperty(result, name, {
+        value: child,
+        enumerable: true,
+        configurable: true,
+        writable: true,
+      });
     }
     return result;
   }

@@ -66,7 +66,10 @@ export interface VerdigrisEngine extends AsyncDisposable {
   watch(options?: { readonly everyMs?: number; readonly signal?: AbortSignal }): AsyncIterable<WatchedStatus>;
   /** Returns what takes the listener off again. */
   on<Name extends keyof EngineEvents>(name: Name, listener: (value: EngineEvents[Name]) => void): () => void;
-  verify(options: { readonly mode: 'full' | 'sample' | 'recent'; readonly tables?: readonly string[] }): Promise<VerifyResult>;
+  verify(options: {
+    readonly mode: 'full' | 'sample' | 'recent';
+    readonly tables?: readonly string[];
+  }): Promise<VerifyResult>;
   /** @throws VerdigrisError CONFIRMATION, PLAN_STALE, CUTOVER_GATE */
   cutover(request: CutoverRequest): Promise<CutoverReport>;
   events(after: number, limit: number): Promise<readonly JournalEvent[]>;
@@ -101,7 +104,8 @@ class RunningEngine implements VerdigrisEngine {
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     this.#log = options.logger ?? SILENT;
     const { signal } = options;
-    const close = (): void => void this.close().catch((error: unknown) => this.#log.error({ error }, 'close failed'));
+    const close = (): void =>
+      void this.close().catch((error: unknown) => this.#log.error({ error }, 'close failed'));
     if (signal?.aborted) close();
     else signal?.addEventListener('abort', close, { once: true, signal: this.#stop.signal });
   }
@@ -124,7 +128,9 @@ class RunningEngine implements VerdigrisEngine {
         try {
           const { version, findings } = await proxy.probe(AbortSignal.timeout(10_000));
           if (findings.length === 0) {
-            return [{ ...base, level: 'info', outcome: 'ok', observed: version, expected: 'ready', remedy: '' }];
+            return [
+              { ...base, level: 'info', outcome: 'ok', observed: version, expected: 'ready', remedy: '' },
+            ];
           }
           return findings.map(({ level, text, remedy }) => ({
             ...base,
@@ -136,7 +142,16 @@ class RunningEngine implements VerdigrisEngine {
           }));
         } catch (error) {
           const { message, remedy } = asVerdigrisError(error);
-          return [{ ...base, level: 'block', outcome: 'could-not-check', observed: message, expected: 'an answer', remedy }];
+          return [
+            {
+              ...base,
+              level: 'block',
+              outcome: 'could-not-check',
+              observed: message,
+              expected: 'an answer',
+              remedy,
+            },
+          ];
         }
       }),
     );
@@ -154,7 +169,9 @@ class RunningEngine implements VerdigrisEngine {
     return watched(await this.#with((migration) => migration.status()));
   }
 
-  async *watch(options: { readonly everyMs?: number; readonly signal?: AbortSignal } = {}): AsyncGenerator<WatchedStatus> {
+  async *watch(
+    options: { readonly everyMs?: number; readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<WatchedStatus> {
     const { everyMs = POLL_MS, signal } = options;
     const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
     const migration = await this.migration();
@@ -191,7 +208,10 @@ class RunningEngine implements VerdigrisEngine {
     const { planHash, confirm, dryRun = false, ...rest } = request;
     if (!dryRun) {
       if (confirm !== this.name) {
-        throw new VerdigrisError('CONFIRMATION', `the cutover of ${this.name} was not confirmed with its name`);
+        throw new VerdigrisError(
+          'CONFIRMATION',
+          `the cutover of ${this.name} was not confirmed with its name`,
+        );
       }
       await this.#checkPlan(planHash);
     }
@@ -203,7 +223,9 @@ class RunningEngine implements VerdigrisEngine {
   }
 
   async ended(): Promise<void> {
-    await (await this.migration()).ended;
+    await (
+      await this.migration()
+    ).ended;
   }
 
   close(): Promise<void> {

@@ -10,7 +10,16 @@ export function errorsReference(): string {
   } as const;
   const sections = (Object.keys(CODES) as Code[]).map((code) => {
     const info = CODES[code];
-    return [`## ${code}`, '', info.meaning, '', `- What happens: ${directive[info.directive]}`, `- What to do: ${info.remedy}`, `- Exit code: ${exitCodeOf(code)}`, ''].join('\n');
+    return [
+      `## ${code}`,
+      '',
+      info.meaning,
+      '',
+      `- What happens: ${directive[info.directive]}`,
+      `- What to do: ${info.remedy}`,
+      `- Exit code: ${exitCodeOf(code)}`,
+      '',
+    ].join('\n');
   });
   const codes = Object.entries(EXIT_MEANINGS).map(([code, meaning]) => `| ${code} | ${meaning} |`);
   return [

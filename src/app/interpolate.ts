@@ -56,7 +56,9 @@ function reference(body: string, { env, folder, allowExec }: Surroundings): Refe
     try {
       return { text: readFileSync(path, 'utf8').replace(/\r?\n$/, ''), secret: true };
     } catch (error) {
-      return { problem: `the file ${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'})` };
+      return {
+        problem: `the file ${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'})`,
+      };
     }
   }
   if (body.startsWith('cmd:')) {
@@ -73,7 +75,8 @@ function reference(body: string, { env, folder, allowExec }: Surroundings): Refe
     }
   }
   const match = /^([A-Za-z_]\w*)(?::([-?])(.*))?$/s.exec(body);
-  if (!match) return { problem: 'this ${…} is none of ${VAR}, ${VAR:-default}, ${VAR:?message}, ${file:/path}' };
+  if (!match)
+    return { problem: 'this ${…} is none of ${VAR}, ${VAR:-default}, ${VAR:?message}, ${file:/path}' };
   const [, name = '', operator, rest = ''] = match;
   const value = env[name];
   if (operator === undefined) {

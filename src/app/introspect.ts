@@ -10,7 +10,8 @@ import { engineNames, loadEngine } from './registry.ts';
  */
 export async function introspect(engineName: string, url: string, log: Logger): Promise<Relation[]> {
   const engine = await loadEngine(engineName);
-  if (!engine) throw new VerdigrisError('USAGE', `there is no engine ${engineName}; known: ${engineNames().join(', ')}`);
+  if (!engine)
+    throw new VerdigrisError('USAGE', `there is no engine ${engineName}; known: ${engineNames().join(', ')}`);
   const checked = engine.parseConfig({ url });
   if ('issues' in checked) {
     const wrong = checked.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
@@ -32,7 +33,8 @@ export async function introspect(engineName: string, url: string, log: Logger): 
 export function starterConfig(engineName: string, migration: string, relations: readonly Relation[]): string {
   const tables = relations.map((relation) => {
     const columns = relation.columns.map(({ name, type }) => `${name} ${type}`).join(', ');
-    const key = relation.key.length === 0 ? '    # no key: it is copied in one range and compared as a whole\n' : '';
+    const key =
+      relation.key.length === 0 ? '    # no key: it is copied in one range and compared as a whole\n' : '';
     return `  - from: ${yamlText(showTable(relation.table))}\n    # ${oneLine(columns)}\n${key}`;
   });
   return `# yaml-language-server: $schema=./node_modules/verdigris/config/schema.json

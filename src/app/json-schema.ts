@@ -29,7 +29,9 @@ export class SchemaGuide {
 
   /** Whether the map at this path refuses this key. */
   refuses(path: ConfigPath, key: string): boolean {
-    const maps = this.#at(path).filter((node) => node.properties !== undefined || node.additionalProperties !== undefined);
+    const maps = this.#at(path).filter(
+      (node) => node.properties !== undefined || node.additionalProperties !== undefined,
+    );
     return (
       maps.length > 0 &&
       maps.every((node) => !Object.hasOwn(node.properties ?? {}, key) && node.additionalProperties === false)
@@ -73,7 +75,9 @@ export class SchemaGuide {
   #resolve(reference: string): SchemaNode {
     let node: unknown = this.#root;
     for (const part of reference.replace(/^#\/?/, '').split('/').filter(Boolean)) {
-      node = (node as Record<string, unknown> | undefined)?.[part.replaceAll('~1', '/').replaceAll('~0', '~')];
+      node = (node as Record<string, unknown> | undefined)?.[
+        part.replaceAll('~1', '/').replaceAll('~0', '~')
+      ];
     }
     return (node ?? {}) as SchemaNode;
   }

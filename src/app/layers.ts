@@ -35,7 +35,12 @@ export interface Layered {
 const ENV_PREFIX = 'VERDIGRIS__';
 
 /** File, then environment, then `--set`, then flags: the later wins. */
-export function layer(document: ConfigDocument, surroundings: Surroundings, overrides: Overrides, guide: SchemaGuide): Layered {
+export function layer(
+  document: ConfigDocument,
+  surroundings: Surroundings,
+  overrides: Overrides,
+  guide: SchemaGuide,
+): Layered {
   const issues: Issue[] = [];
   const secrets: string[] = [];
   const origins = new Map<string, Origin>();
@@ -78,7 +83,11 @@ export function layer(document: ConfigDocument, surroundings: Surroundings, over
   }
   for (const { path, text, origin } of given) {
     if (!put(tree, path, coerce(text, guide.types(path)))) {
-      issues.push({ path, message: `${origin ?? ''} leads into a value that is not a map or list`, place: null });
+      issues.push({
+        path,
+        message: `${origin ?? ''} leads into a value that is not a map or list`,
+        place: null,
+      });
     }
     if (origin !== null) origins.set(pathId(path), origin);
   }
@@ -95,7 +104,8 @@ const isLiteralSecret = (path: ConfigPath, text: string): boolean => {
 function coerce(text: string, types: ReadonlySet<string>): unknown {
   if (text === 'null' && types.has('null')) return null;
   if (types.has('string') || types.size === 0) return text;
-  if ((types.has('integer') || types.has('number')) && /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text)) return Number(text);
+  if ((types.has('integer') || types.has('number')) && /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text))
+    return Number(text);
   if (types.has('boolean') && (text === 'true' || text === 'false')) return text === 'true';
   if ((types.has('array') && text.startsWith('[')) || (types.has('object') && text.startsWith('{'))) {
     try {

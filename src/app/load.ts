@@ -66,7 +66,10 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   const document = readDocument(source, file);
   if (document.value === undefined) throw invalid(file, document.issues);
   const warnings: string[] = [];
-  const fromFile = options.envFile === undefined ? {} : parseEnv(await readSource(resolve(options.envFile), options.envFile));
+  const fromFile =
+    options.envFile === undefined
+      ? {}
+      : parseEnv(await readSource(resolve(options.envFile), options.envFile));
   const env = { ...fromFile, ...(options.env ?? process.env) };
   const guide = new SchemaGuide(await configJsonSchema());
   const layers = layer(
@@ -92,7 +95,10 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   const green = await checkSide('green', layers.tree, report);
   const proxies = await checkProxies(layers.tree, report);
   if (blue && green && blue.engine !== green.engine) {
-    report(['green', 'engine'], `blue is ${blue.engine.name} and green is ${green.engine.name}; both must be of one engine`);
+    report(
+      ['green', 'engine'],
+      `blue is ${blue.engine.name} and green is ${green.engine.name}; both must be of one engine`,
+    );
   }
   if (issues.length > 0 || !result.success || !blue || !green) {
     throw invalid(file, issues, blue !== null && green !== null && blue.engine !== green.engine);
@@ -100,7 +106,9 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
   const config = result.data;
   const { mode } = await stat(path);
   if (layers.literalSecret && (mode & 0o077) !== 0) {
-    warnings.push(`${file} holds a secret and others may read it (mode ${(mode & 0o777).toString(8)}): chmod 600, or use \${VAR} or \${file:…}`);
+    warnings.push(
+      `${file} holds a secret and others may read it (mode ${(mode & 0o777).toString(8)}): chmod 600, or use \${VAR} or \${file:…}`,
+    );
   }
   return {
     file: path,
@@ -158,7 +166,9 @@ async function checkProxies(tree: unknown, report: Report): Promise<LoadedConfig
     const checked = factory.parseConfig(own);
     if ('config' in checked) loaded.push({ factory, config: checked.config });
     // The adapters' keys differ: only those of this one are candidates for what was meant.
-    else for (const issue of checked.issues) report([...at, ...issue.path], issue.message, new SchemaGuide(factory.jsonSchema()), at);
+    else
+      for (const issue of checked.issues)
+        report([...at, ...issue.path], issue.message, new SchemaGuide(factory.jsonSchema()), at);
   }
   return loaded;
 }
@@ -193,7 +203,9 @@ class Places {
     const unknown =
       typeof key === 'string' && valueAt(this.#tree, path) !== undefined && guide.refuses(parent, key);
     const meant = unknown ? nearest(key, guide.keys(parent)) : null;
-    const place = elsewhere ? null : ((unknown ? this.#document.place(path, 'key') : null) ?? this.nearest(path));
+    const place = elsewhere
+      ? null
+      : ((unknown ? this.#document.place(path, 'key') : null) ?? this.nearest(path));
     return {
       path,
       message: elsewhere ? `${message} (from ${origin})` : message,
@@ -217,7 +229,9 @@ async function readSource(path: string, shown: string): Promise<string> {
     return await readFile(path, 'utf8');
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code ?? 'error';
-    throw new VerdigrisError('CONFIG_NOT_FOUND', `${shown} cannot be read (${reason})`, { context: { file: path } });
+    throw new VerdigrisError('CONFIG_NOT_FOUND', `${shown} cannot be read (${reason})`, {
+      context: { file: path },
+    });
   }
 }
 
@@ -228,7 +242,8 @@ export function showIssue(issue: Issue): string {
   return `${place}${at}${issue.message}${issue.nearest === undefined ? '' : `; nearest known key: ${issue.nearest}`}`;
 }
 
-const isMissingSecret = (issue: Issue): boolean => /^the (environment variable|file) .* (is not set|cannot be read)/s.test(issue.message);
+const isMissingSecret = (issue: Issue): boolean =>
+  /^the (environment variable|file) .* (is not set|cannot be read)/s.test(issue.message);
 
 /** One error for all issues of a file, in the order of the file. */
 export function invalid(file: string, issues: readonly Issue[], enginesDiffer = false): VerdigrisError {

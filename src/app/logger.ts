@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import pino from 'pino';
 import type { Logger } from '../core/log.ts';
-import { Redactor } from './redact.ts';
+import type { Redactor } from './redact.ts';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -27,7 +27,8 @@ const COLORS = { debug: 'gray', info: 'green', warn: 'yellow', error: 'red' } as
 export function createLogger(options: LoggerOptions): Logger {
   const write = options.write ?? ((line: string): void => void process.stderr.write(line));
   const stream = {
-    write: (line: string): void => write(options.format === 'json' ? line : textLine(line, options.color ?? false)),
+    write: (line: string): void =>
+      write(options.format === 'json' ? line : textLine(line, options.color ?? false)),
   };
   const root = pino(
     {

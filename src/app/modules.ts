@@ -22,7 +22,9 @@ export async function loadModules(
       loaded = (await import(pathToFileURL(path).href)) as Record<string, unknown>;
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new VerdigrisError('CONFIG_MODULE', `${reference.module} cannot be loaded: ${reason}`, { cause: error });
+      throw new VerdigrisError('CONFIG_MODULE', `${reference.module} cannot be loaded: ${reason}`, {
+        cause: error,
+      });
     }
     const found = loaded[reference.export];
     if (typeof found !== 'function') {
@@ -42,12 +44,19 @@ async function checkFile(path: string, shown: string): Promise<void> {
   try {
     found = await stat(path);
   } catch (error) {
-    throw new VerdigrisError('CONFIG_MODULE', `${shown} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'})`);
+    throw new VerdigrisError(
+      'CONFIG_MODULE',
+      `${shown} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'error'})`,
+    );
   }
   if ((found.mode & 0o022) !== 0) {
-    throw new VerdigrisError('CONFIG_MODULE', `${shown} may be written by others (mode ${(found.mode & 0o777).toString(8)})`, {
-      remedy: `chmod go-w ${path}`,
-    });
+    throw new VerdigrisError(
+      'CONFIG_MODULE',
+      `${shown} may be written by others (mode ${(found.mode & 0o777).toString(8)})`,
+      {
+        remedy: `chmod go-w ${path}`,
+      },
+    );
   }
   const uid = process.getuid?.();
   if (uid !== undefined && found.uid !== uid && found.uid !== 0) {

@@ -3,8 +3,10 @@ const MASK = '****';
 // Any scheme: database addresses, proxy consoles, webhooks. The user part may be empty. The password goes to the last @ of
 // the word, since people forget to encode @ and /; rather a path too much is masked than a password too little.
 const URL_PASSWORD = /([a-z][a-z0-9+.-]*:\/\/[^\s:@/"']*):([^\s]+)@/gi;
-const ASSIGNMENT = /\b(password|passwd|pwd|passphrase|secret|token|pgpassword)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&)}\]]+)/gi;
-const SECRET_KEY = /(?:^|[_.-])(?:pass(?:word|wd|phrase)?|pwd|secret|token|private_?key|api_?key|authorization|credentials?)$/i;
+const ASSIGNMENT =
+  /\b(password|passwd|pwd|passphrase|secret|token|pgpassword)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&)}\]]+)/gi;
+const SECRET_KEY =
+  /(?:^|[_.-])(?:pass(?:word|wd|phrase)?|pwd|secret|token|private_?key|api_?key|authorization|credentials?)$/i;
 
 /** Whether values under this key are secrets. Names of files that hold them are not. */
 export const isSecretKey = (key: string): boolean => SECRET_KEY.test(key.replace(/([a-z])([A-Z])/g, '$1_$2'));

@@ -7,7 +7,11 @@ interface FlatIssue {
 }
 
 /** Issues of the schema, one per wrong place; of a union, those of the alternative that was most likely meant. */
-export function flattenIssues(issues: readonly z.core.$ZodIssue[], input: unknown, base: ConfigPath = []): FlatIssue[] {
+export function flattenIssues(
+  issues: readonly z.core.$ZodIssue[],
+  input: unknown,
+  base: ConfigPath = [],
+): FlatIssue[] {
   return issues.flatMap((issue): FlatIssue[] => {
     const path = [...base, ...(issue.path as ConfigPath)];
     if (issue.code === 'unrecognized_keys') {

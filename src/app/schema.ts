@@ -17,13 +17,19 @@ export async function configJsonSchema(): Promise<Json> {
     return hoist(rest, name, definitions);
   };
   const engines = await Promise.all(
-    engineNames().map(async (name) => ({ name, schema: add(name, (await loadEngine(name))?.jsonSchema() ?? {}) })),
+    engineNames().map(async (name) => ({
+      name,
+      schema: add(name, (await loadEngine(name))?.jsonSchema() ?? {}),
+    })),
   );
   for (const side of ['blue', 'green']) {
     properties[side] = variants(properties[side] as Json, 'engine', engines);
   }
   const proxies = await Promise.all(
-    proxyNames().map(async (name) => ({ name, schema: add(name, (await loadProxy(name))?.jsonSchema() ?? {}) })),
+    proxyNames().map(async (name) => ({
+      name,
+      schema: add(name, (await loadProxy(name))?.jsonSchema() ?? {}),
+    })),
   );
   const list = (properties['cutover'] as { properties: Record<string, Json> }).properties['proxies'] as Json;
   list['items'] = variants(list['items'] as Json, 'adapter', proxies);
@@ -36,7 +42,11 @@ export async function configJsonSchema(): Promise<Json> {
 }
 
 /** One closed map per kind: the generic keys, the kind itself as a constant, and the keys of that kind. */
-function variants(generic: Json, discriminator: string, kinds: readonly { name: string; schema: Json }[]): Json {
+function variants(
+  generic: Json,
+  discriminator: string,
+  kinds: readonly { name: string; schema: Json }[],
+): Json {
   const own = generic['properties'] as Record<string, Json>;
   const branches = kinds.map(({ name, schema }) => ({
     type: 'object',
@@ -46,7 +56,10 @@ function variants(generic: Json, discriminator: string, kinds: readonly { name: 
       ...(schema['properties'] as Json | undefined),
     },
     required: [
-      ...new Set([...((generic['required'] as string[] | undefined) ?? []), ...((schema['required'] as string[] | undefined) ?? [])]),
+      ...new Set([
+        ...((generic['required'] as string[] | undefined) ?? []),
+        ...((schema['required'] as string[] | undefined) ?? []),
+      ]),
     ],
     additionalProperties: false,
   }));

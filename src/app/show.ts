@@ -34,7 +34,8 @@ export function configOrigins(loaded: LoadedConfig): ShownValue[] {
   const shown: ShownValue[] = [];
   const visit = (value: unknown, path: ConfigPath): void => {
     if (value !== null && typeof value === 'object' && Object.keys(value).length > 0) {
-      for (const [key, inner] of Object.entries(value)) visit(inner, [...path, Array.isArray(value) ? Number(key) : key]);
+      for (const [key, inner] of Object.entries(value))
+        visit(inner, [...path, Array.isArray(value) ? Number(key) : key]);
       return;
     }
     if (value === undefined) return;

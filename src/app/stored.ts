@@ -8,7 +8,11 @@ import type { LoadedConfig } from './load.ts';
 
 /** What is remembered of a run on green, read without an engine and without blue. */
 export async function readStored(loaded: LoadedConfig, log: Logger): Promise<RunRecord | null> {
-  await using green = await connectSide(loaded, 'green', { log, clock: SYSTEM_CLOCK, failpoints: NO_FAILPOINTS });
+  await using green = await connectSide(loaded, 'green', {
+    log,
+    clock: SYSTEM_CLOCK,
+    failpoints: NO_FAILPOINTS,
+  });
   return await green.state.load(loaded.config.migration);
 }
 
@@ -17,7 +21,11 @@ export async function readStoredEvents(
   log: Logger,
   range: { readonly after: number; readonly limit: number },
 ): Promise<readonly JournalEvent[]> {
-  await using green = await connectSide(loaded, 'green', { log, clock: SYSTEM_CLOCK, failpoints: NO_FAILPOINTS });
+  await using green = await connectSide(loaded, 'green', {
+    log,
+    clock: SYSTEM_CLOCK,
+    failpoints: NO_FAILPOINTS,
+  });
   return await green.state.events(loaded.config.migration, range.after, range.limit);
 }
 
@@ -34,7 +42,8 @@ export function storedStatus(migration: string, record: RunRecord | null): Statu
     next: ended
       ? { action: 'nothing to do', command: null }
       : {
-          action: record === null ? 'look at the plan, then start' : 'start the engine; it goes on where it was',
+          action:
+            record === null ? 'look at the plan, then start' : 'start the engine; it goes on where it was',
           command: record === null ? 'verdigris plan' : 'verdigris start',
         },
     activeSide: record?.activeSide ?? 'blue',

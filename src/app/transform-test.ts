@@ -55,17 +55,27 @@ export async function tryTransform(
   }).catch((error: unknown) => {
     throw withPlaces(error, loaded);
   });
-  const plan = plans.find(({ from }) => showTable(from.table) === options.table || `${from.table.schema}.${from.table.name}` === options.table);
+  const plan = plans.find(
+    ({ from }) =>
+      showTable(from.table) === options.table || `${from.table.schema}.${from.table.name}` === options.table,
+  );
   if (!plan) {
     const known = plans.map(({ from }) => showTable(from.table));
     const meant = nearest(options.table, known);
-    throw new VerdigrisError('USAGE', `${options.table} does not take part${meant === null ? '' : `; nearest: ${meant}`}`);
+    throw new VerdigrisError(
+      'USAGE',
+      `${options.table} does not take part${meant === null ? '' : `; nearest: ${meant}`}`,
+    );
   }
   const rows = await sampleRows(blue, plan.from, options);
   return { table: showTable(plan.from.table), rows: rows.map((row) => transformed(plan, row)) };
 }
 
-async function sampleRows(blue: Session, relation: Relation, { rows, where }: TransformTestOptions): Promise<readonly Tuple[]> {
+async function sampleRows(
+  blue: Session,
+  relation: Relation,
+  { rows, where }: TransformTestOptions,
+): Promise<readonly Tuple[]> {
   if (blue.sample) return await blue.sample(relation, { rows, ...(where === undefined ? {} : { where }) });
   if (where !== undefined) throw new VerdigrisError('USAGE', 'this engine cannot choose rows by --where');
   const found: Tuple[] = [];
@@ -94,7 +104,10 @@ function transformed(plan: TablePlan, row: Tuple): TransformTestReport['rows'][n
 }
 
 const shownRun = (run: RowRun): { table: string; row: Shown }[] =>
-  run.after.map((row) => ({ table: showTable(run.relation.table), row: shownRow(run.relation, row, run.columns) }));
+  run.after.map((row) => ({
+    table: showTable(run.relation.table),
+    row: shownRow(run.relation, row, run.columns),
+  }));
 
 function shownRow(relation: Relation, row: Tuple, present?: readonly number[]): Shown {
   const indexes = present ?? relation.columns.map((_, index) => index);

@@ -4,7 +4,10 @@ import { readFileSync } from 'node:fs';
 function read(): string {
   for (const up of ['../../package.json', '../../../package.json']) {
     try {
-      const found = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { name?: string; version?: string };
+      const found = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as {
+        name?: string;
+        version?: string;
+      };
       if (found.name === 'verdigris' && found.version !== undefined) return found.version;
     } catch {
       // Not there: the next one.

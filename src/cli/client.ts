@@ -1,7 +1,14 @@
 import { stat } from 'node:fs/promises';
 import { request } from 'node:http';
 import { asVerdigrisError, CODES, VerdigrisError, type Code } from '../core/errors.ts';
-import { parseEnvelope, actionSchema, type Action, type ActionKind, type Envelope, type EnvelopeError } from '../app/envelope.ts';
+import {
+  parseEnvelope,
+  actionSchema,
+  type Action,
+  type ActionKind,
+  type Envelope,
+  type EnvelopeError,
+} from '../app/envelope.ts';
 
 const ANSWER_MS = 60_000;
 const NOBODY = new Set(['ENOENT', 'ECONNREFUSED', 'ENOTSOCK']);
@@ -39,10 +46,14 @@ export class ControlClient {
     while (action.state === 'running') {
       const left = until - performance.now();
       if (left <= 0) {
-        throw new VerdigrisError('TIMED_OUT', `${kind} ${action.id} has not ended; it goes on`, { context: { action: action.id } });
+        throw new VerdigrisError('TIMED_OUT', `${kind} ${action.id} has not ended; it goes on`, {
+          context: { action: action.id },
+        });
       }
       const wait = Math.max(0.05, Math.min(20, left / 1_000)).toFixed(2);
-      action = actionSchema.parse((await this.#call('GET', `/api/v1/actions/${action.id}?wait=${wait}`)).data);
+      action = actionSchema.parse(
+        (await this.#call('GET', `/api/v1/actions/${action.id}?wait=${wait}`)).data,
+      );
     }
     return result(action);
   }
@@ -54,7 +65,11 @@ export class ControlClient {
     try {
       envelope = parseEnvelope(JSON.parse(text));
     } catch (cause) {
-      throw new VerdigrisError('INTERNAL', `the engine answered ${status} with something that is not an envelope`, { cause });
+      throw new VerdigrisError(
+        'INTERNAL',
+        `the engine answered ${status} with something that is not an envelope`,
+        { cause },
+      );
     }
     if (envelope.error) throw errorOf(envelope.error);
     return envelope;
@@ -65,27 +80,43 @@ export class ControlClient {
     const uid = process.getuid?.();
     const found = await stat(this.#path).catch(() => null);
     if (found === null || uid === undefined || uid === 0 || found.uid === uid) return;
-    throw new VerdigrisError('ENGINE_NOT_RUNNING', `the control socket ${this.#path} belongs to another user (uid ${found.uid})`);
+    throw new VerdigrisError(
+      'ENGINE_NOT_RUNNING',
+      `the control socket ${this.#path} belongs to another user (uid ${found.uid})`,
+    );
   }
 
-  #send(method: 'GET' | 'POST', path: string, body: object | undefined): Promise<{ text: string; status: number }> {
+  #send(
+    method: 'GET' | 'POST',
+    path: string,
+    body: object | undefined,
+  ): Promise<{ text: string; status: number }> {
     return new Promise((resolve, reject) => {
       const sent = request(
         {
           socketPath: this.#path,
           method,
           path,
-          headers: { host: 'localhost', ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+          headers: {
+            host: 'localhost',
+            ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          },
           timeout: ANSWER_MS,
         },
         (answer) => {
           const parts: Buffer[] = [];
           answer.on('data', (part: Buffer) => parts.push(part));
-          answer.on('end', () => resolve({ text: Buffer.concat(parts).toString(), status: answer.statusCode ?? 0 }));
+          answer.on('end', () =>
+            resolve({ text: Buffer.concat(parts).toString(), status: answer.statusCode ?? 0 }),
+          );
           answer.on('error', (error) => reject(this.#unreachable(error)));
         },
       );
-      sent.on('timeout', () => sent.destroy(new VerdigrisError('TIMED_OUT', `the engine did not answer ${path} in ${ANSWER_MS / 1_000} s`)));
+      sent.on('timeout', () =>
+        sent.destroy(
+          new VerdigrisError('TIMED_OUT', `the engine did not answer ${path} in ${ANSWER_MS / 1_000} s`),
+        ),
+      );
       sent.on('error', (error) => reject(this.#unreachable(error)));
       sent.end(body === undefined ? undefined : JSON.stringify(body));
     });
@@ -95,10 +126,14 @@ export class ControlClient {
     if (error instanceof VerdigrisError) return error;
     const { code } = error as NodeJS.ErrnoException;
     if (code !== undefined && NOBODY.has(code)) {
-      return new VerdigrisError('ENGINE_NOT_RUNNING', `no engine answers on ${this.#path}`, { context: { socket: this.#path } });
+      return new VerdigrisError('ENGINE_NOT_RUNNING', `no engine answers on ${this.#path}`, {
+        context: { socket: this.#path },
+      });
     }
     if (code === 'ECONNRESET') {
-      return new VerdigrisError('ENGINE_NOT_RUNNING', 'the engine ended before it answered', { context: { socket: this.#path } });
+      return new VerdigrisError('ENGINE_NOT_RUNNING', 'the engine ended before it answered', {
+        context: { socket: this.#path },
+      });
     }
     return asVerdigrisError(error);
   }

@@ -36,7 +36,10 @@ export interface CommandSpec {
 }
 
 const NAME = { flags: '--confirm <name>', text: 'name of the migration, where nobody can be asked' } as const;
-const PLAN = { flags: '--plan <file>', text: 'plan that was looked at; its hash must be the plan in force' } as const;
+const PLAN = {
+  flags: '--plan <file>',
+  text: 'plan that was looked at; its hash must be the plan in force',
+} as const;
 
 /** Groups that are not commands themselves. */
 export const GROUPS: Readonly<Record<string, string>> = {
@@ -125,7 +128,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--plan <file>', text: 'refuse (exit 11) when the plan is another one' },
       { flags: '--until <phase>', text: 'end once this phase is reached' },
       { flags: '--interval <duration>', text: 'between two lines of progress', fallback: '2s' },
-      { flags: '--takeover', text: 'although the lease of another engine is fresh; only when that engine is gone' },
+      {
+        flags: '--takeover',
+        text: 'although the lease of another engine is fresh; only when that engine is gone',
+      },
     ],
     ownTimeout: true,
     run: start,
@@ -148,7 +154,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     text: 'block until a condition is true; exit 124 when it takes longer than --timeout (default 1h)',
     kind: 'Wait',
     example: 'verdigris wait --for phase=replicating --for gate=ready --timeout 2h',
-    options: [{ flags: '--for <condition>', text: 'phase=X, gate=X or gate=ready', required: true, repeat: true }],
+    options: [
+      { flags: '--for <condition>', text: 'phase=X, gate=X or gate=ready', required: true, repeat: true },
+    ],
     ownTimeout: true,
     run: wait,
   },
@@ -214,7 +222,11 @@ export const COMMANDS: readonly CommandSpec[] = [
       PLAN,
       NAME,
       { flags: '--max-write-pause <duration>', text: 'undo when writers would wait longer' },
-      { flags: '--override <gate=reason>', text: 'switch although this gate is not met (repeatable)', repeat: true },
+      {
+        flags: '--override <gate=reason>',
+        text: 'switch although this gate is not met (repeatable)',
+        repeat: true,
+      },
     ],
     ownTimeout: true,
     run: cutover,

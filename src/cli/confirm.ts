@@ -25,11 +25,20 @@ export async function confirmAct(context: CommandContext, options: ConfirmOption
   const { act, migration, confirm, plan } = options;
   if (confirm !== undefined || !context.interactive) {
     if (confirm === undefined || plan === undefined) {
-      const missing = [...(confirm === undefined ? [`--confirm ${migration}`] : []), ...(plan === undefined ? ['--plan FILE'] : [])];
-      throw new VerdigrisError('CONFIRMATION', `${act} needs ${missing.join(' and ')} where nobody can be asked (--yes is not enough)`);
+      const missing = [
+        ...(confirm === undefined ? [`--confirm ${migration}`] : []),
+        ...(plan === undefined ? ['--plan FILE'] : []),
+      ];
+      throw new VerdigrisError(
+        'CONFIRMATION',
+        `${act} needs ${missing.join(' and ')} where nobody can be asked (--yes is not enough)`,
+      );
     }
     if (confirm !== migration) {
-      throw new VerdigrisError('CONFIRMATION', `--confirm names another migration than this one, ${migration}`);
+      throw new VerdigrisError(
+        'CONFIRMATION',
+        `--confirm names another migration than this one, ${migration}`,
+      );
     }
     return { planHash: await readPlanHash(plan), confirm };
   }
@@ -37,7 +46,8 @@ export async function confirmAct(context: CommandContext, options: ConfirmOption
   context.terminal.err(`${shown.text}\n`);
   const planHash = plan === undefined ? shown.planHash : await readPlanHash(plan);
   const typed = (await context.terminal.ask?.(`Type the migration name (${migration}) to ${act}: `)) ?? '';
-  if (typed.trim() !== migration) throw new VerdigrisError('CONFIRMATION', `${act} was not confirmed; nothing was changed`);
+  if (typed.trim() !== migration)
+    throw new VerdigrisError('CONFIRMATION', `${act} was not confirmed; nothing was changed`);
   return { planHash, confirm: migration };
 }
 

@@ -28,5 +28,9 @@ const code = await runCli(process.argv.slice(2), {
 });
 
 // A pipe takes writes in its own time: what was printed must be out before the process ends.
-await Promise.all([process.stdout, process.stderr].map((stream) => new Promise<void>((resolve) => stream.write('', () => resolve()))));
+await Promise.all(
+  [process.stdout, process.stderr].map(
+    (stream) => new Promise<void>((resolve) => stream.write('', () => resolve())),
+  ),
+);
 process.exit(code);

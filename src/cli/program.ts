@@ -8,11 +8,19 @@ import { CommandContext, type GlobalOptions, type Outcome, type Terminal } from 
 import { plain } from './format.ts';
 
 /** Runs one command line and gives its exit code. Prints, but never ends the process and never throws. */
-export const runCli = (argv: readonly string[], terminal: Terminal): Promise<number> => new CommandLine(terminal, argv).run();
+export const runCli = (argv: readonly string[], terminal: Terminal): Promise<number> =>
+  new CommandLine(terminal, argv).run();
 
 /** The help page of every command. */
 export function helpPages(): Record<string, string> {
-  const silent: Terminal = { out: () => undefined, err: () => undefined, live: false, color: false, ask: null, env: {} };
+  const silent: Terminal = {
+    out: () => undefined,
+    err: () => undefined,
+    live: false,
+    color: false,
+    ask: null,
+    env: {},
+  };
   const line = new CommandLine(silent, []);
   const pages: Record<string, string> = {};
   const visit = (command: Command, path: string): void => {
@@ -23,7 +31,10 @@ export function helpPages(): Record<string, string> {
   return pages;
 }
 
-const collect = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
+const collect = (value: string, before: readonly string[] | undefined): string[] => [
+  ...(before ?? []),
+  value,
+];
 
 class CommandLine {
   readonly program: Command;
@@ -62,12 +73,14 @@ class CommandLine {
   }
 
   #failed(thrown: unknown): Outcome {
-    if (!(thrown instanceof CommanderError)) return { kind: this.#kind, data: null, error: asVerdigrisError(thrown) };
+    if (!(thrown instanceof CommanderError))
+      return { kind: this.#kind, data: null, error: asVerdigrisError(thrown) };
     if (thrown.code === 'commander.helpDisplayed') {
       return { kind: 'Help', data: { text: this.#help.trimEnd() }, text: this.#help.trimEnd() };
     }
     if (thrown.code === 'commander.version') return version();
-    const message = thrown.code === 'commander.help' ? 'a command is missing' : thrown.message.replace(/^error: /, '');
+    const message =
+      thrown.code === 'commander.help' ? 'a command is missing' : thrown.message.replace(/^error: /, '');
     return { kind: this.#kind, data: null, error: new VerdigrisError('USAGE', message, { cause: thrown }) };
   }
 
@@ -84,7 +97,8 @@ class CommandLine {
       if (error) {
         show(`${error.code}: ${error.message}`);
         show(`  ${error.remedy}`);
-        if ((options.verbose ?? 0) > 1) this.#terminal.err(`${JSON.stringify(redactor.value(error), null, 2)}\n`);
+        if ((options.verbose ?? 0) > 1)
+          this.#terminal.err(`${JSON.stringify(redactor.value(error), null, 2)}\n`);
       }
     }
     return outcome.exitCode ?? (error ? exitCodeOf(error.code) : EXIT.done);
@@ -94,7 +108,11 @@ class CommandLine {
     const program = new Command('verdigris')
       .description('Moves a live database from blue to green while the application keeps writing.')
       .exitOverride()
-      .configureOutput({ writeOut: (text) => void (this.#help += text), writeErr: () => undefined, outputError: () => undefined })
+      .configureOutput({
+        writeOut: (text) => void (this.#help += text),
+        writeErr: () => undefined,
+        outputError: () => undefined,
+      })
       .configureHelp({ helpWidth: 110, visibleOptions: (command) => [...command.options] })
       .helpCommand(false)
       .allowExcessArguments(false)
@@ -105,14 +123,21 @@ class CommandLine {
       .option('--allow-exec', 'allow ${cmd:…} in the configuration')
       .option('--json', 'one JSON envelope per result on stdout')
       .option('--quiet', 'no text on stdout')
-      .option('-v, --verbose', 'more log (-vv: everything)', (_: string, before: number | undefined) => (before ?? 0) + 1)
+      .option(
+        '-v, --verbose',
+        'more log (-vv: everything)',
+        (_: string, before: number | undefined) => (before ?? 0) + 1,
+      )
       .option('--no-color', 'no colours (also $NO_COLOR)')
       .option('--log-format <format>', 'text or json')
       .option('--log-level <level>', 'debug, info, warn, error or silent')
       .option('--timeout <duration>', 'give up after this time, exit 124')
       .option('--yes', 'no questions; not enough for cutover, abort and finish')
       .option('--no-input', 'never ask')
-      .addHelpText('after', `\nFurther pages: ${TOPIC_NAMES.map((name) => `verdigris help ${name}`).join(', ')}\n\nExample:\n  verdigris plan --out plan.json && verdigris start --plan plan.json`);
+      .addHelpText(
+        'after',
+        `\nFurther pages: ${TOPIC_NAMES.map((name) => `verdigris help ${name}`).join(', ')}\n\nExample:\n  verdigris plan --out plan.json && verdigris start --plan plan.json`,
+      );
     const groups = new Map<string, Command>();
     for (const spec of COMMANDS) {
       let parent = spec.group === undefined ? program : groups.get(spec.group);
@@ -136,7 +161,10 @@ class CommandLine {
   }
 
   #add(parent: Command, spec: CommandSpec): Command {
-    const command = parent.command(spec.name).description(spec.text).addHelpText('after', `\nExample:\n  ${spec.example}`);
+    const command = parent
+      .command(spec.name)
+      .description(spec.text)
+      .addHelpText('after', `\nExample:\n  ${spec.example}`);
     for (const { flags, text, fallback, required, repeat } of spec.options ?? []) {
       const option = command.createOption(flags, text).makeOptionMandatory(required ?? false);
       if (fallback !== undefined) option.default(fallback);
@@ -159,7 +187,9 @@ class CommandLine {
     let command: Command | undefined = this.program;
     for (const name of path) command = command?.commands.find((inner) => inner.name() === name);
     if (!command) {
-      throw new VerdigrisError('USAGE', `there is no page ${path.join(' ')}`, { remedy: `Pages: every command, ${TOPIC_NAMES.join(', ')}.` });
+      throw new VerdigrisError('USAGE', `there is no page ${path.join(' ')}`, {
+        remedy: `Pages: every command, ${TOPIC_NAMES.join(', ')}.`,
+      });
     }
     const text = this.help(command);
     return { kind: 'Help', data: { text }, text };
@@ -170,14 +200,21 @@ function wantsJson(argv: readonly string[]): boolean {
   const end = argv.indexOf('--');
   const given = end < 0 ? argv : argv.slice(0, end);
   const format = given.indexOf('--format');
-  return given.includes('--json') || given.includes('--format=json') || (format >= 0 && given[format + 1] === 'json');
+  return (
+    given.includes('--json') ||
+    given.includes('--format=json') ||
+    (format >= 0 && given[format + 1] === 'json')
+  );
 }
 
 async function within<T>(work: Promise<T>, timeoutMs: number | null, name: string): Promise<T> {
   if (timeoutMs === null) return await work;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new VerdigrisError('TIMED_OUT', `${name} took longer than --timeout`)), timeoutMs);
+    timer = setTimeout(
+      () => reject(new VerdigrisError('TIMED_OUT', `${name} took longer than --timeout`)),
+      timeoutMs,
+    );
   });
   try {
     return await Promise.race([work, late]);

@@ -17,10 +17,13 @@ export function renderPlan(plan: PlanReport, next: string): string {
   for (const { from, rows: tableRows, bytes: tableBytes, to } of plan.tables) {
     const names = to.map(({ table }) => table).join(', ');
     const kinds = [...new Set(to.map(({ kind }) => kind))].join(', ');
-    lines.push(`  ${from.padEnd(width)}  ${`${count(tableRows)} rows`.padStart(13)} ${bytes(tableBytes).padStart(9)}  -> ${names}   ${kinds}`);
+    lines.push(
+      `  ${from.padEnd(width)}  ${`${count(tableRows)} rows`.padStart(13)} ${bytes(tableBytes).padStart(9)}  -> ${names}   ${kinds}`,
+    );
     for (const { columns } of to) {
       for (const { column, from: inputs, operation, reverse, reason } of columns) {
-        if (operation === 'copy' && inputs.length === 1 && inputs[0] === column && reverse === 'exact') continue;
+        if (operation === 'copy' && inputs.length === 1 && inputs[0] === column && reverse === 'exact')
+          continue;
         const source = inputs.join(', ') || '(constant)';
         const back = reverse === 'exact' ? 'reverse: yes' : `! reverse: no (${reason})`;
         lines.push(`    ${source.padEnd(20)} -> ${column.padEnd(20)} ${operation.padEnd(14)} ${back}`);
@@ -40,15 +43,22 @@ export function renderPlan(plan: PlanReport, next: string): string {
 }
 
 function list(lines: string[], title: string, items: readonly string[]): void {
-  for (const [index, item] of items.entries()) lines.push(`  ${index === 0 ? title : ' '.repeat(title.length)}${item}`);
+  for (const [index, item] of items.entries())
+    lines.push(`  ${index === 0 ? title : ' '.repeat(title.length)}${item}`);
 }
 
-const MARKS = { ok: 'ok  ', finding: { block: 'FAIL', warn: 'warn', info: 'info' }, 'could-not-check': '??  ' } as const;
+const MARKS = {
+  ok: 'ok  ',
+  finding: { block: 'FAIL', warn: 'warn', info: 'info' },
+  'could-not-check': '??  ',
+} as const;
 
 function renderCheck(check: CheckResult): string[] {
   const { id, side, level, outcome, title, observed, expected, remedy, sql } = check;
   const mark = outcome === 'finding' ? MARKS.finding[level] : MARKS[outcome];
-  const lines = [`  ${mark} ${id.padEnd(6)} ${side.padEnd(5)} ${title}${observed === '' ? '' : `: ${observed}`}`];
+  const lines = [
+    `  ${mark} ${id.padEnd(6)} ${side.padEnd(5)} ${title}${observed === '' ? '' : `: ${observed}`}`,
+  ];
   if (outcome === 'ok') return lines;
   if (expected !== '') lines.push(`              expected: ${expected}`);
   if (remedy !== '') lines.push(`              ${remedy}`);
@@ -76,5 +86,7 @@ export const isBlocking = ({ level, outcome }: CheckResult): boolean => level ==
 export const fixSql = (checks: readonly CheckResult[]): string =>
   checks
     .filter(({ outcome, sql }) => outcome !== 'ok' && sql !== undefined)
-    .map(({ id, side, title, sql }) => plain(`-- ${id} ${side}: ${title}\n${sql}${sql?.trimEnd().endsWith(';') ? '' : ';'}`))
+    .map(({ id, side, title, sql }) =>
+      plain(`-- ${id} ${side}: ${title}\n${sql}${sql?.trimEnd().endsWith(';') ? '' : ';'}`),
+    )
     .join('\n');

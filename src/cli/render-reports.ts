@@ -9,7 +9,11 @@ const BARE = {
 
 /** Rows under headings, without lines. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  const grid = new Table({ head: [...head], chars: BARE, style: { head: [], border: [], 'padding-left': 0, 'padding-right': 1 } });
+  const grid = new Table({
+    head: [...head],
+    chars: BARE,
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 1 },
+  });
   for (const row of rows) grid.push(row.map((cell) => plain(String(cell))));
   return grid
     .toString()
@@ -33,11 +37,16 @@ export function renderVerify(report: VerifyReport): string {
   }
   for (const { table: name, kind, key, columns } of report.mismatches.slice(0, MOST_KEYS)) {
     const shown = Object.entries(key).map(([column, text]) => `${column}=${text ?? 'null'}`);
-    lines.push(`  ${kind.padEnd(9)} ${name} ${shown.join(' ')}${columns.length === 0 ? '' : `  (${columns.join(', ')})`}`);
+    lines.push(
+      `  ${kind.padEnd(9)} ${name} ${shown.join(' ')}${columns.length === 0 ? '' : `  (${columns.join(', ')})`}`,
+    );
   }
-  if (report.mismatches.length > MOST_KEYS) lines.push(`  … and ${report.mismatches.length - MOST_KEYS} more; all with --json`);
+  if (report.mismatches.length > MOST_KEYS)
+    lines.push(`  … and ${report.mismatches.length - MOST_KEYS} more; all with --json`);
   const total = report.tables.reduce((sum, entry) => sum + entry.differences, 0);
-  lines.push(`${report.ok ? 'Equal' : `${total} differences`}: ${count(report.rows)} rows in ${seconds(report.seconds)}`);
+  lines.push(
+    `${report.ok ? 'Equal' : `${total} differences`}: ${count(report.rows)} rows in ${seconds(report.seconds)}`,
+  );
   return plain(lines.join('\n'));
 }
 
@@ -56,7 +65,8 @@ export function renderCutover(report: CutoverReport): string {
     );
   }
   const shut = report.gates.filter(({ ok }) => !ok);
-  for (const gate of shut) lines.push(`gate ${gate.name}: ${gate.observed} (limit ${gate.limit}) ${gate.reason}`);
+  for (const gate of shut)
+    lines.push(`gate ${gate.name}: ${gate.observed} (limit ${gate.limit}) ${gate.reason}`);
   if (report.error) lines.push(`${report.error.code}: ${report.error.message}`, `  ${report.error.remedy}`);
   const paused = report.writePauseMs === null ? '' : ` Writers waited ${ms(report.writePauseMs)}.`;
   lines.push(

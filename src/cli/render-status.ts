@@ -3,7 +3,21 @@ import { bytes, count, ms, percent, plain, seconds } from './format.ts';
 
 /** The block that `status` and `start` show. */
 export function renderStatus(status: StatusData): string {
-  const { migration, phase, condition, reason, lag, copy, apply, verify, source, gates, positions, next, error } = status;
+  const {
+    migration,
+    phase,
+    condition,
+    reason,
+    lag,
+    copy,
+    apply,
+    verify,
+    source,
+    gates,
+    positions,
+    next,
+    error,
+  } = status;
   const head = [migration, phase.toUpperCase(), reason === '' ? condition : `${condition} (${reason})`];
   if (status.upSeconds !== null) head.push(`up ${seconds(status.upSeconds)}`);
   if (status.planHash !== '') head.push(`plan ${status.planHash.slice(0, 8)}`);
@@ -34,13 +48,23 @@ export function renderStatus(status: StatusData): string {
     );
   }
   if (positions.head !== null || positions.applied !== null) {
-    lines.push(row('log', [`head ${positions.head ?? 'unknown'}`, `received ${positions.received ?? 'unknown'}`, `applied ${positions.applied ?? 'unknown'}`]));
+    lines.push(
+      row('log', [
+        `head ${positions.head ?? 'unknown'}`,
+        `received ${positions.received ?? 'unknown'}`,
+        `applied ${positions.applied ?? 'unknown'}`,
+      ]),
+    );
   }
   if (verify) {
     lines.push(
       row('verify', [
-        verify.state === 'running' ? `running ${percent(verify.rows, verify.totalRows)}`.trimEnd() : verify.state,
-        ...(verify.state === 'never' ? [] : [`${count(verify.rows)} rows`, `${verify.differences} differences`]),
+        verify.state === 'running'
+          ? `running ${percent(verify.rows, verify.totalRows)}`.trimEnd()
+          : verify.state,
+        ...(verify.state === 'never'
+          ? []
+          : [`${count(verify.rows)} rows`, `${verify.differences} differences`]),
         ...(verify.ageSeconds === null ? [] : [`${seconds(verify.ageSeconds)} ago`]),
         ...(verify.detail === null ? [] : [verify.detail]),
       ]),
@@ -57,17 +81,24 @@ export function renderStatus(status: StatusData): string {
   }
   if (gates.length > 0) {
     const shut = gates.filter(({ ok }) => !ok);
-    lines.push(row('gates', [`${gates.length - shut.length}/${gates.length}`, ...shut.map((gate) => `waiting: ${gate.name} (${gate.reason})`)]));
+    lines.push(
+      row('gates', [
+        `${gates.length - shut.length}/${gates.length}`,
+        ...shut.map((gate) => `waiting: ${gate.name} (${gate.reason})`),
+      ]),
+    );
   }
   if (error) lines.push(row('error', [`${error.code} ${error.message}`, error.remedy]));
   lines.push(`Next: ${next.action}${next.command === null ? '' : ` -> \`${next.command}\``}`);
   return plain(lines.join('\n'));
 }
 
-const row = (name: string, parts: readonly string[]): string => `  ${name.padEnd(8)} ${parts.filter(Boolean).join('   ')}`;
+const row = (name: string, parts: readonly string[]): string =>
+  `  ${name.padEnd(8)} ${parts.filter(Boolean).join('   ')}`;
 
 function copyParts(copy: NonNullable<StatusData['copy']>): string[] {
-  const eta = copy.etaSeconds === null ? [] : [`${seconds(copy.etaSeconds[0])} to ${seconds(copy.etaSeconds[1])} left`];
+  const eta =
+    copy.etaSeconds === null ? [] : [`${seconds(copy.etaSeconds[0])} to ${seconds(copy.etaSeconds[1])} left`];
   return [
     percent(copy.rangesDone, copy.ranges),
     `${count(copy.rows)}${copy.totalRows === null ? '' : ` of ~${count(copy.totalRows)}`} rows`,

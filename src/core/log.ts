@@ -8,4 +8,10 @@ export interface Logger {
 }
 
 const silent = (): void => undefined;
-export const SILENT: Logger = { debug: silent, info: silent, warn: silent, error: silent, child: () => SILENT };
+export const SILENT: Logger = {
+  debug: silent,
+  info: silent,
+  warn: silent,
+  error: silent,
+  child: () => SILENT,
+};

@@ -9,7 +9,6 @@ export interface PipelineCounters {
   copyBytes: number;
   rejectedRows: number;
   retries: number;
-  fallbacks: number;
 }
 
 export const newCounters = (): PipelineCounters => ({
@@ -22,5 +21,4 @@ export const newCounters = (): PipelineCounters => ({
   copyBytes: 0,
   rejectedRows: 0,
   retries: 0,
-  fallbacks: 0,
 });

@@ -20,7 +20,11 @@ export interface ProxyReport {
   /** How long it holds a waiting client before it gives the client an error, ms; null: without end; absent: it cannot tell. */
   readonly holdsForMs?: number | null;
   /** Conditions that would make a switch fail or hurt clients, each with what to do. Empty: ready. */
-  readonly findings: readonly { readonly level: 'block' | 'warn'; readonly text: string; readonly remedy: string }[];
+  readonly findings: readonly {
+    readonly level: 'block' | 'warn';
+    readonly text: string;
+    readonly remedy: string;
+  }[];
 }
 
 /**

@@ -85,6 +85,8 @@ export interface ChunkWriter extends AsyncDisposable {
 
 /** Writes to one database. All methods but openChunk's writers share one connection and are called one at a time. */
 export interface Sink extends AsyncDisposable {
+  /** Groups, or parts of one, that needed the exact fallback on a constraint error, since the start. */
+  readonly fallbacks: number;
   /**
    * Creates the state of this stream on the sink (checkpoint, ranges, holes, waiting parts). Idempotent.
    * @throws VerdigrisError STATE_* when state of another run, configuration or version stands there.

@@ -46,7 +46,11 @@ export interface SnapshotSource {
    */
   comparator(relation: Relation): ((left: Cell, right: Cell) => number) | null;
   /** For each first-key value the number of boundaries that are ≤ it, by the server's own comparison. */
-  bucket(relation: Relation, boundaries: readonly Cell[], values: readonly Cell[]): Promise<readonly number[]>;
+  bucket(
+    relation: Relation,
+    boundaries: readonly Cell[],
+    values: readonly Cell[],
+  ): Promise<readonly number[]>;
   /** A fresh snapshot, only to learn what is visible now. */
   visibility(): Promise<Visibility>;
   /** Takes the snapshot and checks that the layout is still `relations`. The reader holds one connection. */

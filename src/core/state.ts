@@ -41,7 +41,11 @@ export interface StateStore {
    * Takes the lease of a run and returns its new term. Refused with STATE_LEASE_HELD while another holder's lease is
    * fresh, unless `takeover`. The term is what every transaction on the sink checks.
    */
-  acquire(id: string, holder: string, options: { readonly ttlMs: number; readonly takeover: boolean }): Promise<number>;
+  acquire(
+    id: string,
+    holder: string,
+    options: { readonly ttlMs: number; readonly takeover: boolean },
+  ): Promise<number>;
   /** Extends the lease; false when another term stands there. */
   renew(id: string, term: number): Promise<boolean>;
   release(id: string, term: number): Promise<void>;

@@ -100,6 +100,7 @@ export function keyText(relation: Relation, tuple: Tuple): string {
 
 const cellText = (cell: Cell): string => {
   if (typeof cell === 'string') return cell;
-  if (cell instanceof Uint8Array) return Buffer.from(cell.buffer, cell.byteOffset, cell.byteLength).toString('latin1');
+  if (cell instanceof Uint8Array)
+    return Buffer.from(cell.buffer, cell.byteOffset, cell.byteLength).toString('latin1');
   return typeof cell === 'object' && cell !== null ? JSON.stringify(cell) : String(cell);
 };

@@ -33,7 +33,10 @@ export class ActionBook {
     const known = this.find(key);
     if (known) {
       if (known.kind !== kind) {
-        throw new VerdigrisError('USAGE', `the idempotency key belongs to ${known.kind} ${known.id}, not to a ${kind}`);
+        throw new VerdigrisError(
+          'USAGE',
+          `the idempotency key belongs to ${known.kind} ${known.id}, not to a ${kind}`,
+        );
       }
       return known;
     }

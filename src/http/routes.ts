@@ -65,19 +65,38 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
   const actions = new ActionBook(redactor);
   let lastVerify: VerifyReport | null = null;
 
-  const answer = (c: Context, kind: Kind, data: unknown, status: ContentfulStatusCode = 200, warnings: string[] = []) =>
-    c.json(envelope({ kind, data, warnings, migration: engine.name, version: VERSION, redactor }), status);
+  const answer = (
+    c: Context,
+    kind: Kind,
+    data: unknown,
+    status: ContentfulStatusCode = 200,
+    warnings: string[] = [],
+  ) => c.json(envelope({ kind, data, warnings, migration: engine.name, version: VERSION, redactor }), status);
 
   const failure = (c: Context, thrown: unknown) => {
     const error = asVerdigrisError(thrown);
-    const body = envelope({ kind: 'Error', data: null, error, migration: engine.name, version: VERSION, redactor });
+    const body = envelope({
+      kind: 'Error',
+      data: null,
+      error,
+      migration: engine.name,
+      version: VERSION,
+      redactor,
+    });
     return c.json(body, STATUS_OF[error.code] ?? 500);
   };
 
   app.onError((error, c) => failure(c, error));
   app.notFound((c) => {
     const error = new VerdigrisError('USAGE', `there is no ${c.req.method} ${c.req.path}`);
-    const body = envelope({ kind: 'Error', data: null, error, migration: engine.name, version: VERSION, redactor });
+    const body = envelope({
+      kind: 'Error',
+      data: null,
+      error,
+      migration: engine.name,
+      version: VERSION,
+      redactor,
+    });
     return c.json(body, 404);
   });
   // A page in a browser is never a legal caller of this API; without this one could be made to act for its user.
@@ -101,7 +120,12 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
           : stalled
             ? `nothing was received for ${Math.round(lag.lastEventAgeSeconds ?? 0)} s`
             : null;
-    return answer(c, 'Health', { ready: problem === null, reason: problem ?? '' }, problem === null ? 200 : 503);
+    return answer(
+      c,
+      'Health',
+      { ready: problem === null, reason: problem ?? '' },
+      problem === null ? 200 : 503,
+    );
   });
   app.get('/api/v1/status', async (c) => answer(c, 'Status', await engine.status()));
   app.get('/api/v1/plan', async (c) => answer(c, 'Plan', await engine.plan()));
@@ -110,11 +134,16 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
   app.get('/api/v1/verify', async (c) => {
     if (lastVerify) return answer(c, 'Verify', lastVerify);
     const { state, detail } = (await engine.status()).verify;
-    return answer(c, 'Verify', null, 200, [`no report of this engine yet; state: ${state}${detail === null ? '' : `, ${detail}`}`]);
+    return answer(c, 'Verify', null, 200, [
+      `no report of this engine yet; state: ${state}${detail === null ? '' : `, ${detail}`}`,
+    ]);
   });
   app.get('/api/v1/journal', async (c) => {
     const query = z
-      .object({ after: z.coerce.number().int().min(0).default(0), limit: z.coerce.number().int().min(1).max(1000).default(500) })
+      .object({
+        after: z.coerce.number().int().min(0).default(0),
+        limit: z.coerce.number().int().min(1).max(1000).default(500),
+      })
       .safeParse(c.req.query());
     if (!query.success) throw new VerdigrisError('USAGE', 'journal takes after= and limit= (1 to 1000)');
     return answer(c, 'Events', await engine.events(query.data.after, query.data.limit));
@@ -153,7 +182,11 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
         });
       }
       case 'cutover': {
-        const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...cutover } = parse(kind, body, BODIES.cutover);
+        const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...cutover } = parse(
+          kind,
+          body,
+          BODIES.cutover,
+        );
         const known = actions.find(idempotencyKey);
         if (!known && !cutover.dryRun) {
           await checkConfirmed(kind, { planHash, confirm });
@@ -177,15 +210,25 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
   }
 
   // Against the plan in force, not a new one: what this engine will switch is what it was started with.
-  async function checkConfirmed(kind: ActionKind, given: { planHash?: string | undefined; confirm?: string | undefined }): Promise<void> {
+  async function checkConfirmed(
+    kind: ActionKind,
+    given: { planHash?: string | undefined; confirm?: string | undefined },
+  ): Promise<void> {
     if (given.confirm !== engine.name || given.planHash === undefined) {
-      throw new VerdigrisError('CONFIRMATION', `${kind} needs confirm (the name of the migration) and planHash`);
+      throw new VerdigrisError(
+        'CONFIRMATION',
+        `${kind} needs confirm (the name of the migration) and planHash`,
+      );
     }
     const { planHash } = await engine.status();
     if (planHash !== given.planHash) {
-      throw new VerdigrisError('PLAN_STALE', `the plan in force is ${planHash.slice(0, 8)}, not ${given.planHash.slice(0, 8)}`, {
-        context: { current: planHash, named: given.planHash },
-      });
+      throw new VerdigrisError(
+        'PLAN_STALE',
+        `the plan in force is ${planHash.slice(0, 8)}, not ${given.planHash.slice(0, 8)}`,
+        {
+          context: { current: planHash, named: given.planHash },
+        },
+      );
     }
   }
 
@@ -193,9 +236,13 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
     const { gates } = await engine.status();
     const shut = gates.filter(({ name, ok }) => !ok && !overridden.includes(name));
     if (shut.length === 0) return;
-    throw new VerdigrisError('CUTOVER_GATE', `not met: ${shut.map(({ name, reason }) => `${name} (${reason})`).join(', ')}`, {
-      context: { gates: shut },
-    });
+    throw new VerdigrisError(
+      'CUTOVER_GATE',
+      `not met: ${shut.map(({ name, reason }) => `${name} (${reason})`).join(', ')}`,
+      {
+        context: { gates: shut },
+      },
+    );
   }
 
   return { app, actions };

@@ -45,7 +45,8 @@ export async function serveControl(path: string, options: ServeOptions): Promise
     path,
     [Symbol.asyncDispose]: async () => {
       const until = performance.now() + (options.lingerMs ?? 5_000);
-      while (!actions.quiet && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 20));
+      while (!actions.quiet && performance.now() < until)
+        await new Promise((resolve) => setTimeout(resolve, 20));
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
         if ('closeAllConnections' in server) server.closeAllConnections();

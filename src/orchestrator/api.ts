@@ -89,7 +89,10 @@ export interface Migration {
   plan(): Promise<PlanReport>;
   pause(scope: 'copy' | 'apply' | 'all', reason: string): Promise<void>;
   resume(scope: 'copy' | 'apply' | 'all'): Promise<void>;
-  verify(options: { readonly tables?: readonly string[]; readonly mode: 'full' | 'sample' | 'recent' }): Promise<VerifyReport>;
+  verify(options: {
+    readonly tables?: readonly string[];
+    readonly mode: 'full' | 'sample' | 'recent';
+  }): Promise<VerifyReport>;
   cutover(options: {
     readonly dryRun: boolean;
     readonly maxWritePauseMs?: number;

@@ -2,7 +2,13 @@ import type { Catalog } from '../core/catalog.ts';
 import type { TablePlan, TargetTable } from '../core/plan.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import { columnIndex, showTable, tableId, type Relation, type TableName } from '../core/table.ts';
-import { compileMapping, mappedTables, type CompiledMapping, type CompileOptions, type CopyUnit } from '../transform/compile.ts';
+import {
+  compileMapping,
+  mappedTables,
+  type CompiledMapping,
+  type CompileOptions,
+  type CopyUnit,
+} from '../transform/compile.ts';
 import type { VerifyTable } from '../verify/verify-table.ts';
 import type { ColumnOrigin } from './counter-pairs.ts';
 
@@ -34,7 +40,11 @@ export interface Compiled {
 
 /** @throws VerdigrisError MAPPING_INVALID, SCHEMA_TABLE_MISSING */
 export async function compile(
-  options: MappingSource & { readonly blue: Catalog; readonly green: Catalog; readonly schemaSql: string | null },
+  options: MappingSource & {
+    readonly blue: Catalog;
+    readonly green: Catalog;
+    readonly schemaSql: string | null;
+  },
 ): Promise<Compiled> {
   const { spec, modules, blue, green, schemaSql } = options;
   const tables = await blue.tables();
@@ -43,7 +53,8 @@ export async function compile(
   const targets = await layouts(wanted.target, (table) => green.target(table));
   const missing = wanted.target.filter((table) => !targets.has(tableId(table)));
   if (missing.length > 0 && schemaSql !== null && missing.length === wanted.target.length) {
-    for (const relation of await green.previewSchema(schemaSql, wanted.target)) targets.set(tableId(relation.table), relation);
+    for (const relation of await green.previewSchema(schemaSql, wanted.target))
+      targets.set(tableId(relation.table), relation);
   }
   const mapping = compileMapping({
     spec,
@@ -71,7 +82,10 @@ export async function compile(
 }
 
 /** Layouts of those that exist. */
-async function layouts(tables: readonly TableName[], read: (table: TableName) => Promise<Relation>): Promise<Map<string, Relation>> {
+async function layouts(
+  tables: readonly TableName[],
+  read: (table: TableName) => Promise<Relation>,
+): Promise<Map<string, Relation>> {
   const found = new Map<string, Relation>();
   for (const table of tables) {
     try {
@@ -83,9 +97,14 @@ async function layouts(tables: readonly TableName[], read: (table: TableName) =>
   return found;
 }
 
-function verifyTable(mapping: CompiledMapping, comparable: CompiledMapping['comparables'][number]): VerifyTable {
+function verifyTable(
+  mapping: CompiledMapping,
+  comparable: CompiledMapping['comparables'][number],
+): VerifyTable {
   const { table: target, sources } = comparable;
-  const plans = sources.flatMap((source) => mapping.plans.filter((plan) => tableId(plan.from.table) === tableId(source.table)));
+  const plans = sources.flatMap((source) =>
+    mapping.plans.filter((plan) => tableId(plan.from.table) === tableId(source.table)),
+  );
   return {
     target,
     plans,
@@ -121,7 +140,8 @@ function originsOf(mapping: CompiledMapping): ColumnOrigin[] {
       if (target === undefined) return [];
       return columns.flatMap((column): ColumnOrigin[] => {
         const from = column.from[0];
-        if (from === undefined || column.from.length !== 1 || !/^(copy|rename|cast)\b/.test(column.operation)) return [];
+        if (from === undefined || column.from.length !== 1 || !/^(copy|rename|cast)\b/.test(column.operation))
+          return [];
         const blue = plan.from.columns[columnIndex(plan.from, from)];
         const green = target.relation.columns[columnIndex(target.relation, column.column)];
         if (blue === undefined || green === undefined || blue.kind !== green.kind) return [];

@@ -15,7 +15,11 @@ export class CopyPermit {
   #checkedAt = Number.NEGATIVE_INFINITY;
   #throttled: string | null = null;
 
-  constructor(options: { sessions: { blue: Session; green: Session }; rules: Settings['throttle']; clock: Clock }) {
+  constructor(options: {
+    sessions: { blue: Session; green: Session };
+    rules: Settings['throttle'];
+    clock: Clock;
+  }) {
     this.#sessions = options.sessions;
     this.#rules = options.rules;
     this.#clock = options.clock;

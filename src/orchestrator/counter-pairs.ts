@@ -24,13 +24,22 @@ export function pairCounters(
   });
   const mapped = (counter: Counter): boolean =>
     counter.owner === null || origins.some(({ blue: from }) => owns(counter, from));
-  return { pairs, unmatched: blue.filter((counter) => !used.has(counter) && mapped(counter)).map((counter) => counter.name) };
+  return {
+    pairs,
+    unmatched: blue.filter((counter) => !used.has(counter) && mapped(counter)).map((counter) => counter.name),
+  };
 }
 
 const owns = (counter: Counter, column: TableName & { readonly column: string }): boolean =>
-  counter.owner?.schema === column.schema && counter.owner.table === column.name && counter.owner.column === column.column;
+  counter.owner?.schema === column.schema &&
+  counter.owner.table === column.name &&
+  counter.owner.column === column.column;
 
-const byOwner = (counter: Counter, blue: readonly Counter[], origins: readonly ColumnOrigin[]): Counter | undefined => {
+const byOwner = (
+  counter: Counter,
+  blue: readonly Counter[],
+  origins: readonly ColumnOrigin[],
+): Counter | undefined => {
   const origin = origins.find(({ green }) => owns(counter, green));
   return origin === undefined ? undefined : blue.find((candidate) => owns(candidate, origin.blue));
 };

@@ -68,14 +68,17 @@ export class GateFactsReader {
       lagMs: lag === null ? null : lag * 1000,
       lagStableForMs: lag === null ? null : (pipeline?.lag.stableForMs(options.limitSeconds) ?? null),
       roundTripMs: pipeline?.lag.roundTripMs ?? null,
-      copyComplete: pipeline === null ? null : pipeline.copyComplete || pipeline.progress.every((unit) => unit.done === unit.ranges),
+      copyComplete:
+        pipeline === null
+          ? null
+          : pipeline.copyComplete || pipeline.progress.every((unit) => unit.done === unit.ranges),
       holes: pipeline?.holes ?? null,
       verification: {
         ageMs: verification.cleanAt === null ? null : clock.now() - verification.cleanAt,
         differences: verification.differences,
       },
       rejects: pipeline?.rejects ?? null,
-      oldestTransactionMs: health?.oldestTransactionSeconds == null ? (health === null ? null : 0) : health.oldestTransactionSeconds * 1000,
+      oldestTransactionMs: health === null ? null : (health.oldestTransactionSeconds ?? 0) * 1000,
       source: health,
       ddlInProgress: slow?.ddlInProgress ?? null,
       unmatchedCounters: slow?.unmatchedCounters ?? null,
@@ -105,7 +108,9 @@ export class GateFactsReader {
     this.#slowAt = this.#o.clock.monotonic();
   }
 
-  async #proxy(proxy: ProxyAdapter): Promise<{ name: string; route: Route | null; report: ProxyReport | null }> {
+  async #proxy(
+    proxy: ProxyAdapter,
+  ): Promise<{ name: string; route: Route | null; report: ProxyReport | null }> {
     const route = await this.#try(() => proxy.observe(AbortSignal.timeout(PROXY_TIMEOUT_MS)));
     const report = await this.#try(() => proxy.probe(AbortSignal.timeout(PROXY_TIMEOUT_MS)));
     return { name: proxy.name, route, report };

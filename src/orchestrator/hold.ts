@@ -40,10 +40,14 @@ export async function admit(state: RunState, hash: string): Promise<void> {
   }
   if (record !== null && record.planHash !== hash) {
     if (record.phase !== 'preparing') {
-      throw new VerdigrisError('PLAN_STALE', 'Mapping, configuration, schema file or server version changed since the run began.', {
-        remedy: 'Go back to what the run began with, or abort it and start again.',
-        context: { began: record.planHash.slice(0, 8), now: hash.slice(0, 8) },
-      });
+      throw new VerdigrisError(
+        'PLAN_STALE',
+        'Mapping, configuration, schema file or server version changed since the run began.',
+        {
+          remedy: 'Go back to what the run began with, or abort it and start again.',
+          context: { began: record.planHash.slice(0, 8), now: hash.slice(0, 8) },
+        },
+      );
     }
     await state.replan(hash);
   }
@@ -59,9 +63,13 @@ export async function applySchema(o: MigrationOptions, state: RunState, before: 
     const ran = await green.catalog.applySchema(settings.schemaSql, before.targetNames);
     if (ran) await state.note('schema.applied', {});
   } else if (before.missingTargets) {
-    throw new VerdigrisError('SCHEMA_TABLE_MISSING', `Green lacks mapped tables: ${before.targetNames.map(showTable).join(', ')}.`, {
-      remedy: 'Create them, or name a schema file in green.schema_file.',
-    });
+    throw new VerdigrisError(
+      'SCHEMA_TABLE_MISSING',
+      `Green lacks mapped tables: ${before.targetNames.map(showTable).join(', ')}.`,
+      {
+        remedy: 'Create them, or name a schema file in green.schema_file.',
+      },
+    );
   }
 }
 
@@ -74,10 +82,18 @@ export interface Own {
 }
 
 /** Puts the parts of a run together. Nothing runs yet. */
-export async function hold(o: MigrationOptions, state: RunState, { compiled, own }: { compiled: Compiled; own: Own }): Promise<Held> {
+export async function hold(
+  o: MigrationOptions,
+  state: RunState,
+  { compiled, own }: { compiled: Compiled; own: Own },
+): Promise<Held> {
   const { settings, engine, blue, green, clock, log, failpoints, proxies } = o;
   await estimate(compiled, blue);
-  const stream = { direction: 'forward' as const, term: state.term, maxBatchBytes: settings.apply.batchBytes };
+  const stream = {
+    direction: 'forward' as const,
+    term: state.term,
+    maxBatchBytes: settings.apply.batchBytes,
+  };
   const source = blue.changes(stream);
   const snapshot = blue.snapshot();
   const sink = green.sink(stream);

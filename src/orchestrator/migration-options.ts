@@ -29,4 +29,3 @@ export interface MigrationOptions {
     readonly serverVersions: { readonly blue: string; readonly green: string };
   };
 }
-

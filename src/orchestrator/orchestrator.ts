@@ -24,7 +24,8 @@ import { gateError, reportOf, switchContext } from './switching.ts';
 import { Verifications } from './verifications.ts';
 
 /** Does no I/O; the first call that needs a server asks it. */
-export const createMigration = (options: MigrationOptions): Promise<Migration> => Promise.resolve(new Run(options));
+export const createMigration = (options: MigrationOptions): Promise<Migration> =>
+  Promise.resolve(new Run(options));
 
 const CATCH_UP_POLL_MS = 200;
 
@@ -63,7 +64,9 @@ class Run implements Migration {
 
   start(): Promise<void> {
     this.#starting ??= this.#begin().catch((error: unknown) => {
-      const reason = this.#stop.signal.aborted ? asVerdigrisError(this.#stop.signal.reason) : asVerdigrisError(error);
+      const reason = this.#stop.signal.aborted
+        ? asVerdigrisError(this.#stop.signal.reason)
+        : asVerdigrisError(error);
       this.#ended.reject(reason);
       throw reason;
     });
@@ -121,7 +124,10 @@ class Run implements Migration {
     await state.note('resume', { scope });
   }
 
-  async verify(options: { readonly tables?: readonly string[]; readonly mode: 'full' | 'sample' | 'recent' }): Promise<VerifyReport> {
+  async verify(options: {
+    readonly tables?: readonly string[];
+    readonly mode: 'full' | 'sample' | 'recent';
+  }): Promise<VerifyReport> {
     const held = this.#required();
     requirePhase(held.state.phase, ['catching_up', 'replicating'], 'verification');
     return this.#verifications.run(held, options, this.#stop.signal);
@@ -150,7 +156,10 @@ class Run implements Migration {
       await blueFence.prepare();
       for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
       await state.enter('cutting_over', { epoch: context.epoch });
-      await state.note('cutover.begin', { epoch: context.epoch, maxWritePauseMs: context.settings.maxWritePauseMs });
+      await state.note('cutover.begin', {
+        epoch: context.epoch,
+        maxWritePauseMs: context.settings.maxWritePauseMs,
+      });
       const outcome = await cutover(context, this.#stop.signal);
       await this.#settled(held, outcome);
       return reportOf(outcome, context.epoch, gates);
@@ -211,7 +220,11 @@ class Run implements Migration {
   async #begin(): Promise<void> {
     const { settings, green, clock, log } = this.#o;
     const compiledBefore = await this.#compile();
-    requirePassed((await preflightOf(this.#o, compiledBefore, this.#connections)).filter((check) => check.side === 'blue'));
+    requirePassed(
+      (await preflightOf(this.#o, compiledBefore, this.#connections)).filter(
+        (check) => check.side === 'blue',
+      ),
+    );
     const state = await RunState.acquire({
       store: green.state,
       id: settings.migration,
@@ -248,7 +261,10 @@ class Run implements Migration {
     this.#verifications.restore(state.record?.detail['verify']);
   }
 
-  #context(held: Held, options: Pick<CutoverContext, 'epoch' | 'overrides'> & { readonly maxWritePauseMs: number }): CutoverContext {
+  #context(
+    held: Held,
+    options: Pick<CutoverContext, 'epoch' | 'overrides'> & { readonly maxWritePauseMs: number },
+  ): CutoverContext {
     return switchContext(this.#o, held, { ...options, gates: () => this.#gates(true) });
   }
 
@@ -282,7 +298,9 @@ class Run implements Migration {
     if (state.phase === 'copying') {
       await this.#unlessStopped(pipeline.copied);
       await failpoints.hit('copying.rows-done');
-      await this.#retried(() => sink.finishCopy(compiled.targets, (step) => this.#view.finishing(step), signal));
+      await this.#retried(() =>
+        sink.finishCopy(compiled.targets, (step) => this.#view.finishing(step), signal),
+      );
       this.#view.finishing(null);
       await failpoints.hit('copying.indexes-done');
       await state.enter('catching_up');
@@ -292,10 +310,17 @@ class Run implements Migration {
       await failpoints.hit('catching-up.drained');
       await state.enter('replicating');
     }
-    if (state.phase === 'replicating' && this.#o.settings.verify.afterCopy === 'full' && this.#verifications.now.cleanAt === null) {
+    if (
+      state.phase === 'replicating' &&
+      this.#o.settings.verify.afterCopy === 'full' &&
+      this.#verifications.now.cleanAt === null
+    ) {
       // In the background: replication is what start() waits for; the gate waits for the result.
       this.verify({ mode: 'full' }).catch((error: unknown) => {
-        this.#o.log.error({ code: asVerdigrisError(error).code }, `verification failed: ${asVerdigrisError(error).message}`);
+        this.#o.log.error(
+          { code: asVerdigrisError(error).code },
+          `verification failed: ${asVerdigrisError(error).message}`,
+        );
       });
     }
   }
@@ -331,7 +356,10 @@ class Run implements Migration {
   async #gates(fresh: boolean): Promise<readonly GateResult[]> {
     const { facts, pipeline } = this.#required();
     const { gates, cutover: switching } = this.#o.settings;
-    const read = await facts.read(pipeline, this.#verifications.now, { fresh, limitSeconds: gates.maxCommitLagMs / 1000 });
+    const read = await facts.read(pipeline, this.#verifications.now, {
+      fresh,
+      limitSeconds: gates.maxCommitLagMs / 1000,
+    });
     return evaluateGates(read, { ...gates, maxWritePauseMs: switching.maxWritePauseMs });
   }
 
@@ -358,7 +386,12 @@ class Run implements Migration {
   #hash(): string {
     const { mapping, planSalt } = this.#o;
     const versions = [planSalt.serverVersions.blue, planSalt.serverVersions.green];
-    return planHash({ mapping, configuration: planSalt.configuration, schemaSql: planSalt.schemaSql, serverVersions: versions });
+    return planHash({
+      mapping,
+      configuration: planSalt.configuration,
+      schemaSql: planSalt.schemaSql,
+      serverVersions: versions,
+    });
   }
 
   #stored() {
@@ -367,7 +400,9 @@ class Run implements Migration {
 
   #required(): Held {
     if (this.#held === null) {
-      throw new VerdigrisError('ENGINE_NOT_RUNNING', 'The run is not started.', { remedy: 'Start it with `verdigris start`.' });
+      throw new VerdigrisError('ENGINE_NOT_RUNNING', 'The run is not started.', {
+        remedy: 'Start it with `verdigris start`.',
+      });
     }
     return this.#held;
   }

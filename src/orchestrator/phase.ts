@@ -19,18 +19,26 @@ export const mayFollow = (from: Phase, to: Phase): boolean => NEXT[from].include
 /** @throws VerdigrisError CUTOVER_PHASE when `to` may not follow `from` */
 export function requireTransition(from: Phase, to: Phase): void {
   if (!mayFollow(from, to)) {
-    throw new VerdigrisError('CUTOVER_PHASE', `The run is in phase ${from}; it cannot go to ${to} from there.`, {
-      context: { phase: from },
-    });
+    throw new VerdigrisError(
+      'CUTOVER_PHASE',
+      `The run is in phase ${from}; it cannot go to ${to} from there.`,
+      {
+        context: { phase: from },
+      },
+    );
   }
 }
 
 /** @throws VerdigrisError CUTOVER_PHASE when the run is in none of `phases` */
 export function requirePhase(now: Phase, phases: readonly Phase[], act: string): void {
   if (!phases.includes(now)) {
-    throw new VerdigrisError('CUTOVER_PHASE', `${act} is possible in phase ${phases.join(' or ')}; the run is in phase ${now}.`, {
-      context: { phase: now },
-    });
+    throw new VerdigrisError(
+      'CUTOVER_PHASE',
+      `${act} is possible in phase ${phases.join(' or ')}; the run is in phase ${now}.`,
+      {
+        context: { phase: now },
+      },
+    );
   }
 }
 

@@ -65,9 +65,13 @@ export function requirePassed(checks: readonly CheckResult[]): void {
     const sql = check.sql === undefined ? '' : ` Run: ${check.sql}`;
     return `${check.id} ${check.side}: ${check.title}: ${check.observed} (expected ${check.expected}). ${check.remedy}${sql}`;
   });
-  throw new VerdigrisError('PREFLIGHT_FAILED', `${blocking.length} of the checks before the start block it:\n  ${lines.join('\n  ')}`, {
-    context: { checks: blocking.map((check) => check.id) },
-  });
+  throw new VerdigrisError(
+    'PREFLIGHT_FAILED',
+    `${blocking.length} of the checks before the start block it:\n  ${lines.join('\n  ')}`,
+    {
+      context: { checks: blocking.map((check) => check.id) },
+    },
+  );
 }
 
 /**

@@ -37,7 +37,14 @@ export class Rate {
   /** Seconds to `total`, lowest and highest guess from the faster and slower quarters of the samples. */
   eta(total: number | null): readonly [number, number] | null {
     const last = this.#samples.at(-1);
-    if (last === undefined || total === null || total <= 0 || last.value / total < LEAST_SHARE || last.value >= total) return null;
+    if (
+      last === undefined ||
+      total === null ||
+      total <= 0 ||
+      last.value / total < LEAST_SHARE ||
+      last.value >= total
+    )
+      return null;
     const rates: number[] = [];
     for (let i = 1; i < this.#samples.length; i++) {
       const a = this.#samples[i - 1] as { at: number; value: number };

@@ -63,7 +63,10 @@ export class RunState implements AsyncDisposable {
     await this.note('run.created', { planHash });
   }
 
-  async enter(phase: Phase, change: Partial<Pick<RunRecord, 'epoch' | 'activeSide' | 'detail'>> = {}): Promise<void> {
+  async enter(
+    phase: Phase,
+    change: Partial<Pick<RunRecord, 'epoch' | 'activeSide' | 'detail'>> = {},
+  ): Promise<void> {
     let from = phase;
     await this.#change((record) => {
       from = record.phase;
@@ -77,7 +80,10 @@ export class RunState implements AsyncDisposable {
   }
 
   /** Stores details without a change of phase. */
-  async remember(detail: Readonly<Record<string, unknown>>, change: Partial<Pick<RunRecord, 'epoch' | 'activeSide'>> = {}): Promise<void> {
+  async remember(
+    detail: Readonly<Record<string, unknown>>,
+    change: Partial<Pick<RunRecord, 'epoch' | 'activeSide'>> = {},
+  ): Promise<void> {
     await this.#change((record) => ({ ...record, ...change, detail: { ...record.detail, ...detail } }));
   }
 

@@ -55,7 +55,9 @@ export class StatusView {
 
   finishing(step: FinishStep | null): void {
     this.#finishing =
-      step === null ? null : `${step.kind} ${step.name} on ${showTable(step.table)} (${step.done} of ${step.total})`;
+      step === null
+        ? null
+        : `${step.kind} ${step.name} on ${showTable(step.table)} (${step.done} of ${step.total})`;
   }
 
   status(facts: StatusFacts): Status {
@@ -91,7 +93,7 @@ export class StatusView {
         changesPerSecond: this.#changes.perSecond,
         groups: counters?.groups ?? 0,
         retries: counters?.retries ?? 0,
-        fallbacks: counters?.fallbacks ?? 0,
+        fallbacks: pipeline?.fallbacks ?? 0,
         queueBytes: pipeline?.queuedBytes ?? 0,
         holes: pipeline?.holes ?? 0,
         rejects: pipeline?.rejects ?? 0,
@@ -111,20 +113,26 @@ export class StatusView {
         oldestTransactionSeconds: pipeline?.health?.oldestTransactionSeconds ?? null,
       },
       gates,
-      positions: { head: show(positions?.head), received: show(positions?.received), applied: show(positions?.applied) },
+      positions: {
+        head: show(positions?.head),
+        received: show(positions?.received),
+        applied: show(positions?.applied),
+      },
       error: error === null ? null : { code: error.code, message: error.message, remedy: error.remedy },
     };
   }
 
   #condition(facts: StatusFacts): { condition: Condition; reason: string; error: VerdigrisError | null } {
     const { pipelineState, pipeline } = facts;
-    if (this.blocked !== null) return { condition: 'blocked', reason: this.blocked.message, error: this.blocked };
+    if (this.blocked !== null)
+      return { condition: 'blocked', reason: this.blocked.message, error: this.blocked };
     if (pipelineState.condition === 'blocked' || pipelineState.condition === 'error') return pipelineState;
     if (facts.copyPaused || pipelineState.condition === 'paused') {
       return { condition: 'paused', reason: this.pauseReason, error: null };
     }
     if (facts.throttled !== null) return { condition: 'throttled', reason: facts.throttled, error: null };
-    if (pipeline !== null && pipeline.waiting !== null) return { condition: 'blocked', reason: pipeline.waiting, error: null };
+    if (pipeline !== null && pipeline.waiting !== null)
+      return { condition: 'blocked', reason: pipeline.waiting, error: null };
     return { condition: 'running', reason: '', error: null };
   }
 
@@ -161,14 +169,23 @@ export class StatusView {
         const shut = gates.filter((gate) => !gate.ok);
         return shut.length === 0
           ? act('every gate is open: look at the switch, then start it', 'verdigris cutover --dry-run')
-          : act(`wait for ${shut.length} gates: ${shut.map((gate) => gate.name).join(', ')}`, 'verdigris wait --for gate=ready');
+          : act(
+              `wait for ${shut.length} gates: ${shut.map((gate) => gate.name).join(', ')}`,
+              'verdigris wait --for gate=ready',
+            );
       }
       case 'cutting_over':
         return act('the switch is running', 'verdigris status --watch');
       case 'undetermined':
-        return act('make both sides and every proxy reachable, then start the engine again', 'verdigris start');
+        return act(
+          'make both sides and every proxy reachable, then start the engine again',
+          'verdigris start',
+        );
       case 'reversing':
-        return act('green serves, blue is fenced and kept; finish when you need blue no more', 'verdigris finish');
+        return act(
+          'green serves, blue is fenced and kept; finish when you need blue no more',
+          'verdigris finish',
+        );
       case 'finished':
       case 'aborted':
         return act('nothing to do');
@@ -176,14 +193,17 @@ export class StatusView {
   }
 }
 
-const totalRows = (compiled: Compiled): number => [...compiled.estimates.values()].reduce((sum, estimate) => sum + estimate.rows, 0);
+const totalRows = (compiled: Compiled): number =>
+  [...compiled.estimates.values()].reduce((sum, estimate) => sum + estimate.rows, 0);
 
 function tables({ pipeline, compiled }: StatusFacts): Status['tables'] {
   if (pipeline === null || compiled === null) return [];
   const progress = new Map(pipeline.progress.map((unit) => [unit.unit, unit]));
   return compiled.units.map((unit) => {
     const state = progress.get(unit.id);
-    const rows = unit.relations.map((relation) => compiled.estimates.get(showTable(relation.table))?.rows ?? 0);
+    const rows = unit.relations.map(
+      (relation) => compiled.estimates.get(showTable(relation.table))?.rows ?? 0,
+    );
     return {
       table: unit.relations.map((relation) => showTable(relation.table)).join(' + '),
       rows: state?.rows ?? 0,

@@ -13,7 +13,12 @@ const SMOKE_TIMEOUT_MS = 10_000;
 export function switchContext(
   o: MigrationOptions,
   held: Held,
-  options: { readonly epoch: number; readonly overrides: CutoverContext['overrides']; readonly maxWritePauseMs: number; readonly gates: CutoverContext['gates'] },
+  options: {
+    readonly epoch: number;
+    readonly overrides: CutoverContext['overrides'];
+    readonly maxWritePauseMs: number;
+    readonly gates: CutoverContext['gates'];
+  },
 ): CutoverContext {
   const { settings, green, blue, proxies, log, clock, failpoints } = o;
   const { state, pipeline, blueFence, greenFence, compiled } = held;
@@ -25,7 +30,11 @@ export function switchContext(
     proxies,
     pipeline,
     counters: async () => {
-      const { pairs } = pairCounters(await blue.counters.list(), await green.counters.list(), compiled.origins);
+      const { pairs } = pairCounters(
+        await blue.counters.list(),
+        await green.counters.list(),
+        compiled.origins,
+      );
       return green.counters.advance(pairs, settings.sequences.headroom);
     },
     recheck: () => Promise.resolve({ keys: 0, differences: 0 }),
@@ -36,7 +45,8 @@ export function switchContext(
     smoke: async ({ sql }) => {
       await green.scalar(sql, SMOKE_TIMEOUT_MS);
     },
-    onSwitched: (epoch) => state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
+    onSwitched: (epoch) =>
+      state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
     holdsLease: () => state.holds(),
     log,
     clock,
@@ -46,12 +56,20 @@ export function switchContext(
 
 export function gateError(closed: readonly GateResult[]): VerdigrisError {
   const lines = closed.map((gate) => `${gate.name}: ${gate.observed}, limit ${gate.limit} (${gate.reason})`);
-  return new VerdigrisError('CUTOVER_GATE', `${closed.length} gates are shut; nothing was changed.\n  ${lines.join('\n  ')}`, {
-    context: { gates: closed },
-  });
+  return new VerdigrisError(
+    'CUTOVER_GATE',
+    `${closed.length} gates are shut; nothing was changed.\n  ${lines.join('\n  ')}`,
+    {
+      context: { gates: closed },
+    },
+  );
 }
 
-export const reportOf = (outcome: CutoverOutcome, epoch: number, gates: readonly GateResult[]): CutoverReport => ({
+export const reportOf = (
+  outcome: CutoverOutcome,
+  epoch: number,
+  gates: readonly GateResult[],
+): CutoverReport => ({
   outcome: outcome.outcome,
   writePauseMs: outcome.writePauseMs,
   epoch,

@@ -48,7 +48,11 @@ export class Verifications {
     await this.#running?.catch(() => undefined);
   }
 
-  async #verify({ verifier, state }: Held, options: VerifyOptions, signal: AbortSignal): Promise<VerifyReport> {
+  async #verify(
+    { verifier, state }: Held,
+    options: VerifyOptions,
+    signal: AbortSignal,
+  ): Promise<VerifyReport> {
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };
     try {

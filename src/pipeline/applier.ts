@@ -80,7 +80,10 @@ export class Applier {
   /** Starts a group; call only when {@link idle}. Failures surface in {@link settle} and {@link throwIfFailed}. */
   start(group: Group, holes: HoleChanges): void {
     const job = { previous: this.#committed, end: group.end, runs: group.take(), holes };
-    this.#running = this.#apply({ ...job, transactions: group.transactions, newestCommitMs: group.newestCommitMs }, group)
+    this.#running = this.#apply(
+      { ...job, transactions: group.transactions, newestCommitMs: group.newestCommitMs },
+      group,
+    )
       .catch((error: unknown) => {
         this.#failure ??= asVerdigrisError(error);
       })
@@ -138,7 +141,10 @@ export class Applier {
         const repeatable = error.directive === 'retry' && !this.#open && group.end !== null;
         if (!repeatable || attempt >= MOST_ATTEMPTS) throw error;
         this.#counters.retries += 1;
-        this.#log.warn({ code: error.code, attempt, reason: error.message }, 'group failed and is tried again');
+        this.#log.warn(
+          { code: error.code, attempt, reason: error.message },
+          'group failed and is tried again',
+        );
         await this.#clock.sleep(wait * (0.5 + Math.random()), this.#stopped.signal);
         wait = Math.min(wait * 2, LONGEST_WAIT_MS);
         if (error.code === 'SINK_LOST' || error.code === 'SINK_CONNECT') {
@@ -158,8 +164,12 @@ export class Applier {
     });
     if (checkpoint === undefined || checkpoint === group.previous) return 'redo';
     if (checkpoint === group.end) return 'done';
-    throw new VerdigrisError('SINK_LOST', 'After a reconnect the sink stands at another checkpoint; the stream is opened again there.', {
-      context: { checkpoint: checkpoint === null ? null : this.#positions.describe(checkpoint) },
-    });
+    throw new VerdigrisError(
+      'SINK_LOST',
+      'After a reconnect the sink stands at another checkpoint; the stream is opened again there.',
+      {
+        context: { checkpoint: checkpoint === null ? null : this.#positions.describe(checkpoint) },
+      },
+    );
   }
 }

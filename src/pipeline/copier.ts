@@ -104,13 +104,22 @@ export class Copier {
       signal.throwIfAborted();
       const error = asVerdigrisError(raw);
       if (error.directive !== 'retry') throw error;
-      this.#o.log.info({ unit: ranges.unit.id, range: ordinal, code: error.code, reason: error.message }, 'range is copied again');
+      this.#o.log.info(
+        { unit: ranges.unit.id, range: ordinal, code: error.code, reason: error.message },
+        'range is copied again',
+      );
       await this.#o.clock.sleep(RETRY_MS, signal);
       return true;
     }
   }
 
-  async #copy(ranges: UnitRanges, ordinal: number | null, range: KeyRange, signal: AbortSignal, only?: Relation): Promise<void> {
+  async #copy(
+    ranges: UnitRanges,
+    ordinal: number | null,
+    range: KeyRange,
+    signal: AbortSignal,
+    only?: Relation,
+  ): Promise<void> {
     const { pump, source, snapshot, sink, failpoints } = this.#o;
     const unit = only === undefined ? ranges.unit : { id: ranges.unit.id, relations: [only] };
     const label = `${this.#o.markPrefix}:w${this.#marks++}`;
@@ -124,7 +133,10 @@ export class Copier {
       await source.mark(label);
       await failpoints.hit('copy.snapshot-taken');
       const tables = unit.relations.flatMap((relation) => this.#plan(relation).to);
-      await using writer = await sink.openChunk({ unit: ranges.unit.id, ordinal, range, tables: [...new Set(tables)] }, both);
+      await using writer = await sink.openChunk(
+        { unit: ranges.unit.id, ordinal, range, tables: [...new Set(tables)] },
+        both,
+      );
       const chunk = new Chunk(writer, window, this.#o.rawCopy && ordinal !== null);
       for (const relation of unit.relations) await chunk.copy(reader, this.#plan(relation), both);
       await failpoints.hit('copy.rows-written');
@@ -133,7 +145,8 @@ export class Copier {
         visibility: reader.visibility,
         bytes: chunk.bytes,
         holes: () => {
-          if ('keys' in range && only !== undefined) for (const key of range.keys) this.#o.holes.close(only, rowOf(only, key));
+          if ('keys' in range && only !== undefined)
+            for (const key of range.keys) this.#o.holes.close(only, rowOf(only, key));
           for (const { relation, row, reject } of chunk.rejects) this.#o.holes.open(relation, row, reject);
         },
       });
@@ -174,7 +187,11 @@ export class Copier {
 interface ChunkReject {
   readonly relation: Relation;
   readonly row: Tuple;
-  readonly reject: { readonly kind: 'rejected' | 'incomplete'; readonly column: string; readonly reason: string };
+  readonly reject: {
+    readonly kind: 'rejected' | 'incomplete';
+    readonly column: string;
+    readonly reason: string;
+  };
 }
 
 /** Moves the rows of one chunk from reader to writer. */
@@ -211,14 +228,19 @@ class Chunk {
     for (const row of rows) this.bytes += sizeOf(row);
     for (const { row, kind, column, reason } of output.rejects) {
       if (plan.from.key.length === 0) {
-        throw new VerdigrisError('MAPPING_VALUE', `A row of a table without a key does not fit the mapping (${column}: ${reason}).`);
+        throw new VerdigrisError(
+          'MAPPING_VALUE',
+          `A row of a table without a key does not fit the mapping (${column}: ${reason}).`,
+        );
       }
       const reject = { kind: kind === 'value' ? ('rejected' as const) : kind, column, reason };
       this.rejects.push({ relation: plan.from, row: rows[row] as Tuple, reject });
     }
     for (const run of output.runs) {
       // A range that is todo has no children on green yet: nothing to replace.
-      await this.#writer.write(run.op === 'replace' && this.#window.ordinal !== null ? { ...run, op: 'insert', before: [] } : run);
+      await this.#writer.write(
+        run.op === 'replace' && this.#window.ordinal !== null ? { ...run, op: 'insert', before: [] } : run,
+      );
     }
   }
 

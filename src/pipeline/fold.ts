@@ -137,9 +137,13 @@ class KeyedFold implements TableFold {
 
   #arrive(key: string, net: Net): void {
     if (this.#live.has(key)) {
-      throw new VerdigrisError('SINK_CONFLICT', `Two rows of ${showTable(this.#relation.table)} have the same key at the same time.`, {
-        remedy: 'The key of the source table must be unique at every moment: it may not be deferrable.',
-      });
+      throw new VerdigrisError(
+        'SINK_CONFLICT',
+        `Two rows of ${showTable(this.#relation.table)} have the same key at the same time.`,
+        {
+          remedy: 'The key of the source table must be unique at every moment: it may not be deferrable.',
+        },
+      );
     }
     net.currentKey = key;
     this.#live.set(key, net);
@@ -229,7 +233,9 @@ class OrderedFold implements TableFold {
   #before(run: RowRun, index: number): Tuple | null {
     const before = run.before[index] ?? null;
     if (before === null || this.#relation.key.length === 0) return before;
-    return keyText(this.#relation, before) === keyText(this.#relation, run.after[index] as Tuple) ? null : before;
+    return keyText(this.#relation, before) === keyText(this.#relation, run.after[index] as Tuple)
+      ? null
+      : before;
   }
 
   emit(runs: RowRun[]): void {

@@ -7,7 +7,10 @@ import { keyOf, keyText, tableId, type Relation, type Tuple } from '../core/tabl
  */
 export class HoleSet {
   readonly #tables = new Map<string, Map<string, Hole>>();
-  #changed = new Map<string, { readonly table: Relation['table']; readonly key: Tuple; readonly hole: Hole | null }>();
+  #changed = new Map<
+    string,
+    { readonly table: Relation['table']; readonly key: Tuple; readonly hole: Hole | null }
+  >();
   #rejected = 0;
   #size = 0;
 
@@ -41,7 +44,9 @@ export class HoleSet {
 
   /** Holes that a read of their key closes. */
   incomplete(relation: Relation): Hole[] {
-    return [...(this.#tables.get(tableId(relation.table))?.values() ?? [])].filter((hole) => hole.kind === 'incomplete');
+    return [...(this.#tables.get(tableId(relation.table))?.values() ?? [])].filter(
+      (hole) => hole.kind === 'incomplete',
+    );
   }
 
   open(relation: Relation, row: Tuple, why: Pick<Hole, 'kind' | 'column' | 'reason'>): void {

@@ -78,7 +78,8 @@ export class Lag {
       if (sent === undefined) continue;
       this.#roundTripMs = now - sent.sentAt;
       // Marks come back in order: earlier ones that were lost with a connection are answered by this one.
-      for (const [other, pending] of this.#heartbeats) if (pending.sentAt <= sent.sentAt) this.#heartbeats.delete(other);
+      for (const [other, pending] of this.#heartbeats)
+        if (pending.sentAt <= sent.sentAt) this.#heartbeats.delete(other);
     }
   }
 
@@ -89,7 +90,8 @@ export class Lag {
     if (!this.#connected || now === null || age === null) return null;
     let oldest = Number.POSITIVE_INFINITY;
     for (const ms of this.#unapplied) if (ms < oldest) oldest = ms;
-    for (const { sentSourceMs } of this.#heartbeats.values()) if (sentSourceMs < oldest) oldest = sentSourceMs;
+    for (const { sentSourceMs } of this.#heartbeats.values())
+      if (sentSourceMs < oldest) oldest = sentSourceMs;
     if (oldest !== Number.POSITIVE_INFINITY) return Math.max(0, now - oldest) / 1000;
     return age > (SILENT_HEARTBEATS * this.#heartbeatMs) / 1000 ? null : 0;
   }

@@ -97,7 +97,10 @@ export class Pipeline {
       if (known.has(unit.id)) continue;
       const owner = unit.relations[0];
       if (owner === undefined) continue;
-      await this.#o.sink.defineRanges(unit.id, await this.#o.snapshot.split(owner, this.#o.settings.chunkRows));
+      await this.#o.sink.defineRanges(
+        unit.id,
+        await this.#o.snapshot.split(owner, this.#o.settings.chunkRows),
+      );
     }
   }
 
@@ -178,6 +181,10 @@ export class Pipeline {
     return this.#holes.size;
   }
 
+  get fallbacks(): number {
+    return this.#o.sink.fallbacks;
+  }
+
   get rejects(): number {
     return this.#holes.rejected;
   }
@@ -206,7 +213,9 @@ export class Pipeline {
   /** Log bytes between what is applied and the head, as of the last heartbeat; null when not known. */
   get distance(): number | null {
     const { head, applied } = this.positions;
-    return this.#pump === null || head === null || applied === null ? null : this.#o.positions.distance(applied, head);
+    return this.#pump === null || head === null || applied === null
+      ? null
+      : this.#o.positions.distance(applied, head);
   }
 
   get progress(): UnitProgress[] {
@@ -233,7 +242,12 @@ export class Pipeline {
     const ended = new AbortController();
     const signal = AbortSignal.any([outer, ended.signal]);
     await using stream = await source.open(checkpoint, signal);
-    const common = { clock: this.#o.clock, failpoints: this.#o.failpoints, log: this.#o.log, counters: this.counters };
+    const common = {
+      clock: this.#o.clock,
+      failpoints: this.#o.failpoints,
+      log: this.#o.log,
+      counters: this.counters,
+    };
     const pump = new Pump({
       ...common,
       stream,
@@ -274,7 +288,11 @@ export class Pipeline {
     if (this.#paused) pump.pause();
     this.#o.onState({ condition: this.#paused ? 'paused' : 'running', reason: '', error: null });
     try {
-      const parts = [pump.run(signal), this.#copy(copier, signal), this.#heartbeats(pump, stream, markPrefix, signal)];
+      const parts = [
+        pump.run(signal),
+        this.#copy(copier, signal),
+        this.#heartbeats(pump, stream, markPrefix, signal),
+      ];
       return (await firstFailure(parts, (error) => ended.abort(error))) as never;
     } finally {
       this.#applied = pump.applied;
@@ -332,7 +350,10 @@ export class Pipeline {
 }
 
 /** Waits for all parts; the first that fails ends the others through `abort`, and its error is the one that is thrown. */
-async function firstFailure(parts: readonly Promise<unknown>[], abort: (error: Error) => void): Promise<unknown> {
+async function firstFailure(
+  parts: readonly Promise<unknown>[],
+  abort: (error: Error) => void,
+): Promise<unknown> {
   let first: Error | null = null;
   await Promise.all(
     parts.map((part) =>

@@ -49,7 +49,8 @@ export class Planner {
     }
     for (const reject of output.rejects) {
       const row = run.after[reject.row] ?? run.before[reject.row];
-      if (row === undefined || row === null) throw new VerdigrisError('INTERNAL', 'A plan rejected a row that it was not given.');
+      if (row === undefined || row === null)
+        throw new VerdigrisError('INTERNAL', 'A plan rejected a row that it was not given.');
       if (run.relation.key.length === 0) {
         throw new VerdigrisError(
           'MAPPING_VALUE',
@@ -87,7 +88,9 @@ export class Planner {
         this.#holes.open(relation, after, {
           kind: 'incomplete',
           column: '',
-          reason: hole ? 'the row was changed again without its whole image' : 'the log did not bring the whole row',
+          reason: hole
+            ? 'the row was changed again without its whole image'
+            : 'the log did not bring the whole row',
         });
       }
     }

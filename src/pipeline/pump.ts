@@ -175,7 +175,8 @@ export class Pump {
   /** Writes the position of an idle source to the checkpoint, when it is time. */
   tick(): void {
     const due = this.#o.clock.monotonic() - this.#lastIdleCheckpoint >= this.#o.settings.idleCheckpointMs;
-    if (!this.#ended && (due || this.#applier.undurable)) void this.#request({ kind: 'idle' }).catch(() => undefined);
+    if (!this.#ended && (due || this.#applier.undurable))
+      void this.#request({ kind: 'idle' }).catch(() => undefined);
   }
 
   pause(): void {
@@ -201,11 +202,19 @@ export class Pump {
       await this.#commit(signal);
       await this.#cancelWindows(
         this.#o.units,
-        new VerdigrisError('SOURCE_BUSY', 'A transaction larger than the batch limit arrived while a range was being copied.'),
+        new VerdigrisError(
+          'SOURCE_BUSY',
+          'A transaction larger than the batch limit arrived while a range was being copied.',
+        ),
       );
     } else if (truncated.length > 0) {
-      const units = this.#o.units.filter((unit) => truncated.some((run) => this.#router.unitOf(run.relation) === unit));
-      await this.#cancelWindows(units, new VerdigrisError('SOURCE_BUSY', 'A table was truncated while it was being copied.'));
+      const units = this.#o.units.filter((unit) =>
+        truncated.some((run) => this.#router.unitOf(run.relation) === unit),
+      );
+      await this.#cancelWindows(
+        units,
+        new VerdigrisError('SOURCE_BUSY', 'A table was truncated while it was being copied.'),
+      );
     }
 
     lag.received(batch.oldestCommitMs);
@@ -227,7 +236,8 @@ export class Pump {
     }
     for (const mark of batch.marks) {
       group.marks.push(mark.label);
-      for (const unit of this.#o.units) for (const window of unit.windows()) window.marked ||= window.label === mark.label;
+      for (const unit of this.#o.units)
+        for (const window of unit.windows()) window.marked ||= window.label === mark.label;
     }
     this.#keepWindowBudget();
 
@@ -270,7 +280,10 @@ export class Pump {
   }
 
   /** Commits everything decided so far; afterwards we are between two groups. */
-  async #commit(signal: AbortSignal, options: { readonly even: 'empty' | 'full' } = { even: 'full' }): Promise<void> {
+  async #commit(
+    signal: AbortSignal,
+    options: { readonly even: 'empty' | 'full' } = { even: 'full' },
+  ): Promise<void> {
     await this.#applier.settle();
     await this.#gate.pass(this.#copying, signal);
     const behind = this.#applier.committed !== this.#position;
@@ -303,7 +316,9 @@ export class Pump {
 
   /** A snapshot may still be taken whose rows reach green: of a range, or of the key of a hole. */
   get #copying(): boolean {
-    return this.#o.holes.size > 0 || this.#o.units.some((unit) => !unit.complete || unit.windows().length > 0);
+    return (
+      this.#o.holes.size > 0 || this.#o.units.some((unit) => !unit.complete || unit.windows().length > 0)
+    );
   }
 
   /** Serves the requests that can be served now. */
@@ -322,7 +337,8 @@ export class Pump {
     try {
       await this.#commit(signal, { even: advance ? 'empty' : 'full' });
       for (const request of ready) if (request.kind === 'close') await this.#close(request);
-      if (ready.some((request) => request.kind === 'drain' || request.kind === 'idle')) await this.#applier.harden();
+      if (ready.some((request) => request.kind === 'drain' || request.kind === 'idle'))
+        await this.#applier.harden();
       for (const request of ready) {
         if (request.kind === 'open') request.ranges.open(request.window);
         if (request.kind !== 'close') request.resolve();
@@ -342,7 +358,8 @@ export class Pump {
     }
     end.holes();
     const fold = new Fold();
-    for (const run of window.missing(end.visibility)) for (const planned of this.#o.planner.plan(run)) fold.add(planned);
+    for (const run of window.missing(end.visibility))
+      for (const planned of this.#o.planner.plan(run)) fold.add(planned);
     await this.#o.failpoints.hit('copy.before-close');
     try {
       await end.writer.close(fold.take(), this.#o.holes.take(), this.#position, end.bytes);
@@ -380,17 +397,28 @@ export class Pump {
     for (const { ranges, window } of windows.sort((a, b) => b.window.bytes - a.window.bytes)) {
       if (held <= this.#o.settings.windowBytes) return;
       held -= window.bytes;
-      this.cancelWindow(window, ranges, new VerdigrisError('SOURCE_BUSY', 'Changes to a range being copied filled the memory set aside for them.'));
+      this.cancelWindow(
+        window,
+        ranges,
+        new VerdigrisError(
+          'SOURCE_BUSY',
+          'Changes to a range being copied filled the memory set aside for them.',
+        ),
+      );
     }
   }
 
   #stopOnRejects(): void {
     const { rejectsStopAfter } = this.#o.settings;
     if (this.#o.holes.rejected <= rejectsStopAfter) return;
-    throw new VerdigrisError('MAPPING_VALUE', `More than ${rejectsStopAfter} rows were rejected by the mapping.`, {
-      remedy: 'Look at the rejects, correct rows or mapping, or raise apply.rejects.stop_after.',
-      context: { position: this.#o.positions.describe(this.#position) },
-    });
+    throw new VerdigrisError(
+      'MAPPING_VALUE',
+      `More than ${rejectsStopAfter} rows were rejected by the mapping.`,
+      {
+        remedy: 'Look at the rejects, correct rows or mapping, or raise apply.rejects.stop_after.',
+        context: { position: this.#o.positions.describe(this.#position) },
+      },
+    );
   }
 
   #request(request: { kind: Request['kind'] } & Record<string, unknown>): Promise<void> {
@@ -412,7 +440,8 @@ export class Pump {
   async #end(): Promise<void> {
     this.#ended = true;
     const lost = new VerdigrisError('SOURCE_LOST', 'The stream was closed.');
-    for (const unit of this.#o.units) for (const window of unit.windows()) this.cancelWindow(window, unit, lost);
+    for (const unit of this.#o.units)
+      for (const window of unit.windows()) this.cancelWindow(window, unit, lost);
     for (const request of this.#requests.splice(0)) request.reject(lost);
     await this.#applier.stop().catch((error: unknown) => {
       this.#o.log.debug({ code: asVerdigrisError(error).code }, 'the last group was given up');

@@ -58,7 +58,9 @@ export class UnitRanges {
 
   /** Ordinals that still have to be copied and are not open. */
   todo(): number[] {
-    return this.#slots.flatMap((slot, ordinal) => (slot.upto === null && slot.window === null ? [ordinal] : []));
+    return this.#slots.flatMap((slot, ordinal) =>
+      slot.upto === null && slot.window === null ? [ordinal] : [],
+    );
   }
 
   get complete(): boolean {
@@ -109,7 +111,11 @@ export class UnitRanges {
   }
 
   get needsPrefetch(): boolean {
-    return this.#boundaries.length > 0 && [...this.#comparators.values()].includes(null) && (this.#todo > 0 || this.#open > 0);
+    return (
+      this.#boundaries.length > 0 &&
+      [...this.#comparators.values()].includes(null) &&
+      (this.#todo > 0 || this.#open > 0)
+    );
   }
 
   /** What to do with a change of the row whose first key cell is `first` and whose whole key is `key` (see keyText). */
@@ -137,12 +143,16 @@ export class UnitRanges {
 
   /** Windows that are open now. */
   windows(): Window[] {
-    return [...this.#slots.flatMap((slot) => (slot.window === null ? [] : [slot.window])), ...this.#keyWindows];
+    return [
+      ...this.#slots.flatMap((slot) => (slot.window === null ? [] : [slot.window])),
+      ...this.#keyWindows,
+    ];
   }
 
   #slot(ordinal: number): Slot {
     const slot = this.#slots[ordinal];
-    if (slot === undefined) throw new VerdigrisError('INTERNAL', `Range ${ordinal} of ${this.unit.id} does not exist.`);
+    if (slot === undefined)
+      throw new VerdigrisError('INTERNAL', `Range ${ordinal} of ${this.unit.id} does not exist.`);
     return slot;
   }
 
@@ -151,7 +161,8 @@ export class UnitRanges {
     const compare = this.#comparators.get(tableId(relation.table));
     if (compare === undefined || compare === null) {
       const bucket = this.#asked.get(String(value));
-      if (bucket === undefined) throw new VerdigrisError('INTERNAL', `The range of a key of ${this.unit.id} was not asked for.`);
+      if (bucket === undefined)
+        throw new VerdigrisError('INTERNAL', `The range of a key of ${this.unit.id} was not asked for.`);
       return bucket;
     }
     let low = 0;

@@ -13,7 +13,9 @@ export class Router {
 
   constructor(units: readonly UnitRanges[]) {
     this.#units = new Map(
-      units.flatMap((ranges) => ranges.unit.relations.map((relation) => [tableId(relation.table), ranges] as const)),
+      units.flatMap((ranges) =>
+        ranges.unit.relations.map((relation) => [tableId(relation.table), ranges] as const),
+      ),
     );
   }
 
@@ -58,7 +60,12 @@ export class Router {
   }
 
   /** Its windows were cancelled before; ranges that are todo will be read after it. */
-  #truncate(unit: UnitRanges, run: ChangeRun, transactions: readonly SourceTransaction[], passed: RowRun[]): void {
+  #truncate(
+    unit: UnitRanges,
+    run: ChangeRun,
+    transactions: readonly SourceTransaction[],
+    passed: RowRun[],
+  ): void {
     const at = (transactions[run.transaction[0] as number] as SourceTransaction).end;
     if (unit.passesTruncate(at)) passed.push(run);
   }
@@ -66,7 +73,11 @@ export class Router {
   #split(
     unit: UnitRanges,
     run: ChangeRun,
-    { transactions, share, passed }: { transactions: readonly SourceTransaction[]; share: number; passed: RowRun[] },
+    {
+      transactions,
+      share,
+      passed,
+    }: { transactions: readonly SourceTransaction[]; share: number; passed: RowRun[] },
   ): void {
     const out = new Collector(run, passed);
     const { relation } = run;
@@ -87,7 +98,10 @@ export class Router {
         // Two halves: what leaves the old key is judged by the old key's range, what arrives by the new key's.
         const leave: RowRun = { relation, op: 'delete', after: [], before: [keyImage(relation, before)] };
         const arrive: RowRun = { relation, op: 'insert', after: [after], before: [null] };
-        for (const [decision, half] of [[left, leave], [right, arrive]] as const) {
+        for (const [decision, half] of [
+          [left, leave],
+          [right, arrive],
+        ] as const) {
           if (decision === 'done') out.other(half);
           else if (decision instanceof Window) decision.hold(half, 0, transaction.id, share);
         }
@@ -100,7 +114,12 @@ export class Router {
     out.finish();
   }
 
-  #decide(unit: UnitRanges, relation: Relation, row: Tuple, transaction: SourceTransaction): Decision | 'skip' {
+  #decide(
+    unit: UnitRanges,
+    relation: Relation,
+    row: Tuple,
+    transaction: SourceTransaction,
+  ): Decision | 'skip' {
     if (relation.key.length === 0) return unit.decideWhole(transaction.end);
     const first = row[relation.key[0] as number] as Cell;
     return unit.decide(relation, first, keyText(relation, row), transaction.end);
@@ -112,7 +131,9 @@ const moved = (relation: Relation, before: Tuple, after: Tuple): boolean =>
 
 /** Only what addresses the row: an old image may hold more, and a delete must not depend on it being there. */
 const keyImage = (relation: Relation, row: Tuple): Tuple =>
-  relation.identity === 'full' ? row : row.map((cell, index) => (relation.key.includes(index) ? cell : UNCHANGED));
+  relation.identity === 'full'
+    ? row
+    : row.map((cell, index) => (relation.key.includes(index) ? cell : UNCHANGED));
 
 /** Rows of a run that pass, as few runs as possible. */
 class Collector {

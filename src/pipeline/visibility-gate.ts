@@ -53,9 +53,13 @@ export class VisibilityGate {
       if (first === undefined) break;
       const waited = this.#clock.monotonic() - started;
       if (waited > this.#timeoutMs) {
-        throw new VerdigrisError('SOURCE_VISIBILITY', `Transaction ${first} is committed but still invisible on the source.`, {
-          context: { transaction: first, snapshot: visibility.describe() },
-        });
+        throw new VerdigrisError(
+          'SOURCE_VISIBILITY',
+          `Transaction ${first} is committed but still invisible on the source.`,
+          {
+            context: { transaction: first, snapshot: visibility.describe() },
+          },
+        );
       }
       if (!told && waited > TELL_AFTER_MS) {
         told = true;

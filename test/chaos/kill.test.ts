@@ -52,10 +52,17 @@ CREATE TABLE shop.entry (id bigint PRIMARY KEY, account int NOT NULL, amount num
 ALTER TABLE shop.entry ADD FOREIGN KEY (account) REFERENCES shop.account (id);`;
 
 async function seed(blue: TestDatabase): Promise<void> {
-  await blue.query(`CREATE TABLE public.account (id int PRIMARY KEY, name text NOT NULL, note text, balance numeric(12,2) NOT NULL, extra int)`);
+  await blue.query(
+    `CREATE TABLE public.account (id int PRIMARY KEY, name text NOT NULL, note text, balance numeric(12,2) NOT NULL, extra int)`,
+  );
   await blue.query(`ALTER TABLE public.account ALTER note SET STORAGE EXTERNAL`);
-  await blue.query(`CREATE TABLE public.entry (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int NOT NULL REFERENCES public.account, amount numeric(12,2) NOT NULL)`);
-  await blue.query(`INSERT INTO public.account SELECT g, 'owner ' || g, repeat('n' || g, CASE WHEN g % 10 = 0 THEN 1500 ELSE 3 END), g, g FROM generate_series(1, $1::int) g`, [ROWS]);
+  await blue.query(
+    `CREATE TABLE public.entry (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int NOT NULL REFERENCES public.account, amount numeric(12,2) NOT NULL)`,
+  );
+  await blue.query(
+    `INSERT INTO public.account SELECT g, 'owner ' || g, repeat('n' || g, CASE WHEN g % 10 = 0 THEN 1500 ELSE 3 END), g, g FROM generate_series(1, $1::int) g`,
+    [ROWS],
+  );
   await blue.query('ANALYZE');
 }
 
@@ -68,11 +75,27 @@ function write(blue: TestDatabase): { stop: () => Promise<number> } {
     for (let next = ROWS + 1; !stopped; next++) {
       const some = randomInt(1, ROWS + 1);
       await client.query('BEGIN');
-      await client.query('INSERT INTO public.account VALUES ($1, $2, $3, $4)', [next, `new ${next}`, 'x'.repeat(next % 7 === 0 ? 9000 : 5), 1]);
+      await client.query('INSERT INTO public.account VALUES ($1, $2, $3, $4)', [
+        next,
+        `new ${next}`,
+        'x'.repeat(next % 7 === 0 ? 9000 : 5),
+        1,
+      ]);
       await client.query('UPDATE public.account SET balance = balance + 1 WHERE id = $1', [some]);
-      await client.query('INSERT INTO public.entry (account, amount) SELECT id, 1.25 FROM public.account WHERE id = $1', [some]);
-      if (next % 3 === 0) await client.query('UPDATE public.account SET id = -id WHERE id = $1 AND NOT EXISTS (SELECT FROM public.entry WHERE account = $1)', [next - 1]);
-      if (next % 5 === 0) await client.query('DELETE FROM public.account WHERE id = $1 AND NOT EXISTS (SELECT FROM public.entry WHERE account = $1)', [-(next - 3)]);
+      await client.query(
+        'INSERT INTO public.entry (account, amount) SELECT id, 1.25 FROM public.account WHERE id = $1',
+        [some],
+      );
+      if (next % 3 === 0)
+        await client.query(
+          'UPDATE public.account SET id = -id WHERE id = $1 AND NOT EXISTS (SELECT FROM public.entry WHERE account = $1)',
+          [next - 1],
+        );
+      if (next % 5 === 0)
+        await client.query(
+          'DELETE FROM public.account WHERE id = $1 AND NOT EXISTS (SELECT FROM public.entry WHERE account = $1)',
+          [-(next - 3)],
+        );
       await client.query('COMMIT');
       count += 1;
     }
@@ -110,34 +133,38 @@ const GREEN_STATE = [
 ];
 
 describe('killed anywhere between start and replication, it goes on where it was', () => {
-  test.each(FAILPOINTS)('%s', async (failpoint) => {
-    await using blue = await createDatabase(16);
-    await using green = await createDatabase(18);
-    await seed(blue);
-    await using place = await Workplace.create({ 'verdigris.yaml': yaml(blue, green), 'green.sql': GREEN });
-    const writer = write(blue);
-    const first = place.start({ failpoint });
-    expect(await first.ended, first.output().slice(-2000)).toBe('SIGKILL');
-    const done = await doneRanges(green);
+  test.each(FAILPOINTS)(
+    '%s',
+    async (failpoint) => {
+      await using blue = await createDatabase(16);
+      await using green = await createDatabase(18);
+      await seed(blue);
+      await using place = await Workplace.create({ 'verdigris.yaml': yaml(blue, green), 'green.sql': GREEN });
+      const writer = write(blue);
+      const first = place.start({ failpoint });
+      expect(await first.ended, first.output().slice(-2000)).toBe('SIGKILL');
+      const done = await doneRanges(green);
 
-    const second = place.start({ args: ['--takeover'] });
-    await second.until('it replicates', (status) => status.phase === 'replicating');
-    const after = await doneRanges(green);
-    for (const range of done) expect(after).toContainEqual(range);
-    expect(await writer.stop()).toBeGreaterThan(10);
+      const second = place.start({ args: ['--takeover'] });
+      await second.until('it replicates', (status) => status.phase === 'replicating');
+      const after = await doneRanges(green);
+      for (const range of done) expect(after).toContainEqual(range);
+      expect(await writer.stop()).toBeGreaterThan(10);
 
-    const [head] = await blue.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
-    await waitFor(
-      async () => {
-        const [row] = await green.query<{ there: boolean }>(
-          `SELECT position::pg_lsn >= $1::pg_lsn AS there FROM verdigris.checkpoint`,
-          [head?.lsn],
-        );
-        return row?.there;
-      },
-      { what: 'the checkpoint covers the last write', timeoutMs: 30_000 },
-    );
-    expect(await state(green, GREEN_STATE)).toEqual(await state(blue, BLUE_STATE));
-    expect(await second.kill('SIGTERM')).toBe(143);
-  }, 90_000);
+      const [head] = await blue.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn');
+      await waitFor(
+        async () => {
+          const [row] = await green.query<{ there: boolean }>(
+            `SELECT position::pg_lsn >= $1::pg_lsn AS there FROM verdigris.checkpoint`,
+            [head?.lsn],
+          );
+          return row?.there;
+        },
+        { what: 'the checkpoint covers the last write', timeoutMs: 30_000 },
+      );
+      expect(await state(green, GREEN_STATE)).toEqual(await state(blue, BLUE_STATE));
+      expect(await second.kill('SIGTERM')).toBe(143);
+    },
+    90_000,
+  );
 });

@@ -40,7 +40,10 @@ describe('lag is honest', () => {
     await using green = await createDatabase(18);
     await blue.query(TABLE);
     await blue.query('INSERT INTO public.item SELECT g, 0 FROM generate_series(1, 100) g');
-    await using place = await Workplace.create({ 'verdigris.yaml': yaml(blue.url, green), 'green.sql': TABLE });
+    await using place = await Workplace.create({
+      'verdigris.yaml': yaml(blue.url, green),
+      'green.sql': TABLE,
+    });
     const engine = place.start();
     await engine.until('it replicates', (status) => status.phase === 'replicating');
     // Idle: 0 within a heartbeat.
@@ -56,7 +59,11 @@ describe('lag is honest', () => {
     expect(seen).toBeLessThan(11);
     expect(engine.status?.lag.commitSeconds).toBeLessThanOrEqual(seen + 0.5);
     await holder.query('ROLLBACK');
-    await engine.until('the lag comes down', (status) => status.lag.commitSeconds !== null && status.lag.commitSeconds < 1, 10_000);
+    await engine.until(
+      'the lag comes down',
+      (status) => status.lag.commitSeconds !== null && status.lag.commitSeconds < 1,
+      10_000,
+    );
     await engine.kill('SIGTERM');
   });
 
@@ -67,9 +74,15 @@ describe('lag is honest', () => {
     await using proxy = await startTcpProxy({ host: '127.0.0.1', port: blue.server.port });
     const through = new URL(blue.url);
     through.port = String(proxy.port);
-    await using place = await Workplace.create({ 'verdigris.yaml': yaml(through.href, green), 'green.sql': TABLE });
+    await using place = await Workplace.create({
+      'verdigris.yaml': yaml(through.href, green),
+      'green.sql': TABLE,
+    });
     const engine = place.start();
-    await engine.until('it replicates', (status) => status.phase === 'replicating' && status.lag.commitSeconds === 0);
+    await engine.until(
+      'it replicates',
+      (status) => status.phase === 'replicating' && status.lag.commitSeconds === 0,
+    );
     await proxy.refuse();
     proxy.cut();
     await engine.until('the lag is unknown', (status) => status.lag.commitSeconds === null, 5_000);
@@ -91,9 +104,15 @@ describe('lag is honest', () => {
     await using proxy = await startTcpProxy({ host: '127.0.0.1', port: blue.server.port });
     const through = new URL(blue.url);
     through.port = String(proxy.port);
-    await using place = await Workplace.create({ 'verdigris.yaml': yaml(through.href, green), 'green.sql': TABLE });
+    await using place = await Workplace.create({
+      'verdigris.yaml': yaml(through.href, green),
+      'green.sql': TABLE,
+    });
     const engine = place.start();
-    await engine.until('it replicates', (status) => status.phase === 'replicating' && status.lag.commitSeconds === 0);
+    await engine.until(
+      'it replicates',
+      (status) => status.phase === 'replicating' && status.lag.commitSeconds === 0,
+    );
     proxy.blackhole();
     await engine.until('it is not 0 any more', (status) => status.lag.commitSeconds !== 0, 3_000);
     const until = performance.now() + 4_000;

@@ -23,7 +23,8 @@ async function peakMb(pid: number): Promise<number> {
 }
 
 const count = async (db: TestDatabase, where = 'true'): Promise<number> =>
-  (await db.query<{ n: number }>(`SELECT count(*)::int AS n FROM public.item WHERE ${where}`))[0]?.n as number;
+  (await db.query<{ n: number }>(`SELECT count(*)::int AS n FROM public.item WHERE ${where}`))[0]
+    ?.n as number;
 
 describe(`memory stays under ${LIMIT_MB} MB`, () => {
   test('F29: one transaction of 2 million rows, visible on green at once', async () => {
@@ -60,12 +61,19 @@ describe(`memory stays under ${LIMIT_MB} MB`, () => {
     await holder.query('LOCK TABLE public.item IN ACCESS EXCLUSIVE MODE');
     // Some 250 MB of log in small transactions: more than half of what the process may hold in all.
     for (let batch = 0; batch < 200; batch++) {
-      await blue.query(`INSERT INTO public.item SELECT $1::int * 1000 + g, g, repeat('x', 1000) FROM generate_series(1, 1000) g`, [batch]);
+      await blue.query(
+        `INSERT INTO public.item SELECT $1::int * 1000 + g, g, repeat('x', 1000) FROM generate_series(1, 1000) g`,
+        [batch],
+      );
     }
     await engine.until('the lag of a stopped sink', (status) => (status.lag.commitSeconds ?? 0) > 5, 30_000);
     expect(await peakMb(engine.pid)).toBeLessThan(LIMIT_MB);
     await holder.query('ROLLBACK');
-    await waitFor(async () => (await count(green)) === 200_000, { what: 'all rows on green', timeoutMs: 120_000, everyMs: 200 });
+    await waitFor(async () => (await count(green)) === 200_000, {
+      what: 'all rows on green',
+      timeoutMs: 120_000,
+      everyMs: 200,
+    });
     expect(await peakMb(engine.pid)).toBeLessThan(LIMIT_MB);
     await engine.kill('SIGTERM');
   }, 240_000);

@@ -200,6 +200,10 @@ class Run {
     if (status.phase === 'copying') this.#copyFrom ??= now;
     else if (this.#copyFrom !== null)
       this.#copied ??= { rows: status.copy.rows, seconds: (now - this.#copyFrom) / 1_000 };
+    const { state, detail, differences } = status.verify;
+    if (state === 'error' || state === 'fail') {
+      this.#open.reject(new Error(`the verification did not pass: ${differences} differences; ${detail ?? 'no detail'}`));
+    }
     if (status.phase === 'replicating' && status.gates.length > 0 && status.gates.every(({ ok }) => ok))
       this.#open.resolve();
     else if (now - this.#startedAt > GATES_MS) {

@@ -11,5 +11,7 @@ export const inPlace = (workplace: Workplace, name: string): string => join(work
  */
 export function run(workplace: Workplace, ...argv: string[]): Promise<CliRun> {
   const config = argv.includes('-c') ? [] : ['-c', workplace.file];
-  return cli([...argv, ...config], { env: { PATH: process.env['PATH'] ?? '', XDG_STATE_HOME: workplace.dir } });
+  return cli([...argv, ...config], {
+    env: { PATH: process.env['PATH'] ?? '', XDG_STATE_HOME: workplace.dir },
+  });
 }

@@ -35,14 +35,32 @@ export class Workplace implements AsyncDisposable {
 
   static async create(files: Readonly<Record<string, string>>): Promise<Workplace> {
     const workplace = new Workplace(await mkdtemp(join(tmpdir(), 'verdigris-e2e-')));
-    for (const [name, text] of Object.entries(files)) await writeFile(join(workplace.dir, name), text, { mode: 0o600 });
+    for (const [name, text] of Object.entries(files))
+      await writeFile(join(workplace.dir, name), text, { mode: 0o600 });
     return workplace;
   }
 
-  start(options: { readonly failpoint?: string; readonly args?: readonly string[]; readonly env?: NodeJS.ProcessEnv } = {}): EngineProcess {
+  start(
+    options: {
+      readonly failpoint?: string;
+      readonly args?: readonly string[];
+      readonly env?: NodeJS.ProcessEnv;
+    } = {},
+  ): EngineProcess {
     const child = spawn(
       process.execPath,
-      [MAIN, 'start', '--config', this.file, '--json', '--interval', '100ms', '--log-format', 'json', ...(options.args ?? [])],
+      [
+        MAIN,
+        'start',
+        '--config',
+        this.file,
+        '--json',
+        '--interval',
+        '100ms',
+        '--log-format',
+        'json',
+        ...(options.args ?? []),
+      ],
       {
         cwd: this.dir,
         env: {
@@ -100,7 +118,13 @@ export class Workplace implements AsyncDisposable {
   }
 
   /** Runs another command of the CLI to its end. */
-  async run(...args: string[]): Promise<{ code: number; json: { ok: boolean; data: unknown; error: { code: string; message: string } | null }; text: string }> {
+  async run(
+    ...args: string[]
+  ): Promise<{
+    code: number;
+    json: { ok: boolean; data: unknown; error: { code: string; message: string } | null };
+    text: string;
+  }> {
     const child = spawn(process.execPath, [MAIN, ...args, '--config', this.file, '--json', '--no-input'], {
       cwd: this.dir,
       env: { ...process.env, XDG_STATE_HOME: this.dir },

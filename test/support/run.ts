@@ -3,7 +3,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { createEngine, type EngineOptions, type VerdigrisEngine, type WatchedStatus } from '../../src/app/engine.ts';
+import {
+  createEngine,
+  type EngineOptions,
+  type VerdigrisEngine,
+  type WatchedStatus,
+} from '../../src/app/engine.ts';
 import { loadConfig } from '../../src/app/load.ts';
 import type { Failpoints } from '../../src/core/failpoint.ts';
 import { createDatabase, createDatabaseOn, type TestDatabase } from './databases.ts';
@@ -136,13 +141,15 @@ export class Run implements AsyncDisposable {
 
   /** The mark is on green, and all that was committed before it. */
   async marked(mark: number, timeoutMs = 30_000): Promise<void> {
-    const find = (): Promise<unknown[]> => this.green.query('SELECT 1 FROM public.run_mark WHERE id = $1', [mark]);
-    await waitFor(async () => (await find()).length > 0, { what: 'the mark to arrive on green', timeoutMs }).catch(
-      async (error: unknown) => {
-        const status = await this.engine.status().catch((failure: unknown) => failure);
-        throw new Error(`${String(error)}; status ${JSON.stringify(status)}`, { cause: error });
-      },
-    );
+    const find = (): Promise<unknown[]> =>
+      this.green.query('SELECT 1 FROM public.run_mark WHERE id = $1', [mark]);
+    await waitFor(async () => (await find()).length > 0, {
+      what: 'the mark to arrive on green',
+      timeoutMs,
+    }).catch(async (error: unknown) => {
+      const status = await this.engine.status().catch((failure: unknown) => failure);
+      throw new Error(`${String(error)}; status ${JSON.stringify(status)}`, { cause: error });
+    });
   }
 
   /** Waits until the engine stops for the operator with this error, and returns the status. */
@@ -183,14 +190,20 @@ export class Run implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     await rm(this.dir, { recursive: true, force: true });
-    const ended = await Promise.allSettled([this.blue[Symbol.asyncDispose](), this.green[Symbol.asyncDispose]()]);
+    const ended = await Promise.allSettled([
+      this.blue[Symbol.asyncDispose](),
+      this.green[Symbol.asyncDispose](),
+    ]);
     for (const one of ended) if (one.status === 'rejected') throw one.reason;
   }
 }
 
 /** Makes the engine wait at named places until the test lets it go on. */
 export class HoldPoints implements Failpoints {
-  readonly #held = new Map<string, { reached: PromiseWithResolvers<void>; open: PromiseWithResolvers<void> }>();
+  readonly #held = new Map<
+    string,
+    { reached: PromiseWithResolvers<void>; open: PromiseWithResolvers<void> }
+  >();
 
   /** From now on the engine waits there. Resolves when it is there. */
   hold(name: string): Promise<void> {

@@ -17,11 +17,18 @@ function scopeOption(scope: string): string {
   return scope;
 }
 
-export async function pause(context: CommandContext, options: { readonly scope: string; readonly reason: string }): Promise<Outcome> {
+export async function pause(
+  context: CommandContext,
+  options: { readonly scope: string; readonly reason: string },
+): Promise<Outcome> {
   const scope = scopeOption(options.scope);
   const client = context.client(await context.load());
   await client.act('pause', { scope, reason: options.reason }, context.timeoutMs);
-  return { kind: 'Paused', data: { done: true }, text: `Paused: ${scope}. Next: \`verdigris resume\`; blue keeps its log for us until then.` };
+  return {
+    kind: 'Paused',
+    data: { done: true },
+    text: `Paused: ${scope}. Next: \`verdigris resume\`; blue keeps its log for us until then.`,
+  };
 }
 
 export async function resume(context: CommandContext, options: { readonly scope: string }): Promise<Outcome> {
@@ -38,7 +45,8 @@ export interface VerifyOptions {
 
 export async function verify(context: CommandContext, options: VerifyOptions): Promise<Outcome> {
   const { mode, tables } = options;
-  if (!['full', 'sample', 'recent'].includes(mode)) throw new VerdigrisError('USAGE', '--mode is full, sample or recent');
+  if (!['full', 'sample', 'recent'].includes(mode))
+    throw new VerdigrisError('USAGE', '--mode is full, sample or recent');
   const client = context.client(await context.load());
   const body = { mode, ...(tables === undefined ? {} : { tables }) };
   return verifyOutcome(verifySchema.parse(await client.act('verify', body, context.timeoutMs)));
@@ -47,14 +55,24 @@ export async function verify(context: CommandContext, options: VerifyOptions): P
 export async function verifyShow(context: CommandContext): Promise<Outcome> {
   const answered = await context.client(await context.load()).get('/api/v1/verify');
   if (answered.data !== null) return verifyOutcome(verifySchema.parse(answered.data));
-  return { kind: 'Verify', data: null, text: 'There is no report yet: run `verdigris verify`.', warnings: answered.warnings };
+  return {
+    kind: 'Verify',
+    data: null,
+    text: 'There is no report yet: run `verdigris verify`.',
+    warnings: answered.warnings,
+  };
 }
 
 function verifyOutcome(report: VerifyReport): Outcome {
   const text = renderVerify(report);
   if (report.ok) return { kind: 'Verify', data: report, text };
   const different = report.tables.filter(({ differences }) => differences > 0).map(({ table }) => table);
-  return { kind: 'Verify', data: report, text, error: new VerdigrisError('VERIFY_DIFFERENT', `blue and green differ: ${different.join(', ')}`) };
+  return {
+    kind: 'Verify',
+    data: report,
+    text,
+    error: new VerdigrisError('VERIFY_DIFFERENT', `blue and green differ: ${different.join(', ')}`),
+  };
 }
 
 export interface CutoverOptions {
@@ -69,15 +87,24 @@ export async function cutover(context: CommandContext, options: CutoverOptions):
   const loaded = await context.load();
   const client = context.client(loaded);
   const body = {
-    ...(options.maxWritePause === undefined ? {} : { maxWritePauseMs: durationOption('--max-write-pause', options.maxWritePause) }),
+    ...(options.maxWritePause === undefined
+      ? {}
+      : { maxWritePauseMs: durationOption('--max-write-pause', options.maxWritePause) }),
     overrides: (options.override ?? []).map(parseOverride),
   };
   const act = async (more: object): Promise<CutoverReport> =>
     cutoverSchema.parse(await client.act('cutover', { ...body, ...more }, context.timeoutMs));
   if (options.dryRun) {
     const report = await act({ dryRun: true });
-    const shut = report.gates.filter(({ ok, name }) => !ok && !body.overrides.some(({ gate }) => gate === name));
-    return { kind: 'Cutover', data: report, text: renderCutover(report), exitCode: shut.length === 0 ? EXIT.done : EXIT.gate };
+    const shut = report.gates.filter(
+      ({ ok, name }) => !ok && !body.overrides.some(({ gate }) => gate === name),
+    );
+    return {
+      kind: 'Cutover',
+      data: report,
+      text: renderCutover(report),
+      exitCode: shut.length === 0 ? EXIT.done : EXIT.gate,
+    };
   }
   const confirmed = await confirmAct(context, {
     act: 'switch to green',
@@ -96,7 +123,10 @@ function parseOverride(text: string): { gate: GateName; reason: string } {
   const cut = text.indexOf('=');
   const gate = GATES.find((name) => name === text.slice(0, cut));
   const reason = text.slice(cut + 1).trim();
-  if (cut < 1 || !gate || reason === '') throw new VerdigrisError('USAGE', '--override needs GATE=REASON', { remedy: `Gates: ${GATES.join(', ')}` });
+  if (cut < 1 || !gate || reason === '')
+    throw new VerdigrisError('USAGE', '--override needs GATE=REASON', {
+      remedy: `Gates: ${GATES.join(', ')}`,
+    });
   return { gate, reason };
 }
 
@@ -108,8 +138,15 @@ function cutoverOutcome(report: CutoverReport): Outcome {
   if (outcome === 'switched' || outcome === 'dry-run') return base;
   // A gate that shut in the last moment changed nothing; everything else that was undone has its own exit code.
   const code: Code = error?.code === 'CUTOVER_GATE' ? 'CUTOVER_GATE' : OUTCOME_CODES[outcome];
-  const message = error ? (error.code === code ? error.message : `${error.code}: ${error.message}`) : CODES[code].meaning;
-  return { ...base, error: new VerdigrisError(code, message, { remedy: error?.remedy ?? CODES[code].remedy }) };
+  const message = error
+    ? error.code === code
+      ? error.message
+      : `${error.code}: ${error.message}`
+    : CODES[code].meaning;
+  return {
+    ...base,
+    error: new VerdigrisError(code, message, { remedy: error?.remedy ?? CODES[code].remedy }),
+  };
 }
 
 export interface EndOptions {
@@ -120,12 +157,20 @@ export interface EndOptions {
 
 export async function abort(context: CommandContext, options: EndOptions): Promise<Outcome> {
   await end(context, 'abort', options);
-  return { kind: 'Aborted', data: { done: true }, text: 'Aborted: our objects on blue and our state on green are gone; the copied rows stay. Blue serves as before.' };
+  return {
+    kind: 'Aborted',
+    data: { done: true },
+    text: 'Aborted: our objects on blue and our state on green are gone; the copied rows stay. Blue serves as before.',
+  };
 }
 
 export async function finish(context: CommandContext, options: EndOptions): Promise<Outcome> {
   await end(context, 'finish', options);
-  return { kind: 'Finished', data: { done: true }, text: 'Finished: our objects on both sides are gone. Green serves.' };
+  return {
+    kind: 'Finished',
+    data: { done: true },
+    text: 'Finished: our objects on both sides are gone. Green serves.',
+  };
 }
 
 /** Through the running engine; where none runs, in this process: a run that cannot be started must still be ended. */
@@ -133,7 +178,12 @@ async function end(context: CommandContext, kind: 'abort' | 'finish', options: E
   const loaded = await context.load();
   const client = context.client(loaded);
   const running = await client.find('/api/v1/status');
-  const question = { act: kind, migration: loaded.config.migration, confirm: options.confirm, plan: options.plan };
+  const question = {
+    act: kind,
+    migration: loaded.config.migration,
+    confirm: options.confirm,
+    plan: options.plan,
+  };
   const body = kind === 'abort' ? {} : { keepState: options.keepState ?? false };
   if (running) {
     const current = statusSchema.parse(running.data);
@@ -157,16 +207,27 @@ async function endHere(
   const log = context.logger();
   const record = await readStored(loaded, log);
   if (record === null) {
-    throw new VerdigrisError('ENGINE_NOT_RUNNING', `no engine runs and green remembers no run of ${loaded.config.migration}`, {
-      remedy: 'There is nothing to end.',
-    });
+    throw new VerdigrisError(
+      'ENGINE_NOT_RUNNING',
+      `no engine runs and green remembers no run of ${loaded.config.migration}`,
+      {
+        remedy: 'There is nothing to end.',
+      },
+    );
   }
   const confirmed = await confirmAct(context, {
     ...question,
-    show: () => Promise.resolve({ text: `${loaded.config.migration}: phase ${record.phase}, no engine runs`, planHash: record.planHash }),
+    show: () =>
+      Promise.resolve({
+        text: `${loaded.config.migration}: phase ${record.phase}, no engine runs`,
+        planHash: record.planHash,
+      }),
   });
   if (confirmed.planHash !== record.planHash) {
-    throw new VerdigrisError('PLAN_STALE', `the plan in force is ${record.planHash.slice(0, 8)}, not ${confirmed.planHash.slice(0, 8)}`);
+    throw new VerdigrisError(
+      'PLAN_STALE',
+      `the plan in force is ${record.planHash.slice(0, 8)}, not ${confirmed.planHash.slice(0, 8)}`,
+    );
   }
   await using engine = createEngine(loaded, { logger: log });
   const migration = await engine.migration();

@@ -12,14 +12,20 @@ export async function configCheck(context: CommandContext): Promise<Outcome> {
   };
 }
 
-export async function configShow(context: CommandContext, options: { readonly origin?: boolean }): Promise<Outcome> {
+export async function configShow(
+  context: CommandContext,
+  options: { readonly origin?: boolean },
+): Promise<Outcome> {
   const loaded = await context.load();
   if (!options.origin) {
     const data = effectiveConfig(loaded);
     return { kind: 'Config', data, text: stringify(data).trimEnd() };
   }
   const shown = configOrigins(loaded);
-  const lines = shown.map(({ path, value, origin }) => ({ left: `${path} = ${JSON.stringify(value)}`, origin }));
+  const lines = shown.map(({ path, value, origin }) => ({
+    left: `${path} = ${JSON.stringify(value)}`,
+    origin,
+  }));
   const width = Math.min(80, Math.max(...lines.map(({ left }) => left.length)));
   return {
     kind: 'ConfigOrigins',

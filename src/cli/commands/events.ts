@@ -8,9 +8,13 @@ import { plain } from '../format.ts';
 const PAGE = 500;
 const LOOK_MS = 1_000;
 
-export async function events(context: CommandContext, options: { readonly since: string; readonly follow?: boolean }): Promise<null> {
+export async function events(
+  context: CommandContext,
+  options: { readonly since: string; readonly follow?: boolean },
+): Promise<null> {
   let after = Number(options.since);
-  if (!Number.isInteger(after) || after < 0) throw new VerdigrisError('USAGE', '--since needs the number of an event');
+  if (!Number.isInteger(after) || after < 0)
+    throw new VerdigrisError('USAGE', '--since needs the number of an event');
   const loaded = await context.load();
   const client = context.client(loaded);
   for (;;) {

@@ -20,7 +20,11 @@ export async function init(context: CommandContext, options: InitOptions): Promi
     if (text === undefined || text.trim() === '') throw new VerdigrisError('USAGE', `init needs ${flag}`);
     return text.trim();
   };
-  const engine = options.engine ?? (engineNames().length === 1 ? (engineNames()[0] as string) : await answer(undefined, '--engine', `Engine (${engineNames().join(', ')}): `));
+  const engine =
+    options.engine ??
+    (engineNames().length === 1
+      ? (engineNames()[0] as string)
+      : await answer(undefined, '--engine', `Engine (${engineNames().join(', ')}): `));
   const from = await answer(options.from, '--from URL', 'Address of blue, the database that serves now: ');
   const to = await answer(options.to, '--to URL', 'Address of green, the database that will serve: ');
   context.redactor = new Redactor(collectSecrets([from, to]));
@@ -32,7 +36,10 @@ export async function init(context: CommandContext, options: InitOptions): Promi
   const text = starterConfig(engine, 'my-migration', relations);
   let flag = options.force || context.options.yes ? 'w' : 'wx';
   if (flag === 'wx' && ask) {
-    const exists = await writeFile(file, text, { flag, mode: 0o600 }).then(() => false, () => true);
+    const exists = await writeFile(file, text, { flag, mode: 0o600 }).then(
+      () => false,
+      () => true,
+    );
     if (exists && (await ask(`${file} exists. Overwrite it? (yes/no) `)).trim() !== 'yes') {
       throw new VerdigrisError('USAGE', `${file} exists and was kept`);
     }
@@ -42,7 +49,8 @@ export async function init(context: CommandContext, options: InitOptions): Promi
     await writeFile(file, text, { flag, mode: 0o600 });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') throw new VerdigrisError('USAGE', `${file} exists`, { remedy: 'Use --force to overwrite it.' });
+    if (code === 'EEXIST')
+      throw new VerdigrisError('USAGE', `${file} exists`, { remedy: 'Use --force to overwrite it.' });
     throw new VerdigrisError('USAGE', `${file} cannot be written (${code ?? 'error'})`);
   }
   return {

@@ -6,7 +6,10 @@ import { readStored } from '../../app/stored.ts';
 import type { CommandContext, Outcome } from '../context.ts';
 import { fixSql, isBlocking, renderChecks, renderPlan } from '../render-plan.ts';
 
-export async function plan(context: CommandContext, options: { readonly out?: string; readonly exitCode?: boolean }): Promise<Outcome> {
+export async function plan(
+  context: CommandContext,
+  options: { readonly out?: string; readonly exitCode?: boolean },
+): Promise<Outcome> {
   const loaded = await context.load();
   const log = context.logger();
   await using engine = createEngine(loaded, { logger: log });
@@ -15,7 +18,8 @@ export async function plan(context: CommandContext, options: { readonly out?: st
   let exitCode: number = EXIT.done;
   if (options.exitCode) {
     const stored = await readStored(loaded, log);
-    if (stored === null || stored.planHash !== report.hash || stored.phase === 'preparing') exitCode = EXIT.pending;
+    if (stored === null || stored.planHash !== report.hash || stored.phase === 'preparing')
+      exitCode = EXIT.pending;
   }
   const file = options.out ?? 'plan.json';
   const next = report.checks.some(isBlocking)
@@ -26,7 +30,10 @@ export async function plan(context: CommandContext, options: { readonly out?: st
   return { kind: 'Plan', data: report, text: renderPlan(report, next), warnings: report.warnings, exitCode };
 }
 
-export async function doctor(context: CommandContext, options: { readonly fixSql?: boolean }): Promise<Outcome> {
+export async function doctor(
+  context: CommandContext,
+  options: { readonly fixSql?: boolean },
+): Promise<Outcome> {
   const loaded = await context.load();
   await using engine = createEngine(loaded, { logger: context.logger() });
   const checks = await engine.doctor();
@@ -39,7 +46,10 @@ export async function doctor(context: CommandContext, options: { readonly fixSql
     ...(blocking.length === 0
       ? {}
       : {
-          error: new VerdigrisError('PREFLIGHT_FAILED', `${blocking.length} checks would make the migration fail: ${[...new Set(blocking.map(({ id }) => id))].join(', ')}`),
+          error: new VerdigrisError(
+            'PREFLIGHT_FAILED',
+            `${blocking.length} checks would make the migration fail: ${[...new Set(blocking.map(({ id }) => id))].join(', ')}`,
+          ),
         }),
   };
 }

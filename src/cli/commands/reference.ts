@@ -5,13 +5,23 @@ import type { Outcome } from '../context.ts';
 
 export function version(): Outcome {
   const data = { version: VERSION, node: process.version, engines: [...engineNames()] };
-  return { kind: 'Version', data, text: `verdigris ${VERSION} (node ${process.version}; engines: ${data.engines.join(', ')})` };
+  return {
+    kind: 'Version',
+    data,
+    text: `verdigris ${VERSION} (node ${process.version}; engines: ${data.engines.join(', ')})`,
+  };
 }
 
 const ENVIRONMENT: readonly (readonly [string, string])[] = [
   ['VERDIGRIS_CONFIG', 'configuration file when --config is not given; default verdigris.yaml'],
-  ['VERDIGRIS__A__B', 'value of a.b, stronger than the file: VERDIGRIS__COPY__WORKERS=8; list items by number'],
-  ['XDG_STATE_HOME', 'folder of the control socket is $XDG_STATE_HOME/verdigris; default ~/.local/state/verdigris'],
+  [
+    'VERDIGRIS__A__B',
+    'value of a.b, stronger than the file: VERDIGRIS__COPY__WORKERS=8; list items by number',
+  ],
+  [
+    'XDG_STATE_HOME',
+    'folder of the control socket is $XDG_STATE_HOME/verdigris; default ~/.local/state/verdigris',
+  ],
   ['NO_COLOR', 'no colours'],
   ['VERDIGRIS_FAILPOINT', 'tests only: name:action[@n], comma separated; actions exit, throw, hang, stop'],
 ];

@@ -29,8 +29,15 @@ export async function start(context: CommandContext, options: StartOptions): Pro
   const live = context.terminal.live && !context.json && !context.options.quiet;
   // A live block and log lines on one terminal tear each other apart: there only what is wrong is logged.
   const logger = context.logger(live ? 'warn' : 'info');
-  const engine = createEngine(loaded, { logger, failpoints: parseFailpoints(context.terminal.env['VERDIGRIS_FAILPOINT']), takeover: options.takeover ?? false });
-  const control = await serveControl(controlSocketPath(loaded.config, context.terminal.env), { engine, redactor: context.redactor });
+  const engine = createEngine(loaded, {
+    logger,
+    failpoints: parseFailpoints(context.terminal.env['VERDIGRIS_FAILPOINT']),
+    takeover: options.takeover ?? false,
+  });
+  const control = await serveControl(controlSocketPath(loaded.config, context.terminal.env), {
+    engine,
+    redactor: context.redactor,
+  });
   const close = async (): Promise<void> => {
     await control[Symbol.asyncDispose]();
     await engine.close();
@@ -56,7 +63,10 @@ export async function start(context: CommandContext, options: StartOptions): Pro
     ]);
     run.catch(() => undefined);
     if (why === 'timeout') {
-      throw new VerdigrisError('TIMED_OUT', `not ${until ?? 'ended'} after ${context.options.timeout}; the state is saved`);
+      throw new VerdigrisError(
+        'TIMED_OUT',
+        `not ${until ?? 'ended'} after ${context.options.timeout}; the state is saved`,
+      );
     }
     // The handler of the signal closes and ends the process with the code of that signal.
     if (why === 'signal') return await new Promise<never>(() => undefined);
@@ -64,9 +74,17 @@ export async function start(context: CommandContext, options: StartOptions): Pro
     const data = { phase, activeSide };
     if (error) {
       const code: Code = Object.hasOwn(CODES, error.code) ? (error.code as Code) : 'INTERNAL';
-      return { kind: 'Start', data, error: new VerdigrisError(code, error.message, { remedy: error.remedy }) };
+      return {
+        kind: 'Start',
+        data,
+        error: new VerdigrisError(code, error.message, { remedy: error.remedy }),
+      };
     }
-    return { kind: 'Start', data, text: `${context.migration} is ${phase}; ${activeSide} serves. ${NEXT[phase] ?? ''}`.trimEnd() };
+    return {
+      kind: 'Start',
+      data,
+      text: `${context.migration} is ${phase}; ${activeSide} serves. ${NEXT[phase] ?? ''}`.trimEnd(),
+    };
   } finally {
     watching.abort();
     await close();
@@ -93,7 +111,9 @@ async function watchRun(
   let printed = -Infinity;
   try {
     for await (const found of engine.watch({ everyMs: every, signal })) {
-      const plainStatus = { ...found, gates: [...found.gates], tables: [...found.tables] } as Parameters<typeof renderStatus>[0];
+      const plainStatus = { ...found, gates: [...found.gates], tables: [...found.tables] } as Parameters<
+        typeof renderStatus
+      >[0];
       if (block) block(renderStatus(plainStatus));
       else if (performance.now() - printed >= interval) {
         context.stream('Status', found, statusLine(plainStatus));

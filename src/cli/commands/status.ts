@@ -29,7 +29,8 @@ async function look(context: CommandContext, loaded: LoadedConfig): Promise<Look
 
 const ENDED: ReadonlySet<string> = new Set(['finished', 'aborted']);
 const isReady = ({ status: { phase, gates }, running }: Looked): boolean =>
-  (running && phase === 'replicating' && gates.length > 0 && gates.every(({ ok }) => ok)) || phase === 'finished';
+  (running && phase === 'replicating' && gates.length > 0 && gates.every(({ ok }) => ok)) ||
+  phase === 'finished';
 
 export async function status(context: CommandContext, options: StatusOptions): Promise<Outcome | null> {
   const { format } = options;

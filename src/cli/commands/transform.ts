@@ -10,9 +10,13 @@ export interface TransformTestOptions {
 }
 
 /** Prints values of rows: that is what it was asked for. */
-export async function transformTest(context: CommandContext, options: TransformTestOptions): Promise<Outcome> {
+export async function transformTest(
+  context: CommandContext,
+  options: TransformTestOptions,
+): Promise<Outcome> {
   const rows = Number(options.rows);
-  if (!Number.isInteger(rows) || rows < 1 || rows > 10_000) throw new VerdigrisError('USAGE', '--rows is a number from 1 to 10000');
+  if (!Number.isInteger(rows) || rows < 1 || rows > 10_000)
+    throw new VerdigrisError('USAGE', '--rows is a number from 1 to 10000');
   const data = await tryTransform(await context.load(), context.logger(), {
     table: options.table,
     rows,

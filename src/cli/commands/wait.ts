@@ -24,7 +24,8 @@ export function parseCondition(text: string): (status: StatusData) => boolean {
   if (kind === 'phase' && (PHASES as readonly string[]).includes(name)) {
     return ({ phase }) => PASSED[phase].includes(name as Phase);
   }
-  if (kind === 'gate' && name === 'ready') return ({ gates }) => gates.length > 0 && gates.every(({ ok }) => ok);
+  if (kind === 'gate' && name === 'ready')
+    return ({ gates }) => gates.length > 0 && gates.every(({ ok }) => ok);
   if (kind === 'gate' && (GATES as readonly string[]).includes(name)) {
     return ({ gates }) => gates.some((gate) => gate.name === name && gate.ok);
   }
@@ -36,7 +37,10 @@ export function parseCondition(text: string): (status: StatusData) => boolean {
 const LONGEST_MS = 3_600_000;
 const LOOK_MS = 250;
 
-export async function wait(context: CommandContext, options: { readonly for: readonly string[] }): Promise<Outcome> {
+export async function wait(
+  context: CommandContext,
+  options: { readonly for: readonly string[] },
+): Promise<Outcome> {
   const conditions = options.for.map(parseCondition);
   const loaded = await context.load();
   const client = context.client(loaded);
@@ -50,13 +54,24 @@ export async function wait(context: CommandContext, options: { readonly for: rea
       const found = statusSchema.parse(answered.data);
       if (conditions.every((holds) => holds(found))) {
         const seconds = (performance.now() - started) / 1_000;
-        return { kind: 'Wait', data: { condition: wanted, seconds }, text: `${wanted} after ${seconds.toFixed(1)} s` };
+        return {
+          kind: 'Wait',
+          data: { condition: wanted, seconds },
+          text: `${wanted} after ${seconds.toFixed(1)} s`,
+        };
       }
       const shut = found.gates.filter(({ ok }) => !ok).map(({ name }) => name);
       last = `phase ${found.phase}, ${found.condition}${shut.length === 0 ? '' : `, gates not met: ${shut.join(', ')}`}`;
-      if (ENDED.has(found.phase)) throw new VerdigrisError('CUTOVER_PHASE', `${wanted} cannot come true any more: the run is ${found.phase}`);
+      if (ENDED.has(found.phase))
+        throw new VerdigrisError(
+          'CUTOVER_PHASE',
+          `${wanted} cannot come true any more: the run is ${found.phase}`,
+        );
     }
     await new Promise((resolve) => setTimeout(resolve, Math.min(LOOK_MS, limit)));
   }
-  throw new VerdigrisError('TIMED_OUT', `${wanted} did not come true in ${(limit / 1_000).toFixed(0)} s; last: ${last}`);
+  throw new VerdigrisError(
+    'TIMED_OUT',
+    `${wanted} did not come true in ${(limit / 1_000).toFixed(0)} s; last: ${last}`,
+  );
 }

@@ -5,8 +5,13 @@ import { expect, test } from 'vitest';
 import { parseFailpoints } from '../../../src/app/failpoints.ts';
 import { NO_FAILPOINTS } from '../../../src/core/failpoint.ts';
 
-const source = (path: string): string => JSON.stringify(new URL(`../../../src/${path}`, import.meta.url).href);
-const run = (code: string) => spawn(process.execPath, ['--input-type=module', '-e', code], { stdio: ['ignore', 'pipe', 'inherit'], cwd: fileURLToPath(new URL('../../..', import.meta.url)) });
+const source = (path: string): string =>
+  JSON.stringify(new URL(`../../../src/${path}`, import.meta.url).href);
+const run = (code: string) =>
+  spawn(process.execPath, ['--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    cwd: fileURLToPath(new URL('../../..', import.meta.url)),
+  });
 
 test('no failpoint costs nothing', () => {
   expect(parseFailpoints(undefined)).toBe(NO_FAILPOINTS);

@@ -24,8 +24,19 @@ test.each(['text', 'json'] as const)('the canary does not pass the logger (%s)',
     detail: `Key (password)=(${CANARY})`,
     client: { connectionParameters: { password: CANARY } },
   });
-  const error = new VerdigrisError('SOURCE_CONNECT', `cannot connect to ${URL_WITH_CANARY}`, { cause, context: { url: URL_WITH_CANARY } });
-  log.error({ error, url: URL_WITH_CANARY, password: CANARY, deep: [{ a: { token: 'abc', note: `it is ${CANARY}` } }] }, `failed with ${CANARY}`);
+  const error = new VerdigrisError('SOURCE_CONNECT', `cannot connect to ${URL_WITH_CANARY}`, {
+    cause,
+    context: { url: URL_WITH_CANARY },
+  });
+  log.error(
+    {
+      error,
+      url: URL_WITH_CANARY,
+      password: CANARY,
+      deep: [{ a: { token: 'abc', note: `it is ${CANARY}` } }],
+    },
+    `failed with ${CANARY}`,
+  );
   log.child({ dsn: URL_WITH_CANARY }).info({ map: new Map([['k', CANARY]]) }, URL_WITH_CANARY);
   expect(lines).toHaveLength(2);
   expectNoCanary(lines.join(''));
@@ -47,27 +58,53 @@ test('the canary does not pass the envelope', () => {
     remedy: `try psql '${URL_WITH_CANARY}'`,
     context: { url: URL_WITH_CANARY, options: { password: CANARY } },
   });
-  const made = envelope({ kind: 'Status', data: null, error, warnings: [URL_WITH_CANARY], migration: 'a', version: '1', redactor });
+  const made = envelope({
+    kind: 'Status',
+    data: null,
+    error,
+    warnings: [URL_WITH_CANARY],
+    migration: 'a',
+    version: '1',
+    redactor,
+  });
   expectNoCanary(JSON.stringify(made));
 });
 
 test('passwords of any address are masked although nobody told of them', () => {
   fc.assert(
-    fc.property(fc.string({ minLength: 1 }).map(encodeURIComponent), fc.constantFrom('postgres', 'mysql', 'mongodb+srv', 'https'), (password, scheme) => {
-      const text = maskText(`x ${scheme}://user:${password}@host/db y`);
-      expect(text).toBe(`x ${scheme}://user:****@host/db y`);
-    }),
+    fc.property(
+      fc.string({ minLength: 1 }).map(encodeURIComponent),
+      fc.constantFrom('postgres', 'mysql', 'mongodb+srv', 'https'),
+      (password, scheme) => {
+        const text = maskText(`x ${scheme}://user:${password}@host/db y`);
+        expect(text).toBe(`x ${scheme}://user:****@host/db y`);
+      },
+    ),
   );
   expect(maskText('postgres://u:p@ss@h/d')).toBe('postgres://u:****@h/d');
   expect(maskText('postgres://:secret@h/d')).toBe('postgres://:****@h/d');
   expect(maskText("host=h password='two words' user=u")).toBe('host=h password=**** user=u');
   expect(maskText('postgres://u:a/b@h/d')).toBe('postgres://u:****@h/d');
-  expect(maskText('redis://h:6379/0 and a@b and http://h:80/a')).toBe('redis://h:6379/0 and a@b and http://h:80/a');
+  expect(maskText('redis://h:6379/0 and a@b and http://h:80/a')).toBe(
+    'redis://h:6379/0 and a@b and http://h:80/a',
+  );
 });
 
 test('keys of secrets are masked, names of the files that hold them are not', () => {
-  const shown = redactor.value({ adminPassword: 'x', token_file: '/run/t', api_key: 'k', key: 'id', slack: { webhook_secret: 's' } });
-  expect(shown).toEqual({ adminPassword: '****', token_file: '/run/t', api_key: '****', key: 'id', slack: { webhook_secret: '****' } });
+  const shown = redactor.value({
+    adminPassword: 'x',
+    token_file: '/run/t',
+    api_key: 'k',
+    key: 'id',
+    slack: { webhook_secret: 's' },
+  });
+  expect(shown).toEqual({
+    adminPassword: '****',
+    token_file: '/run/t',
+    api_key: '****',
+    key: 'id',
+    slack: { webhook_secret: '****' },
+  });
 });
 
 test('the secret of a hash operation is masked, the key of a table is not', () => {

@@ -8,7 +8,10 @@ import { configFolder, SMALLEST } from '../config/write-config.ts';
 import { cli } from './run.ts';
 
 const example = new URL('../../../config/postgres.example.yaml', import.meta.url).pathname;
-const env = { BLUE_URL: 'postgres://app:c4n4ry-pass@127.0.0.1:1/old', GREEN_URL: 'postgres://app:c4n4ry-pass@127.0.0.1:1/new' };
+const env = {
+  BLUE_URL: 'postgres://app:c4n4ry-pass@127.0.0.1:1/old',
+  GREEN_URL: 'postgres://app:c4n4ry-pass@127.0.0.1:1/new',
+};
 
 test.each([
   [['version'], 0, 'Version'],
@@ -51,7 +54,9 @@ test.each([
 ])('usage error %j is an envelope on stdout, text on stderr, exit 2', async (argv, message) => {
   const run = await cli([...argv, '--json'], { env });
   expect(run).toMatchObject({ code: 2, err: '' });
-  expect(run.envelopes).toMatchObject([{ ok: false, data: null, error: { code: 'USAGE', retryable: false } }]);
+  expect(run.envelopes).toMatchObject([
+    { ok: false, data: null, error: { code: 'USAGE', retryable: false } },
+  ]);
   expect(run.envelopes[0]?.error?.message).toContain(message);
   const forPeople = await cli(argv, { env });
   expect(forPeople).toMatchObject({ code: 2, out: '' });
@@ -59,7 +64,11 @@ test.each([
 });
 
 test('--quiet leaves only what is wrong', async () => {
-  expect(await cli(['config', 'check', '-c', example, '--quiet'], { env })).toMatchObject({ code: 0, out: '', err: '' });
+  expect(await cli(['config', 'check', '-c', example, '--quiet'], { env })).toMatchObject({
+    code: 0,
+    out: '',
+    err: '',
+  });
   expect((await cli(['config', 'check', '-c', example, '--quiet'])).err).toContain('CONFIG_SECRET');
 });
 
@@ -72,33 +81,60 @@ test('a wrong configuration names file, line, column, path and the nearest key, 
     {
       kind: 'ConfigCheck',
       ok: false,
-      error: { code: 'CONFIG_INVALID', context: { issues: [{ path: 'copy.wrokers', file, line: 12, column: 3, nearest: 'workers' }] } },
+      error: {
+        code: 'CONFIG_INVALID',
+        context: { issues: [{ path: 'copy.wrokers', file, line: 12, column: 3, nearest: 'workers' }] },
+      },
     },
   ]);
-  expect((await cli(['config', 'check', '-c', file])).err).toContain(`${file}:12:3 copy.wrokers: unknown key wrokers; nearest known key: workers`);
+  expect((await cli(['config', 'check', '-c', file])).err).toContain(
+    `${file}:12:3 copy.wrokers: unknown key wrokers; nearest known key: workers`,
+  );
 });
 
-test.each(COMMANDS.filter(({ name, group }) => group === undefined && !['init', 'version'].includes(name)).map(({ name }) => name))(
-  '%s without a configuration file fails as CONFIG_NOT_FOUND with its own kind',
-  async (name) => {
-    const needs = name === 'wait' ? ['--for', 'gate=ready'] : [];
-    const run = await cli([name, ...needs, '-c', '/nonexistent/v.yaml', '--json']);
-    expect(run.code).toBe(2);
-    expect(run.envelopes).toMatchObject([{ ok: false, error: { code: 'CONFIG_NOT_FOUND' } }]);
-    expect(run.envelopes[0]?.kind).toBe(COMMANDS.find((spec) => spec.name === name)?.kind);
+test.each(
+  COMMANDS.filter(({ name, group }) => group === undefined && !['init', 'version'].includes(name)).map(
+    ({ name }) => name,
+  ),
+)('%s without a configuration file fails as CONFIG_NOT_FOUND with its own kind', async (name) => {
+  const needs = name === 'wait' ? ['--for', 'gate=ready'] : [];
+  const run = await cli([name, ...needs, '-c', '/nonexistent/v.yaml', '--json']);
+  expect(run.code).toBe(2);
+  expect(run.envelopes).toMatchObject([{ ok: false, error: { code: 'CONFIG_NOT_FOUND' } }]);
+  expect(run.envelopes[0]?.kind).toBe(COMMANDS.find((spec) => spec.name === name)?.kind);
+});
+
+test.each([['pause'], ['resume'], ['verify'], ['verify', 'show'], ['cutover', '--dry-run']])(
+  '%s %s without an engine is ENGINE_NOT_RUNNING',
+  async (...argv) => {
+    await using folder = await configFolder();
+    const run = await cli([...argv, '-c', example, '--set', `server.state_dir=${folder.path}`, '--json'], {
+      env,
+    });
+    expect(run.code).toBe(1);
+    expect(run.envelopes).toMatchObject([
+      { ok: false, error: { code: 'ENGINE_NOT_RUNNING' }, meta: { migration: 'shop-v2' } },
+    ]);
   },
 );
 
-test.each([['pause'], ['resume'], ['verify'], ['verify', 'show'], ['cutover', '--dry-run']])('%s %s without an engine is ENGINE_NOT_RUNNING', async (...argv) => {
-  await using folder = await configFolder();
-  const run = await cli([...argv, '-c', example, '--set', `server.state_dir=${folder.path}`, '--json'], { env });
-  expect(run.code).toBe(1);
-  expect(run.envelopes).toMatchObject([{ ok: false, error: { code: 'ENGINE_NOT_RUNNING' }, meta: { migration: 'shop-v2' } }]);
-});
-
 test('wait gives up after --timeout with 124', async () => {
   await using folder = await configFolder();
-  const run = await cli(['wait', '--for', 'phase=replicating', '--timeout', '300ms', '-c', example, '--set', `server.state_dir=${folder.path}`, '--json'], { env });
+  const run = await cli(
+    [
+      'wait',
+      '--for',
+      'phase=replicating',
+      '--timeout',
+      '300ms',
+      '-c',
+      example,
+      '--set',
+      `server.state_dir=${folder.path}`,
+      '--json',
+    ],
+    { env },
+  );
   expect(run.code).toBe(124);
   expect(run.envelopes).toMatchObject([{ kind: 'Wait', ok: false, error: { code: 'TIMED_OUT' } }]);
 });
@@ -109,19 +145,27 @@ test.each([
   [['--confirm', 'shop-v2'], '--plan FILE'],
   [['--plan', 'plan.json'], '--confirm shop-v2'],
   [['--confirm', 'other', '--plan', 'plan.json'], 'names another migration'],
-])('cutover %j without a terminal is refused with exit 2 and does not wait for an answer', async (argv, message) => {
-  await using folder = await configFolder();
-  const run = await cli(['cutover', ...argv, '-c', example, '--set', `server.state_dir=${folder.path}`, '--json'], { env });
-  expect(run.code).toBe(2);
-  expect(run.envelopes).toMatchObject([{ error: { code: 'CONFIRMATION' } }]);
-  expect(run.envelopes[0]?.error?.message).toContain(message);
-});
+])(
+  'cutover %j without a terminal is refused with exit 2 and does not wait for an answer',
+  async (argv, message) => {
+    await using folder = await configFolder();
+    const run = await cli(
+      ['cutover', ...argv, '-c', example, '--set', `server.state_dir=${folder.path}`, '--json'],
+      { env },
+    );
+    expect(run.code).toBe(2);
+    expect(run.envelopes).toMatchObject([{ error: { code: 'CONFIRMATION' } }]);
+    expect(run.envelopes[0]?.error?.message).toContain(message);
+  },
+);
 
 test('an unreadable plan file is a usage error', async () => {
   await using folder = await configFolder();
   const notPlan = await folder.write('x.json', '{"a":1}');
   for (const plan of [join(folder.path, 'none.json'), notPlan, example]) {
-    const run = await cli(['cutover', '--confirm', 'shop-v2', '--plan', plan, '-c', example, '--json'], { env });
+    const run = await cli(['cutover', '--confirm', 'shop-v2', '--plan', plan, '-c', example, '--json'], {
+      env,
+    });
     expect(run).toMatchObject({ code: 2 });
     expect(run.envelopes).toMatchObject([{ error: { code: 'USAGE' } }]);
   }
@@ -129,7 +173,9 @@ test('an unreadable plan file is a usage error', async () => {
 
 test('servers that cannot be reached fail without their passwords', async () => {
   for (const name of ['plan', 'doctor', 'status', 'abort', 'events']) {
-    const run = await cli([name, '-c', example, '--json', '-vv'], { env: { ...env, XDG_STATE_HOME: '/nonexistent' } });
+    const run = await cli([name, '-c', example, '--json', '-vv'], {
+      env: { ...env, XDG_STATE_HOME: '/nonexistent' },
+    });
     expect(run.code).toBe(1);
     expect(run.envelopes.at(-1)).toMatchObject({ ok: false, error: { retryable: true } });
     expect(run.out + run.err).not.toContain('c4n4ry-pass');
@@ -137,7 +183,8 @@ test('servers that cannot be reached fail without their passwords', async () => 
 });
 
 test('every code has an exit code of the table, and the documented ones are these', () => {
-  for (const code of Object.keys(CODES) as Code[]) expect(EXIT_MEANINGS).toHaveProperty(String(exitCodeOf(code)));
+  for (const code of Object.keys(CODES) as Code[])
+    expect(EXIT_MEANINGS).toHaveProperty(String(exitCodeOf(code)));
   expect(exitCodeOf('CONFIG_INVALID')).toBe(2);
   expect(exitCodeOf('PREFLIGHT_FAILED')).toBe(3);
   expect(exitCodeOf('CUTOVER_GATE')).toBe(4);

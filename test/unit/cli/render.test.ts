@@ -26,7 +26,16 @@ test('while it copies, rate and range of what is left', () => {
   const text = renderStatus({
     ...status,
     phase: 'copying',
-    copy: { rows: 12_000_000, totalRows: 48_200_000, bytes: 8e9, rowsPerSecond: 41_000, etaSeconds: [700, 900], rangesDone: 240, ranges: 964, finishing: null },
+    copy: {
+      rows: 12_000_000,
+      totalRows: 48_200_000,
+      bytes: 8e9,
+      rowsPerSecond: 41_000,
+      etaSeconds: [700, 900],
+      rangesDone: 240,
+      ranges: 964,
+      finishing: null,
+    },
     gates: [...status.gates, SHUT_GATE],
   });
   expect(text).toContain('24 %   12.0 M of ~48.2 M rows   8 GB   41 000 rows/s   11m 40s to 15m left');
@@ -35,7 +44,9 @@ test('while it copies, rate and range of what is left', () => {
 
 test('what is not known is said to be unknown, never 0', () => {
   const unknown = { commitSeconds: null, distanceBytes: null, roundTripMs: null, lastEventAgeSeconds: null };
-  expect(renderStatus({ ...status, lag: unknown })).toContain('commit unknown   log unknown   round trip unknown   last event unknown');
+  expect(renderStatus({ ...status, lag: unknown })).toContain(
+    'commit unknown   log unknown   round trip unknown   last event unknown',
+  );
   expect(statusLine({ ...status, lag: unknown })).toContain(' commit_lag_s= lag_bytes= ');
 });
 
@@ -48,12 +59,21 @@ test('the line form has a stable order and one line', () => {
 
 test('a status without an engine has nulls where only an engine knows', () => {
   const stored = statusSchema.parse(storedStatus('crm-v2', null));
-  expect(stored).toMatchObject({ condition: 'blocked', reason: 'never started', copy: null, apply: null, next: { command: 'verdigris plan' } });
+  expect(stored).toMatchObject({
+    condition: 'blocked',
+    reason: 'never started',
+    copy: null,
+    apply: null,
+    next: { command: 'verdigris plan' },
+  });
   expect(renderStatus(stored)).toContain('PREPARING   blocked (never started)');
 });
 
 test('names from a database cannot move the cursor or colour the terminal', () => {
-  const text = renderVerify({ ...VERIFY_REPORT, tables: [{ table: 'a.\u001b[2Jx\u202e', rows: 1, differences: 0, method: 'rows', notCompared: [] }] });
+  const text = renderVerify({
+    ...VERIFY_REPORT,
+    tables: [{ table: 'a.\u001b[2Jx\u202e', rows: 1, differences: 0, method: 'rows', notCompared: [] }],
+  });
   expect(text).not.toMatch(/[\u001b\u202e]/);
   expect(text).toContain('\\u001b[2Jx');
 });
@@ -85,8 +105,20 @@ test('plan for people', () => {
               kind: 'split',
               columns: [
                 { column: 'id', from: ['id'], operation: 'copy', reverse: 'exact', reason: '' },
-                { column: 'first_name', from: ['full_name'], operation: 'split', reverse: 'exact', reason: '' },
-                { column: 'email', from: ['email'], operation: 'trim, lower', reverse: 'lossy', reason: 'case and spaces are gone' },
+                {
+                  column: 'first_name',
+                  from: ['full_name'],
+                  operation: 'split',
+                  reverse: 'exact',
+                  reason: '',
+                },
+                {
+                  column: 'email',
+                  from: ['email'],
+                  operation: 'trim, lower',
+                  reverse: 'lossy',
+                  reason: 'case and spaces are gone',
+                },
               ],
             },
           ],
@@ -98,8 +130,27 @@ test('plan for people', () => {
       atCutover: ['pause'],
       warnings: ['one warning'],
       checks: [
-        { id: 'P10', side: 'blue', level: 'block', outcome: 'finding', title: 'wal_level', observed: 'replica', expected: 'logical', remedy: 'set it and restart', sql: 'ALTER SYSTEM SET wal_level = logical' },
-        { id: 'P1', side: 'blue', level: 'block', outcome: 'ok', title: 'version', observed: '16', expected: '14 or newer', remedy: '' },
+        {
+          id: 'P10',
+          side: 'blue',
+          level: 'block',
+          outcome: 'finding',
+          title: 'wal_level',
+          observed: 'replica',
+          expected: 'logical',
+          remedy: 'set it and restart',
+          sql: 'ALTER SYSTEM SET wal_level = logical',
+        },
+        {
+          id: 'P1',
+          side: 'blue',
+          level: 'block',
+          outcome: 'ok',
+          title: 'version',
+          observed: '16',
+          expected: '14 or newer',
+          remedy: '',
+        },
       ],
     },
     '`verdigris start`',

@@ -10,7 +10,10 @@ export interface CliRun {
 }
 
 /** Runs a command line in this process, as it is run without a terminal. */
-export async function cli(argv: readonly string[], options: { env?: Record<string, string>; answer?: string } = {}): Promise<CliRun> {
+export async function cli(
+  argv: readonly string[],
+  options: { env?: Record<string, string>; answer?: string } = {},
+): Promise<CliRun> {
   const out: string[] = [];
   const err: string[] = [];
   const { answer } = options;

@@ -11,7 +11,10 @@ interface Found {
   readonly nearest: string | null;
 }
 
-async function problems(text: string, options: Parameters<typeof loadConfig>[1] = {}): Promise<{ error: VerdigrisError; issues: Found[] }> {
+async function problems(
+  text: string,
+  options: Parameters<typeof loadConfig>[1] = {},
+): Promise<{ error: VerdigrisError; issues: Found[] }> {
   await using folder = await configFolder();
   const file = await folder.write('c.yaml', text);
   const error = await loadConfig(file, { env: {}, ...options }).then(
@@ -22,7 +25,8 @@ async function problems(text: string, options: Parameters<typeof loadConfig>[1] 
   const issues = (error.context['issues'] ?? []) as Found[];
   // What is in the context must also be readable in the message: file:line:column path.
   for (const { line, column, path } of issues) {
-    if (line !== null && path !== '(root)') expect(error.message).toContain(`${file}:${line}:${column} ${path}: `);
+    if (line !== null && path !== '(root)')
+      expect(error.message).toContain(`${file}:${line}:${column} ${path}: `);
   }
   return { error, issues };
 }
@@ -40,7 +44,14 @@ test.each([
   ['top level', withLine('throtle: []'), 'throtle', 11, 1, 'throttle'],
   ['nested', withLine('copy: { wrokers: 3 }'), 'copy.wrokers', 11, 9, 'workers'],
   ['of the engine', SMALLEST.replace('/old\n', '/old\n  limts: {}\n'), 'blue.limts', 6, 3, 'limits'],
-  ['deep in the engine', SMALLEST.replace('/old\n', '/old\n  limits: { max_conections: 9 }\n'), 'blue.limits.max_conections', 6, 13, 'max_connections'],
+  [
+    'deep in the engine',
+    SMALLEST.replace('/old\n', '/old\n  limits: { max_conections: 9 }\n'),
+    'blue.limits.max_conections',
+    6,
+    13,
+    'max_connections',
+  ],
   ['of the mapping', withLine('    too: []'), 'tables[0].too', 11, 5, 'to'],
   [
     'of a column of the mapping',
@@ -58,24 +69,41 @@ test.each([
     7,
     'admin_url',
   ],
-  ['of green written under blue', SMALLEST.replace('/old\n', '/old\n  schema_file: x.sql\n'), 'blue.schema_file', 6, 3, null],
-])('an unknown key %s is refused with its place and the nearest known key', async (_, text, path, line, column, nearest) => {
-  const { error, issues } = await problems(text);
-  expect(error.code).toBe('CONFIG_INVALID');
-  const found = issues.find((issue) => issue.path === path);
-  expect(found).toMatchObject({ line, column });
-  if (nearest !== null) expect(found?.nearest).toBe(nearest);
-});
+  [
+    'of green written under blue',
+    SMALLEST.replace('/old\n', '/old\n  schema_file: x.sql\n'),
+    'blue.schema_file',
+    6,
+    3,
+    null,
+  ],
+])(
+  'an unknown key %s is refused with its place and the nearest known key',
+  async (_, text, path, line, column, nearest) => {
+    const { error, issues } = await problems(text);
+    expect(error.code).toBe('CONFIG_INVALID');
+    const found = issues.find((issue) => issue.path === path);
+    expect(found).toMatchObject({ line, column });
+    if (nearest !== null) expect(found?.nearest).toBe(nearest);
+  },
+);
 
 test('a wrong type names the place of the value', async () => {
   const { issues } = await problems(withLine('copy:\n  workers: many'));
-  expect(issues).toMatchObject([{ path: 'copy.workers', line: 12, column: 12, message: 'expected number, received string' }]);
+  expect(issues).toMatchObject([
+    { path: 'copy.workers', line: 12, column: 12, message: 'expected number, received string' },
+  ]);
 });
 
 test('a bad duration and a bad size say what they should look like', async () => {
   const { issues } = await problems(withLine('apply:\n  heartbeat: 5 minutes\n  max_transaction: 12'));
   expect(issues).toMatchObject([
-    { path: 'apply.heartbeat', line: 12, column: 14, message: 'not a duration (examples: 500ms, 30s, 1h30m)' },
+    {
+      path: 'apply.heartbeat',
+      line: 12,
+      column: 14,
+      message: 'not a duration (examples: 500ms, 30s, 1h30m)',
+    },
     { path: 'apply.max_transaction', line: 13, column: 20 },
   ]);
 });
@@ -98,13 +126,24 @@ test('a missing key names the map it is missing in', async () => {
 });
 
 test('a missing environment variable names its place and is CONFIG_SECRET', async () => {
-  const { error, issues } = await problems(SMALLEST.replace('postgres://app@localhost/new', '${GREEN:?set GREEN}'));
+  const { error, issues } = await problems(
+    SMALLEST.replace('postgres://app@localhost/new', '${GREEN:?set GREEN}'),
+  );
   expect(error.code).toBe('CONFIG_SECRET');
-  expect(issues).toMatchObject([{ path: 'green.url', line: 8, column: 8, message: 'the environment variable GREEN is not set: set GREEN' }]);
+  expect(issues).toMatchObject([
+    {
+      path: 'green.url',
+      line: 8,
+      column: 8,
+      message: 'the environment variable GREEN is not set: set GREEN',
+    },
+  ]);
 });
 
 test('an unknown engine and an unknown adapter name the known ones', async () => {
-  const { issues } = await problems(`${SMALLEST.replace('engine: postgres', 'engine: postgers')}cutover: { proxies: [{ adapter: pgbounce }] }\n`);
+  const { issues } = await problems(
+    `${SMALLEST.replace('engine: postgres', 'engine: postgers')}cutover: { proxies: [{ adapter: pgbounce }] }\n`,
+  );
   expect(issues.map(({ path }) => path)).toEqual(['blue.engine', 'cutover.proxies[0].adapter']);
   expect(issues[0]?.message).toContain('postgres');
   expect(issues[1]?.message).toContain('pgbouncer');
@@ -113,12 +152,24 @@ test('an unknown engine and an unknown adapter name the known ones', async () =>
 test('all problems are reported at once, in the order of the file', async () => {
   const text = `${SMALLEST.replace('version: 1', 'version: 2').replace('crm-v2', 'CRM v2')}copy: { workers: 0 }\nnope: 1\ngates: { stable_for: 3 }\n`;
   const { issues } = await problems(text, { set: ['apply.heartbeat=x'] });
-  expect(issues.map(({ path }) => path)).toEqual(['apply.heartbeat', 'version', 'migration', 'copy.workers', 'nope', 'gates.stable_for']);
+  expect(issues.map(({ path }) => path)).toEqual([
+    'apply.heartbeat',
+    'version',
+    'migration',
+    'copy.workers',
+    'nope',
+    'gates.stable_for',
+  ]);
 });
 
 test('a number with more digits than a number can keep is refused', async () => {
-  const { issues } = await problems(withLine('    to: [{ table: a.b, columns: { x: { value: 12345678901234567890 } } }]'));
-  expect(issues[0]).toMatchObject({ line: 11, message: 'the number has more digits than can be kept; write it in quotes' });
+  const { issues } = await problems(
+    withLine('    to: [{ table: a.b, columns: { x: { value: 12345678901234567890 } } }]'),
+  );
+  expect(issues[0]).toMatchObject({
+    line: 11,
+    message: 'the number has more digits than can be kept; write it in quotes',
+  });
 });
 
 test('aliases that double again and again are refused, not expanded', async () => {
@@ -128,10 +179,14 @@ test('aliases that double again and again are refused, not expanded', async () =
 });
 
 test('a file that does not exist is CONFIG_NOT_FOUND', async () => {
-  await expect(loadConfig('/nonexistent/verdigris.yaml', { env: {} })).rejects.toMatchObject({ code: 'CONFIG_NOT_FOUND' });
+  await expect(loadConfig('/nonexistent/verdigris.yaml', { env: {} })).rejects.toMatchObject({
+    code: 'CONFIG_NOT_FOUND',
+  });
 });
 
 test('messages never hold a value of the file', async () => {
-  const { error } = await problems(`${SMALLEST.replace('postgres://app@localhost/old', 'mysql://app:canary-7f3c@localhost/old')}copy: { workers: canary-7f3c }\n`);
+  const { error } = await problems(
+    `${SMALLEST.replace('postgres://app@localhost/old', 'mysql://app:canary-7f3c@localhost/old')}copy: { workers: canary-7f3c }\n`,
+  );
   expect(JSON.stringify({ message: error.message, context: error.context })).not.toContain('canary-7f3c');
 });

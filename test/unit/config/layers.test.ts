@@ -28,7 +28,11 @@ test('interpolation knows its forms', async () => {
   expect(text('${file:nope}')).toHaveProperty('problem');
   expect(text('${A')).toHaveProperty('problem');
   expect(text('${cmd:echo hi}')).toEqual({ problem: '${cmd:…} runs a program and needs --allow-exec' });
-  expect(interpolate('${cmd:echo hi}', { ...at, allowExec: true })).toEqual({ text: 'hi', touched: true, secret: true });
+  expect(interpolate('${cmd:echo hi}', { ...at, allowExec: true })).toEqual({
+    text: 'hi',
+    touched: true,
+    secret: true,
+  });
 });
 
 test('what is put in is never interpolated again', () => {
@@ -41,7 +45,21 @@ test('interpolation cannot change the structure, whatever the value is', async (
   const file = await folder.write('c.yaml', `${SMALLEST}description: \${TEXT}\n`);
   const values = fc.oneof(
     fc.string(),
-    fc.constantFrom('a: b', '# no comment', '{ x: 1 }', '[1]', 'x\nmigration: evil', '&a', '*a', '! x', "'", '"', 'null', '7', 'true'),
+    fc.constantFrom(
+      'a: b',
+      '# no comment',
+      '{ x: 1 }',
+      '[1]',
+      'x\nmigration: evil',
+      '&a',
+      '*a',
+      '! x',
+      "'",
+      '"',
+      'null',
+      '7',
+      'true',
+    ),
   );
   await fc.assert(
     fc.asyncProperty(values, async (value) => {
@@ -55,9 +73,17 @@ test('interpolation cannot change the structure, whatever the value is', async (
 
 test('flags win over --set, environment, file and defaults, and each origin is known', async () => {
   await using folder = await configFolder();
-  const file = await folder.write('c.yaml', `${SMALLEST}copy: { workers: 2, max_held: 1MiB }\ngates: { max_rejects: 1, stable_for: 1s }\n`);
+  const file = await folder.write(
+    'c.yaml',
+    `${SMALLEST}copy: { workers: 2, max_held: 1MiB }\ngates: { max_rejects: 1, stable_for: 1s }\n`,
+  );
   const loaded = await loadConfig(file, {
-    env: { VERDIGRIS__COPY__WORKERS: '3', VERDIGRIS__GATES__MAX_REJECTS: '3', VERDIGRIS__GATES__STABLE_FOR: '3s', VERDIGRIS_CONFIG: 'x' },
+    env: {
+      VERDIGRIS__COPY__WORKERS: '3',
+      VERDIGRIS__GATES__MAX_REJECTS: '3',
+      VERDIGRIS__GATES__STABLE_FOR: '3s',
+      VERDIGRIS_CONFIG: 'x',
+    },
     set: ['gates.max_rejects=4', 'gates.stable_for=4s', 'cutover.kill_blockers_after=null'],
     flags: new Map([['gates.stable_for', '5s']]),
   });
@@ -94,16 +120,25 @@ test('text becomes a number only where the schema wants one', async () => {
 test('lists can be reached by number from the environment and from --set', async () => {
   await using folder = await configFolder();
   const file = await folder.write('c.yaml', SMALLEST);
-  const { config } = await loadConfig(file, { env: { VERDIGRIS__TABLES__0__FROM: 'public.people' }, set: ['tables[1].from=public.orders'] });
+  const { config } = await loadConfig(file, {
+    env: { VERDIGRIS__TABLES__0__FROM: 'public.people' },
+    set: ['tables[1].from=public.orders'],
+  });
   expect(config.tables.map(({ from }) => from)).toEqual(['public.people', 'public.orders']);
-  await expect(loadConfig(file, { env: {}, set: ['tables[7].from=x'] })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
-  await expect(loadConfig(file, { env: {}, set: ['migration.x=1'] })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  await expect(loadConfig(file, { env: {}, set: ['tables[7].from=x'] })).rejects.toMatchObject({
+    code: 'CONFIG_INVALID',
+  });
+  await expect(loadConfig(file, { env: {}, set: ['migration.x=1'] })).rejects.toMatchObject({
+    code: 'CONFIG_INVALID',
+  });
 });
 
 test('a key called __proto__ is an unknown key and changes no object', async () => {
   await using folder = await configFolder();
   const file = await folder.write('c.yaml', `${SMALLEST}__proto__: { polluted: 1 }\n`);
-  await expect(loadConfig(file, { env: {}, set: ['__proto__.polluted=2'] })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  await expect(loadConfig(file, { env: {}, set: ['__proto__.polluted=2'] })).rejects.toMatchObject({
+    code: 'CONFIG_INVALID',
+  });
   expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
 });
 
@@ -130,7 +165,8 @@ test.each([
 test('the part of the plan that is configuration ignores secrets, description and the socket', async () => {
   await using folder = await configFolder();
   const file = await folder.write('c.yaml', SMALLEST.replace('app@localhost/old', 'app:${PW}@localhost/old'));
-  const salt = async (env: Record<string, string>, set: string[] = []): Promise<string> => planConfiguration(await loadConfig(file, { env, set }));
+  const salt = async (env: Record<string, string>, set: string[] = []): Promise<string> =>
+    planConfiguration(await loadConfig(file, { env, set }));
   const first = await salt({ PW: 'one-password' });
   expect(first).not.toContain('one-password');
   expect(await salt({ PW: 'other-password' }, ['server.state_dir=/x', 'description=y'])).toBe(first);
@@ -139,9 +175,12 @@ test('the part of the plan that is configuration ignores secrets, description an
 
 test('paths are shown as they can be written', () => {
   fc.assert(
-    fc.property(fc.array(fc.oneof(fc.string({ minLength: 1 }), fc.nat(99)), { minLength: 1, maxLength: 5 }), (path) => {
-      expect(parsePath(showPath(path))).toEqual(path);
-    }),
+    fc.property(
+      fc.array(fc.oneof(fc.string({ minLength: 1 }), fc.nat(99)), { minLength: 1, maxLength: 5 }),
+      (path) => {
+        expect(parsePath(showPath(path))).toEqual(path);
+      },
+    ),
   );
 });
 

@@ -9,7 +9,9 @@ import { configJsonSchema } from '../../../src/app/schema.ts';
 const file = (path: string): URL => new URL(`../../../${path}`, import.meta.url);
 
 test('config/schema.json is what the sources generate (else: node scripts/docs.ts)', async () => {
-  expect(JSON.parse(await readFile(file('config/schema.json'), 'utf8'))).toEqual(JSON.parse(JSON.stringify(await configJsonSchema())));
+  expect(JSON.parse(await readFile(file('config/schema.json'), 'utf8'))).toEqual(
+    JSON.parse(JSON.stringify(await configJsonSchema())),
+  );
 });
 
 test('docs/errors.md is what the sources generate (else: node scripts/docs.ts)', async () => {
@@ -50,7 +52,9 @@ test('every knob has a default, so that a file needs only what cannot be guessed
 
 test('the example is valid and reshapes rows', async () => {
   const path = file('config/postgres.example.yaml').pathname;
-  const loaded = await loadConfig(path, { env: { BLUE_URL: 'postgres://a@localhost/b', GREEN_URL: 'postgres://a@localhost/g' } });
+  const loaded = await loadConfig(path, {
+    env: { BLUE_URL: 'postgres://a@localhost/b', GREEN_URL: 'postgres://a@localhost/g' },
+  });
   expect(loaded.config.tables).toHaveLength(2);
   expect(loaded.warnings).toEqual([]);
   expect(parse(await readFile(path, 'utf8'))).toHaveProperty('tables');

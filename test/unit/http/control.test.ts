@@ -11,28 +11,49 @@ import { VerdigrisError } from '../../../src/core/errors.ts';
 import { serveControl } from '../../../src/http/server.ts';
 import { configFolder } from '../config/write-config.ts';
 import { cli } from '../cli/run.ts';
-import { CUTOVER_REPORT, scriptedEngine, SHUT_GATE, STATUS, VERIFY_REPORT, type Script } from './scripted-engine.ts';
+import {
+  CUTOVER_REPORT,
+  scriptedEngine,
+  SHUT_GATE,
+  STATUS,
+  VERIFY_REPORT,
+  type Script,
+} from './scripted-engine.ts';
 
 interface Served extends AsyncDisposable {
   readonly path: string;
   readonly folder: string;
   readonly script: Script;
-  call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<{ status: number; envelope: Envelope }>;
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<{ status: number; envelope: Envelope }>;
 }
 
 async function serve(change: Partial<Script> = {}, lingerMs = 0): Promise<Served> {
   const folder = await mkdtemp(join(tmpdir(), 'verdigris-http-'));
   const script: Script = { status: STATUS, calls: [], migration: {}, ...change };
   const path = join(folder, 'crm-v2.sock');
-  const server = await serveControl(path, { engine: scriptedEngine(script), redactor: new Redactor(['c4n4ry-pass']), lingerMs });
+  const server = await serveControl(path, {
+    engine: scriptedEngine(script),
+    redactor: new Redactor(['c4n4ry-pass']),
+    lingerMs,
+  });
   const call: Served['call'] = (method, target, body, headers = {}) =>
     new Promise((resolve, reject) => {
-      const sent = request({ socketPath: path, method, path: target, headers: { host: 'localhost', ...headers } }, (answer) => {
-        let text = '';
-        answer.setEncoding('utf8');
-        answer.on('data', (part: string) => (text += part));
-        answer.on('end', () => resolve({ status: answer.statusCode ?? 0, envelope: parseEnvelope(JSON.parse(text)) }));
-      });
+      const sent = request(
+        { socketPath: path, method, path: target, headers: { host: 'localhost', ...headers } },
+        (answer) => {
+          let text = '';
+          answer.setEncoding('utf8');
+          answer.on('data', (part: string) => (text += part));
+          answer.on('end', () =>
+            resolve({ status: answer.statusCode ?? 0, envelope: parseEnvelope(JSON.parse(text)) }),
+          );
+        },
+      );
       sent.on('error', reject);
       sent.end(body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body));
     });
@@ -70,12 +91,24 @@ test('a leftover socket is replaced, a live one is refused', async () => {
 test('reads answer in the envelope', async () => {
   await using served = await serve();
   expect(await served.call('GET', '/healthz')).toMatchObject({ status: 200, envelope: { kind: 'Health' } });
-  expect(await served.call('GET', '/api/v1/status')).toMatchObject({ status: 200, envelope: { kind: 'Status', data: { phase: 'replicating' } } });
-  expect(await served.call('GET', '/api/v1/tables')).toMatchObject({ envelope: { data: [{ table: 'public.orders' }] } });
-  expect(await served.call('GET', '/api/v1/gates')).toMatchObject({ envelope: { data: [{ name: 'lag' }, { name: 'verified' }] } });
-  expect(await served.call('GET', '/api/v1/journal?after=1&limit=1')).toMatchObject({ envelope: { kind: 'Events', data: [{ sequence: 2 }] } });
+  expect(await served.call('GET', '/api/v1/status')).toMatchObject({
+    status: 200,
+    envelope: { kind: 'Status', data: { phase: 'replicating' } },
+  });
+  expect(await served.call('GET', '/api/v1/tables')).toMatchObject({
+    envelope: { data: [{ table: 'public.orders' }] },
+  });
+  expect(await served.call('GET', '/api/v1/gates')).toMatchObject({
+    envelope: { data: [{ name: 'lag' }, { name: 'verified' }] },
+  });
+  expect(await served.call('GET', '/api/v1/journal?after=1&limit=1')).toMatchObject({
+    envelope: { kind: 'Events', data: [{ sequence: 2 }] },
+  });
   expect(await served.call('GET', '/api/v1/verify')).toMatchObject({ status: 200, envelope: { data: null } });
-  expect(await served.call('GET', '/api/v1/journal?limit=0')).toMatchObject({ status: 400, envelope: { error: { code: 'USAGE' } } });
+  expect(await served.call('GET', '/api/v1/journal?limit=0')).toMatchObject({
+    status: 400,
+    envelope: { error: { code: 'USAGE' } },
+  });
   expect(await served.call('GET', '/nothing')).toMatchObject({ status: 404, envelope: { ok: false } });
   expect(await served.call('GET', '/api/v1/actions/none')).toMatchObject({ status: 404 });
   expect(await served.call('POST', '/api/v1/actions/destroy')).toMatchObject({ status: 404 });
@@ -96,43 +129,60 @@ test.each([
 test('an act answers 202 with an action that can be waited for', async () => {
   const hold = Promise.withResolvers<void>();
   await using served = await serve({ migration: { verify: () => hold.promise.then(() => VERIFY_REPORT) } });
-  const { status, envelope } = await served.call('POST', '/api/v1/actions/verify', { tables: ['public.orders'] });
-  expect({ status, state: (envelope.data as { state: string }).state }).toEqual({ status: 202, state: 'running' });
+  const { status, envelope } = await served.call('POST', '/api/v1/actions/verify', {
+    tables: ['public.orders'],
+  });
+  expect({ status, state: (envelope.data as { state: string }).state }).toEqual({
+    status: 202,
+    state: 'running',
+  });
   const { id } = envelope.data as { id: string };
-  expect(await served.call('GET', `/api/v1/actions/${id}`)).toMatchObject({ envelope: { data: { state: 'running', result: null } } });
+  expect(await served.call('GET', `/api/v1/actions/${id}`)).toMatchObject({
+    envelope: { data: { state: 'running', result: null } },
+  });
   const waiting = served.call('GET', `/api/v1/actions/${id}?wait=20`);
   hold.resolve();
   expect(await waiting).toMatchObject({ envelope: { data: { state: 'done', result: { ok: true } } } });
-  expect(await served.call('GET', '/api/v1/verify')).toMatchObject({ envelope: { kind: 'Verify', data: { rows: 10 } } });
+  expect(await served.call('GET', '/api/v1/verify')).toMatchObject({
+    envelope: { kind: 'Verify', data: { rows: 10 } },
+  });
 });
 
 test('an act that fails is a failed action, its error without secrets', async () => {
   await using served = await serve({
-    migration: { resume: () => Promise.reject(new VerdigrisError('SINK_LOST', 'lost postgres://a:c4n4ry-pass@h/d')) },
+    migration: {
+      resume: () => Promise.reject(new VerdigrisError('SINK_LOST', 'lost postgres://a:c4n4ry-pass@h/d')),
+    },
   });
   const begun = await served.call('POST', '/api/v1/actions/resume', {});
   const { id } = begun.envelope.data as { id: string };
   const { envelope } = await served.call('GET', `/api/v1/actions/${id}?wait=20`);
-  expect(envelope).toMatchObject({ ok: true, data: { state: 'failed', error: { code: 'SINK_LOST', retryable: true } } });
+  expect(envelope).toMatchObject({
+    ok: true,
+    data: { state: 'failed', error: { code: 'SINK_LOST', retryable: true } },
+  });
   expect(JSON.stringify(envelope)).not.toContain('c4n4ry-pass');
 });
 
-test.each(['cutover', 'abort', 'finish'])('%s needs the name and the hash of the plan in force', async (kind) => {
-  await using served = await serve();
-  const refused = async (body: unknown): Promise<unknown> => {
-    const { status, envelope } = await served.call('POST', `/api/v1/actions/${kind}`, body);
-    return { status, code: envelope.error?.code };
-  };
-  expect(await refused({})).toEqual({ status: 400, code: 'CONFIRMATION' });
-  expect(await refused({ confirm: 'crm-v2' })).toEqual({ status: 400, code: 'CONFIRMATION' });
-  expect(await refused({ ...CONFIRMED, confirm: 'crm-v3' })).toEqual({ status: 400, code: 'CONFIRMATION' });
-  expect(await refused({ ...CONFIRMED, planHash: 'older' })).toEqual({ status: 412, code: 'PLAN_STALE' });
-  expect(await refused({ ...CONFIRMED, force: true })).toEqual({ status: 400, code: 'USAGE' });
-  expect(await refused('{')).toEqual({ status: 400, code: 'USAGE' });
-  expect(served.script.calls).toEqual([]);
-  expect((await served.call('POST', `/api/v1/actions/${kind}`, CONFIRMED)).status).toBe(202);
-  expect(served.script.calls).toHaveLength(1);
-});
+test.each(['cutover', 'abort', 'finish'])(
+  '%s needs the name and the hash of the plan in force',
+  async (kind) => {
+    await using served = await serve();
+    const refused = async (body: unknown): Promise<unknown> => {
+      const { status, envelope } = await served.call('POST', `/api/v1/actions/${kind}`, body);
+      return { status, code: envelope.error?.code };
+    };
+    expect(await refused({})).toEqual({ status: 400, code: 'CONFIRMATION' });
+    expect(await refused({ confirm: 'crm-v2' })).toEqual({ status: 400, code: 'CONFIRMATION' });
+    expect(await refused({ ...CONFIRMED, confirm: 'crm-v3' })).toEqual({ status: 400, code: 'CONFIRMATION' });
+    expect(await refused({ ...CONFIRMED, planHash: 'older' })).toEqual({ status: 412, code: 'PLAN_STALE' });
+    expect(await refused({ ...CONFIRMED, force: true })).toEqual({ status: 400, code: 'USAGE' });
+    expect(await refused('{')).toEqual({ status: 400, code: 'USAGE' });
+    expect(served.script.calls).toEqual([]);
+    expect((await served.call('POST', `/api/v1/actions/${kind}`, CONFIRMED)).status).toBe(202);
+    expect(served.script.calls).toHaveLength(1);
+  },
+);
 
 test('a gate that is not met is 409 with the gates, unless it is overridden with a reason', async () => {
   await using served = await serve({ status: { ...STATUS, gates: [...STATUS.gates, SHUT_GATE] } });
@@ -141,7 +191,9 @@ test('a gate that is not met is 409 with the gates, unless it is overridden with
   expect(envelope.error).toMatchObject({ code: 'CUTOVER_GATE', context: { gates: [SHUT_GATE] } });
   expect(served.script.calls).toEqual([]);
   const overrides = [{ gate: 'rejects', reason: 'known rows' }];
-  expect((await served.call('POST', '/api/v1/actions/cutover', { ...CONFIRMED, overrides })).status).toBe(202);
+  expect((await served.call('POST', '/api/v1/actions/cutover', { ...CONFIRMED, overrides })).status).toBe(
+    202,
+  );
   expect(served.script.calls).toEqual([['cutover', { dryRun: false, overrides }]]);
 });
 
@@ -152,7 +204,9 @@ test('the same idempotency key switches once', async () => {
   const again = await served.call('POST', '/api/v1/actions/cutover', body);
   expect((again.envelope.data as { id: string }).id).toBe((first.envelope.data as { id: string }).id);
   expect(served.script.calls).toHaveLength(1);
-  expect((await served.call('POST', '/api/v1/actions/finish', { ...CONFIRMED, idempotencyKey: 'k1' })).status).toBe(400);
+  expect(
+    (await served.call('POST', '/api/v1/actions/finish', { ...CONFIRMED, idempotencyKey: 'k1' })).status,
+  ).toBe(400);
 });
 
 test('of acts that move traffic or delete one runs at a time', async () => {
@@ -177,7 +231,9 @@ test('the end of the server waits for who asked for the act', async () => {
   const { envelope } = await served.call('POST', '/api/v1/actions/abort', CONFIRMED);
   const closing = served[Symbol.asyncDispose]();
   const { id } = envelope.data as { id: string };
-  expect(await served.call('GET', `/api/v1/actions/${id}?wait=5`)).toMatchObject({ envelope: { data: { state: 'done' } } });
+  expect(await served.call('GET', `/api/v1/actions/${id}?wait=5`)).toMatchObject({
+    envelope: { data: { state: 'done' } },
+  });
   await closing;
 });
 
@@ -203,7 +259,9 @@ test('what answers with something else is not taken for an engine', async () => 
 
 // ---- the commands over this API
 
-async function withConfig(served: Served): Promise<{ args: string[]; env: Record<string, string> } & AsyncDisposable> {
+async function withConfig(
+  served: Served,
+): Promise<{ args: string[]; env: Record<string, string> } & AsyncDisposable> {
   const folder = await configFolder();
   const file = await folder.write(
     'c.yaml',
@@ -211,25 +269,48 @@ async function withConfig(served: Served): Promise<{ args: string[]; env: Record
   );
   await folder.write('plan.json', JSON.stringify({ hash: 'hash-in-force' }));
   await folder.write('old.json', JSON.stringify({ data: { hash: 'older' } }));
-  return { args: ['-c', file], env: { DIR: folder.path }, [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose]() };
+  return {
+    args: ['-c', file],
+    env: { DIR: folder.path },
+    [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
+  };
 }
 
 test('status, wait, events, pause, resume and verify over the socket', async () => {
   await using served = await serve();
   await using at = await withConfig(served);
   const run = (...argv: string[]) => cli([...argv, ...at.args, '--json']);
-  expect(await run('status')).toMatchObject({ code: 0, envelopes: [{ kind: 'Status', data: { phase: 'replicating' } }] });
+  expect(await run('status')).toMatchObject({
+    code: 0,
+    envelopes: [{ kind: 'Status', data: { phase: 'replicating' } }],
+  });
   expect(await run('status', '--exit-code')).toMatchObject({ code: 0 });
-  expect(await run('wait', '--for', 'phase=copying', '--for', 'gate=ready', '--timeout', '5s')).toMatchObject({ code: 0, envelopes: [{ kind: 'Wait' }] });
+  expect(await run('wait', '--for', 'phase=copying', '--for', 'gate=ready', '--timeout', '5s')).toMatchObject(
+    { code: 0, envelopes: [{ kind: 'Wait' }] },
+  );
   expect(await run('wait', '--for', 'phase=reversing', '--timeout', '300ms')).toMatchObject({ code: 124 });
-  expect((await run('events', '--since', '1')).envelopes.map(({ kind, data }) => [kind, (data as { sequence: number }).sequence])).toEqual([
+  expect(
+    (await run('events', '--since', '1')).envelopes.map(({ kind, data }) => [
+      kind,
+      (data as { sequence: number }).sequence,
+    ]),
+  ).toEqual([
     ['Event', 2],
     ['Event', 3],
   ]);
-  expect(await run('pause', '--scope', 'copy', '--reason', 'month end')).toMatchObject({ code: 0, envelopes: [{ kind: 'Paused' }] });
+  expect(await run('pause', '--scope', 'copy', '--reason', 'month end')).toMatchObject({
+    code: 0,
+    envelopes: [{ kind: 'Paused' }],
+  });
   expect(await run('resume')).toMatchObject({ code: 0 });
-  expect(await run('verify', '--tables', 'crm.sales_order')).toMatchObject({ code: 0, envelopes: [{ kind: 'Verify', data: { rows: 10 } }] });
-  expect(await run('verify', 'show')).toMatchObject({ code: 0, envelopes: [{ kind: 'Verify', data: { rows: 10 } }] });
+  expect(await run('verify', '--tables', 'crm.sales_order')).toMatchObject({
+    code: 0,
+    envelopes: [{ kind: 'Verify', data: { rows: 10 } }],
+  });
+  expect(await run('verify', 'show')).toMatchObject({
+    code: 0,
+    envelopes: [{ kind: 'Verify', data: { rows: 10 } }],
+  });
   expect(served.script.calls).toEqual([
     ['pause', 'copy', 'month end'],
     ['resume', 'all'],
@@ -244,13 +325,25 @@ test('not ready is exit 10 with --exit-code', async () => {
 });
 
 test('differences are exit 5, with the report beside the error', async () => {
-  const mismatches = [{ table: 'crm.sales_order', kind: 'missing', key: { id: '7' }, columns: [], firstSeen: '2026-11-22T02:00:00.000Z' }] as const;
+  const mismatches = [
+    {
+      table: 'crm.sales_order',
+      kind: 'missing',
+      key: { id: '7' },
+      columns: [],
+      firstSeen: '2026-11-22T02:00:00.000Z',
+    },
+  ] as const;
   const tables = [{ ...VERIFY_REPORT.tables[0], differences: 1 }] as unknown as typeof VERIFY_REPORT.tables;
-  await using served = await serve({ migration: { verify: () => Promise.resolve({ ...VERIFY_REPORT, ok: false, tables, mismatches }) } });
+  await using served = await serve({
+    migration: { verify: () => Promise.resolve({ ...VERIFY_REPORT, ok: false, tables, mismatches }) },
+  });
   await using at = await withConfig(served);
   const run = await cli(['verify', ...at.args, '--json']);
   expect(run.code).toBe(5);
-  expect(run.envelopes).toMatchObject([{ ok: false, data: { mismatches }, error: { code: 'VERIFY_DIFFERENT' } }]);
+  expect(run.envelopes).toMatchObject([
+    { ok: false, data: { mismatches }, error: { code: 'VERIFY_DIFFERENT' } },
+  ]);
   expect((await cli(['verify', ...at.args])).out).toContain('missing   crm.sales_order id=7');
 });
 
@@ -261,9 +354,19 @@ test.each([
   ['undetermined', 'PROXY_UNREACHABLE', 7, 'CUTOVER_UNDETERMINED'],
 ] as const)('a cutover that is %s (%s) exits %i', async (outcome, code, exit, shown) => {
   const error = code === null ? null : { code, message: 'because', remedy: 'do this' };
-  await using served = await serve({ migration: { cutover: () => Promise.resolve({ ...CUTOVER_REPORT, outcome, error }) } });
+  await using served = await serve({
+    migration: { cutover: () => Promise.resolve({ ...CUTOVER_REPORT, outcome, error }) },
+  });
   await using at = await withConfig(served);
-  const run = await cli(['cutover', '--confirm', 'crm-v2', '--plan', join(at.env['DIR'] as string, 'plan.json'), ...at.args, '--json']);
+  const run = await cli([
+    'cutover',
+    '--confirm',
+    'crm-v2',
+    '--plan',
+    join(at.env['DIR'] as string, 'plan.json'),
+    ...at.args,
+    '--json',
+  ]);
   expect(run.code).toBe(exit);
   expect(run.envelopes).toMatchObject([{ kind: 'Cutover', data: { outcome } }]);
   expect(run.envelopes[0]?.error?.code).toBe(shown);
@@ -273,8 +376,14 @@ test('a stale plan is exit 11, a gate is exit 4, and nothing is asked of the run
   await using served = await serve({ status: { ...STATUS, gates: [SHUT_GATE] } });
   await using at = await withConfig(served);
   const confirm = ['--confirm', 'crm-v2', '--plan'];
-  expect((await cli(['cutover', ...confirm, join(at.env['DIR'] as string, 'old.json'), ...at.args, '--json'])).code).toBe(11);
-  expect((await cli(['cutover', ...confirm, join(at.env['DIR'] as string, 'plan.json'), ...at.args, '--json'])).code).toBe(4);
+  expect(
+    (await cli(['cutover', ...confirm, join(at.env['DIR'] as string, 'old.json'), ...at.args, '--json']))
+      .code,
+  ).toBe(11);
+  expect(
+    (await cli(['cutover', ...confirm, join(at.env['DIR'] as string, 'plan.json'), ...at.args, '--json']))
+      .code,
+  ).toBe(4);
   expect(served.script.calls).toEqual([]);
 });
 

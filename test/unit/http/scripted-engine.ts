@@ -13,11 +13,35 @@ export const STATUS: Status = {
   planHash: 'hash-in-force',
   upSeconds: 11_520,
   lag: { commitSeconds: 0.84, distanceBytes: 212_000, roundTripMs: 3, lastEventAgeSeconds: 0.2 },
-  copy: { rows: 48_200_000, totalRows: 48_200_000, bytes: 31_400_000_000, rowsPerSecond: null, etaSeconds: null, rangesDone: 964, ranges: 964, finishing: null },
+  copy: {
+    rows: 48_200_000,
+    totalRows: 48_200_000,
+    bytes: 31_400_000_000,
+    rowsPerSecond: null,
+    etaSeconds: null,
+    rangesDone: 964,
+    ranges: 964,
+    finishing: null,
+  },
   tables: [{ table: 'public.orders', rows: 36_000_000, totalRows: 36_000_000, rangesDone: 720, ranges: 720 }],
-  apply: { transactions: 10, changes: 20, changesPerSecond: 1842, groups: 5, retries: 3, fallbacks: 0, queueBytes: 0, holes: 0, rejects: 0 },
+  apply: {
+    transactions: 10,
+    changes: 20,
+    changesPerSecond: 1842,
+    groups: 5,
+    retries: 3,
+    fallbacks: 0,
+    queueBytes: 0,
+    holes: 0,
+    rejects: 0,
+  },
   verify: { state: 'pass', rows: 48_200_000, totalRows: null, differences: 0, ageSeconds: 840, detail: null },
-  source: { state: 'reserved', retainedBytes: 310_000_000, limitBytes: 20_000_000_000, oldestTransactionSeconds: 12 },
+  source: {
+    state: 'reserved',
+    retainedBytes: 310_000_000,
+    limitBytes: 20_000_000_000,
+    oldestTransactionSeconds: 12,
+  },
   gates: [
     { name: 'lag', ok: true, observed: '0.8 s', limit: '2 s', reason: '' },
     { name: 'verified', ok: true, observed: '14 m', limit: '30 m', reason: '' },
@@ -26,7 +50,13 @@ export const STATUS: Status = {
   error: null,
 };
 
-export const SHUT_GATE = { name: 'rejects', ok: false, observed: '2', limit: '0', reason: '2 rejected rows' } as const;
+export const SHUT_GATE = {
+  name: 'rejects',
+  ok: false,
+  observed: '2',
+  limit: '0',
+  reason: '2 rejected rows',
+} as const;
 
 export const VERIFY_REPORT: VerifyReport = {
   ok: true,
@@ -41,8 +71,22 @@ export const CUTOVER_REPORT: CutoverReport = {
   writePauseMs: 812,
   epoch: 1,
   steps: [
-    { name: 'pause', description: 'pause the proxies', pastPointOfNoReturn: false, outcome: 'ok', ms: 12, detail: '' },
-    { name: 'resume', description: 'resume the proxies', pastPointOfNoReturn: true, outcome: 'ok', ms: 9, detail: '' },
+    {
+      name: 'pause',
+      description: 'pause the proxies',
+      pastPointOfNoReturn: false,
+      outcome: 'ok',
+      ms: 12,
+      detail: '',
+    },
+    {
+      name: 'resume',
+      description: 'resume the proxies',
+      pastPointOfNoReturn: true,
+      outcome: 'ok',
+      ms: 9,
+      detail: '',
+    },
   ],
   gates: STATUS.gates,
   error: null,
@@ -78,7 +122,10 @@ export function scriptedEngine(script: Script): ControlledEngine {
     finish: record('finish', undefined),
     events: (after, limit) =>
       Promise.resolve(
-        [1, 2, 3].filter((n) => n > after).slice(0, limit).map((sequence) => ({ sequence, at: '2026-11-22T02:00:00.000Z', event: 'phase', detail: {} })),
+        [1, 2, 3]
+          .filter((n) => n > after)
+          .slice(0, limit)
+          .map((sequence) => ({ sequence, at: '2026-11-22T02:00:00.000Z', event: 'phase', detail: {} })),
       ),
     close: () => Promise.resolve(),
   };

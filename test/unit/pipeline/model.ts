@@ -4,9 +4,22 @@ import type { Clock } from '../../../src/core/clock.ts';
 import { VerdigrisError } from '../../../src/core/errors.ts';
 import type { TablePlan, TargetTable } from '../../../src/core/plan.ts';
 import type { ChunkWriter, Hole, HoleChanges, RangeState, Sink, SinkGroup } from '../../../src/core/sink.ts';
-import type { ChunkReader, ChunkRequest, KeyRange, SnapshotSource, Visibility } from '../../../src/core/snapshot.ts';
+import type {
+  ChunkReader,
+  ChunkRequest,
+  KeyRange,
+  SnapshotSource,
+  Visibility,
+} from '../../../src/core/snapshot.ts';
 import type { ChangeSource, ChangeStream } from '../../../src/core/source.ts';
-import { UNCHANGED, keyOf, type Cell, type Column, type Relation, type Tuple } from '../../../src/core/table.ts';
+import {
+  UNCHANGED,
+  keyOf,
+  type Cell,
+  type Column,
+  type Relation,
+  type Tuple,
+} from '../../../src/core/table.ts';
 
 /** A small deterministic random generator (mulberry32). */
 export function random(seed: number): () => number {
@@ -47,9 +60,12 @@ export const IDENTITY_PLAN: TablePlan = {
   passthrough: null,
   inputs: [0, 1, 2],
   run: (run) => {
-    if (run.op !== 'insert' || !run.after.some((row) => row.includes(UNCHANGED))) return { runs: [run], rejects: [] };
+    if (run.op !== 'insert' || !run.after.some((row) => row.includes(UNCHANGED)))
+      return { runs: [run], rejects: [] };
     const rejects = run.after.flatMap((row, index) =>
-      row.includes(UNCHANGED) ? [{ row: index, kind: 'incomplete' as const, column: 't', reason: 'not in the log' }] : [],
+      row.includes(UNCHANGED)
+        ? [{ row: index, kind: 'incomplete' as const, column: 't', reason: 'not in the log' }]
+        : [],
     );
     const after = run.after.filter((row) => !row.includes(UNCHANGED));
     return { runs: after.length === 0 ? [] : [{ ...run, after, before: after.map(() => null) }], rejects };
@@ -70,7 +86,13 @@ type Change =
   | { readonly op: 'i'; readonly k: number; readonly row: Row }
   | { readonly op: 'u'; readonly k: number; readonly row: Row; readonly partial: boolean }
   | { readonly op: 'd'; readonly k: number }
-  | { readonly op: 'k'; readonly k: number; readonly to: number; readonly row: Row; readonly partial: boolean };
+  | {
+      readonly op: 'k';
+      readonly k: number;
+      readonly to: number;
+      readonly row: Row;
+      readonly partial: boolean;
+    };
 
 interface Transaction {
   readonly xid: number;
@@ -134,7 +156,7 @@ export class World {
 
   /** Lets others run for a while. */
   async jitter(): Promise<void> {
-    for (let n = this.pick(12); n >= 0; n--) await null;
+    for (let n = this.pick(12); n >= 0; n--) await Promise.resolve();
   }
 
   /** One thing happens on blue; time goes on. */
@@ -143,7 +165,8 @@ export class World {
     if (r < 0.35) this.#begin();
     else if (r < 0.65 && this.#open.length > 0) this.#commit(this.pick(this.#open.length));
     else if (r < 0.7 && this.#open.length > 0) this.#abort(this.pick(this.#open.length));
-    else if (this.#invisible.length > 0 && this.r() < (this.o.slow ? 0.15 : 0.7)) this.#show(this.pick(this.#invisible.length));
+    else if (this.#invisible.length > 0 && this.r() < (this.o.slow ? 0.15 : 0.7))
+      this.#show(this.pick(this.#invisible.length));
     this.advance();
   }
 
@@ -304,7 +327,14 @@ export function sourceOf(world: World): ChangeSource {
     },
     clock: async () => world.clock.now(),
     health: () =>
-      Promise.resolve({ state: 'reserved', ok: true, retainedBytes: 0, limitBytes: null, oldestTransactionSeconds: null, detail: '' }),
+      Promise.resolve({
+        state: 'reserved',
+        ok: true,
+        retainedBytes: 0,
+        limitBytes: null,
+        oldestTransactionSeconds: null,
+        detail: '',
+      }),
     retire: () => Promise.resolve(),
     open: (from, signal) => {
       let at = Number(from);
@@ -312,7 +342,9 @@ export function sourceOf(world: World): ChangeSource {
         for (;;) {
           while (at >= world.head) {
             signal.throwIfAborted();
-            const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+            const aborted = new Promise<void>((resolve) =>
+              signal.addEventListener('abort', () => resolve(), { once: true }),
+            );
             await Promise.race([world.arrival(), aborted]);
           }
           signal.throwIfAborted();
@@ -341,7 +373,10 @@ export function sourceOf(world: World): ChangeSource {
 }
 
 export function snapshotOf(world: World): SnapshotSource {
-  const visibility = (seen: Set<number>): Visibility => ({ sees: (id) => seen.has(Number(id)), describe: () => 'model' });
+  const visibility = (seen: Set<number>): Visibility => ({
+    sees: (id) => seen.has(Number(id)),
+    describe: () => 'model',
+  });
   return {
     estimate: () => Promise.resolve({ rows: world.o.keys, bytes: 0 }),
     split: () => {
@@ -400,7 +435,8 @@ function applyRuns(rows: Map<number, Row>, runs: readonly RowRun[]): void {
   };
   for (const run of runs) {
     if (run.op === 'delete') {
-      for (const row of run.before) if (!rows.delete(Number(row?.[0]))) conflict(`delete misses ${String(row?.[0])}`);
+      for (const row of run.before)
+        if (!rows.delete(Number(row?.[0]))) conflict(`delete misses ${String(row?.[0])}`);
     } else if (run.op === 'insert') {
       for (const row of run.after) {
         if (row.includes(UNCHANGED)) conflict('insert without a whole row');
@@ -455,7 +491,8 @@ export function sinkOf(world: World, green: Green, process: { alive: boolean }, 
       if (world.r() < 0.03) throw new VerdigrisError('SINK_TRANSIENT', 'deadlock');
       const rows = new Map(green.rows);
       applyRuns(rows, group.runs);
-      if (Number(group.previous) !== green.checkpoint) throw new VerdigrisError('SINK_FENCED', 'another checkpoint');
+      if (Number(group.previous) !== green.checkpoint)
+        throw new VerdigrisError('SINK_FENCED', 'another checkpoint');
       commit(() => {
         green.rows = rows;
         green.checkpoint = Number(group.end);
@@ -483,7 +520,9 @@ export function sinkOf(world: World, green: Green, process: { alive: boolean }, 
           commit(() => {
             green.rows = rows;
             applyHoles(green.holes, holes);
-            green.ranges = green.ranges.map((range) => (range.ordinal === ordinal ? { ...range, upto } : range));
+            green.ranges = green.ranges.map((range) =>
+              range.ordinal === ordinal ? { ...range, upto } : range,
+            );
           });
           await world.jitter();
         },

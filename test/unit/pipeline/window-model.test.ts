@@ -3,7 +3,17 @@ import { describe, expect, test } from 'vitest';
 import { NO_FAILPOINTS } from '../../../src/core/failpoint.ts';
 import { SILENT } from '../../../src/core/log.ts';
 import { Pipeline, type PipelineState } from '../../../src/pipeline/pipeline.ts';
-import { IDENTITY_PLAN, POSITIONS, RELATION, World, emptyGreen, sinkOf, snapshotOf, sourceOf, type WorldOptions } from './model.ts';
+import {
+  IDENTITY_PLAN,
+  POSITIONS,
+  RELATION,
+  World,
+  emptyGreen,
+  sinkOf,
+  snapshotOf,
+  sourceOf,
+  type WorldOptions,
+} from './model.ts';
 
 const SETTINGS = {
   workers: 2,
