@@ -21,7 +21,8 @@ const ask = async (question: string): Promise<string> => {
 const code = await runCli(process.argv.slice(2), {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
-  live: process.stdout.isTTY === true && process.env['TERM'] !== 'dumb',
+  // Some pseudo terminals have no size; a block that is redrawn would be cut to nothing there.
+  live: process.stdout.isTTY === true && process.stdout.rows > 0 && process.env['TERM'] !== 'dumb',
   color: process.stderr.isTTY === true,
   ask: process.stdin.isTTY === true && process.stderr.isTTY === true ? ask : null,
   env: process.env,

@@ -20,6 +20,8 @@ export interface WriteFence {
   prove(): Promise<void>;
   /** What could still write: prepared transactions, other backends with a write lock on a mapped table. Empty: none. */
   blockers(): Promise<readonly string[]>;
+  /** Ends sessions that {@link blockers} names and whose transaction is older; returns how many. Prepared transactions stay. */
+  kill(olderThanMs: number): Promise<number>;
   /** raised → sealed. False when the record does not say raised with this epoch. */
   seal(epoch: number): Promise<boolean>;
   /** raised → open, guards off. False when the record does not say raised with this epoch. */

@@ -18,6 +18,8 @@ export interface CutoverSettings {
   readonly maxWritePauseMs: number;
   /** Longest wait for the locks of the fence. */
   readonly fenceTimeoutMs: number;
+  /** Sessions that hold the fence up are ended after this time; null: never. */
+  readonly killBlockersAfterMs: number | null;
   /** More keys than this to re-check under the fence keeps the gate shut. */
   readonly maxRecheckKeys: number;
   readonly smoke: readonly SmokeQuery[];

@@ -12,6 +12,8 @@ export interface Learned {
 /** How often a record that says open is read again after a `raise` whose outcome is not known: its commit may be under way. */
 const LATE_LOOKS = 4;
 const LATE_LOOK_MS = 100;
+/** After the first sessions were ended others may have taken their place in the queue of locks. */
+const KILL_AGAIN_MS = 250;
 
 /**
  * Raises the fence on blue. Its way back is `lower` and nothing else: compare-and-set on the record, so that of everybody
@@ -46,6 +48,25 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
     }
   };
 
+  /** Ends what still holds the fence up after its time; resolves with how many sessions, once the attempt is over. */
+  const killLate = async (raising: Promise<Position>, signal: AbortSignal): Promise<number> => {
+    const after = settings.killBlockersAfterMs;
+    if (after === null) return 0;
+    const over = new AbortController();
+    const done = (): void => over.abort(new VerdigrisError('INTERRUPTED', 'The fence is up or was given up.'));
+    raising.then(done, done);
+    const both = AbortSignal.any([over.signal, signal]);
+    let killed = 0;
+    for (let wait = after; ; wait = KILL_AGAIN_MS) {
+      const late = await clock.sleep(wait, both).then(
+        () => true,
+        () => false,
+      );
+      if (!late) return killed;
+      killed += await blueFence.kill(after).catch(() => 0);
+    }
+  };
+
   return {
     name: 'fence',
     timeoutMs: settings.fenceTimeoutMs,
@@ -56,9 +77,11 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
     run: async (signal) => {
       outcomeKnown = false;
       attempt = blueFence.raise(epoch, settings.fenceTimeoutMs);
+      const ended = killLate(attempt, signal);
       learned.barrier = await bounded(attempt, signal);
       outcomeKnown = true;
-      return `barrier ${learned.barrier}`;
+      const killed = await ended;
+      return `barrier ${learned.barrier}${killed === 0 ? '' : `, ended ${killed} sessions that held it up`}`;
     },
     undo: async (signal) => {
       // An attempt that was given up may still get its locks: let it end, it is bounded itself.

@@ -131,15 +131,21 @@ export class Verifier {
     return this.#confirm(chunk, signal);
   }
 
-  /** Rounds until every difference is confirmed or gone. */
+  /**
+   * Rounds until every difference is confirmed or gone. What was equal in one round is done with: in a table that is written all the
+   * time every round finds other rows on their way, and no round would find none.
+   */
   async #confirm(chunk: Chunk, signal: AbortSignal): Promise<{ rows: number; differences: Difference[] }> {
     const { settings, clock } = this.#o;
     const seen = new Map<string, { times: number; since: string }>();
+    let pending: ReadonlySet<string> | null = null;
     for (let attempt = 0; ; attempt++) {
       const before = await this.#expected(chunk, signal);
       await this.#o.settle(signal);
       const found = await this.#found(chunk, signal);
-      const findings = this.#compare(chunk, before, found);
+      const known: ReadonlySet<string> | null = pending;
+      const findings = this.#compare(chunk, before, found).filter(({ id }) => known === null || known.has(id));
+      pending = new Set(findings.map(({ id }) => id));
       const after = findings.length === 0 ? before : await this.#expected(chunk, signal);
       const moving = new Set(this.#compare(chunk, before, after).map((finding) => finding.id));
       const still = findings.filter((finding) => !moving.has(finding.id));
@@ -147,10 +153,10 @@ export class Verifier {
       const ids = new Set(still.map(nameOf));
       for (const id of seen.keys()) if (!ids.has(id)) seen.delete(id);
       for (const finding of still) {
-        const known = seen.get(nameOf(finding)) ?? { times: 0, since: new Date(clock.now()).toISOString() };
-        known.times += 1;
-        seen.set(nameOf(finding), known);
-        if (known.times >= CONFIRMATIONS) confirmed.push(differenceOf(chunk.table, finding, known.since));
+        const looks = seen.get(nameOf(finding)) ?? { times: 0, since: new Date(clock.now()).toISOString() };
+        looks.times += 1;
+        seen.set(nameOf(finding), looks);
+        if (looks.times >= CONFIRMATIONS) confirmed.push(differenceOf(chunk.table, finding, looks.since));
       }
       if (confirmed.length === findings.length) return { rows: before.size, differences: confirmed };
       if (attempt >= settings.recheckAttempts) {

@@ -72,7 +72,7 @@ test('two PgBouncers and two fences: a failing switch is undone, a dead one reco
     recheck: async () => ({ keys: 0, differences: 0 }),
     gates: async () => GATES.map((name) => ({ name, ok: true, observed: '', limit: '', reason: '' })),
     overrides: [],
-    settings: { maxWritePauseMs: 20_000, fenceTimeoutMs: 5_000, maxRecheckKeys: 0, smoke: [] },
+    settings: { maxWritePauseMs: 20_000, fenceTimeoutMs: 5_000, killBlockersAfterMs: null, maxRecheckKeys: 0, smoke: [] },
     journal: { note: async () => undefined },
     smoke: async () => undefined,
     onSwitched: async () => undefined,

@@ -218,6 +218,7 @@ export class Engine {
             throw new VerdigrisError('CUTOVER_FENCE_LEAKS', 'a write went through');
         }),
       blockers: () => this.call(to('blockers'), () => []),
+      kill: () => this.call(to('kill'), () => 0),
       seal: (epoch) => this.call(to('seal'), () => swap('raised', 'sealed', epoch)),
       lower: (epoch) => this.call(to('lower'), () => swap('raised', 'open', epoch)),
       open: (epoch) =>
@@ -274,6 +275,7 @@ export class Engine {
       settings: {
         maxWritePauseMs: 10_000,
         fenceTimeoutMs: 2_000,
+        killBlockersAfterMs: null,
         maxRecheckKeys: 100,
         smoke: [{ via: 'proxy', sql: 'SELECT 1' }],
       },

@@ -36,11 +36,8 @@ export interface FenceOptions {
   readonly rowGuards?: boolean;
 }
 
-/** The fence with what only this engine offers. */
-export interface PostgresFence extends WriteFence, AsyncDisposable {
-  /** Ends backends that {@link WriteFence.blockers} names and that are older; returns how many. Prepared ones stay. */
-  kill(olderThanMs: number): Promise<number>;
-}
+/** The fence; disposing it closes its connections. */
+export type PostgresFence = WriteFence & AsyncDisposable;
 
 /** Bound of one administrative act that is not given a budget. */
 const ACT_MS = 30_000;
