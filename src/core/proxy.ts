@@ -42,6 +42,11 @@ export interface ProxyAdapter extends AsyncDisposable {
   route(side: 'blue' | 'green', epoch: number, signal: AbortSignal): Promise<void>;
   /** Lets work go on. Idempotent. */
   resume(signal: AbortSignal): Promise<void>;
+  /**
+   * One statement as a client of this proxy: first cell of the first row. Absent when the configuration names no client
+   * address.
+   */
+  query?(sql: string, signal: AbortSignal): Promise<string | null>;
   /** Client connections that wait now, or null when the proxy cannot tell. */
   waiting(signal: AbortSignal): Promise<number | null>;
 }

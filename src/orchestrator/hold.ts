@@ -30,27 +30,27 @@ export interface Held {
  * Finds or makes the record of the run, and refuses one that is over or was begun with another plan.
  * @throws VerdigrisError CUTOVER_PHASE, PLAN_STALE
  */
-export async function admit(state: RunState, hash: string): Promise<void> {
-  if (state.record === null) await state.create(hash);
-  const record = state.record;
-  if (record !== null && isOver(record.phase)) {
+export async function admit(
+  state: RunState,
+  now: { readonly plan: string; readonly mapping: string },
+): Promise<void> {
+  if (state.record === null) await state.create(now.plan, { mapping: now.mapping });
+  const { record } = state;
+  if (record === null) return;
+  if (isOver(record.phase)) {
     throw new VerdigrisError('CUTOVER_PHASE', `The run has ended: ${record.phase}.`, {
       remedy: 'Give the migration another name, or remove the state that was kept.',
     });
   }
-  if (record !== null && record.planHash !== hash) {
-    if (record.phase !== 'preparing') {
-      throw new VerdigrisError(
-        'PLAN_STALE',
-        'Mapping, configuration, schema file or server version changed since the run began.',
-        {
-          remedy: 'Go back to what the run began with, or abort it and start again.',
-          context: { began: record.planHash.slice(0, 8), now: hash.slice(0, 8) },
-        },
-      );
-    }
-    await state.replan(hash);
+  const began = record.detail['mapping'];
+  if (began !== now.mapping && record.phase !== 'preparing') {
+    throw new VerdigrisError('PLAN_STALE', 'The mapping changed since the run began; green holds rows of the old one.', {
+      remedy: 'Go back to the mapping that the run began with, or abort it and start again.',
+      context: { began: String(began).slice(0, 8), now: now.mapping.slice(0, 8) },
+    });
   }
+  // Other settings may change between two starts; who looked at the plan before has to look again.
+  if (record.planHash !== now.plan) await state.replan(now.plan, { mapping: now.mapping });
 }
 
 /**

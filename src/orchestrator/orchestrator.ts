@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
-import type { JournalEvent } from '../core/state.ts';
+import type { JournalEvent, RunRecord } from '../core/state.ts';
 import { closedGates, evaluateGates } from '../cutover/gates.ts';
 import type { CutoverContext } from '../cutover/context.ts';
 import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
@@ -14,7 +14,7 @@ import { CopyPermit } from './copy-permit.ts';
 import { admit, applySchema, hold, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { requirePhase } from './phase.ts';
-import { planHash } from './plan-hash.ts';
+import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
 import { RunState } from './run-state.ts';
@@ -44,6 +44,8 @@ class Run implements Migration {
   #pipelineState: PipelineState = { condition: 'running', reason: '', error: null };
   readonly #verifications: Verifications;
   #switching = false;
+  /** How the run ended, when its state is gone. */
+  #last: RunRecord | null = null;
   #retry: PromiseWithResolvers<void> | null = null;
 
   constructor(options: MigrationOptions) {
@@ -92,7 +94,7 @@ class Run implements Migration {
 
   async status(): Promise<Status> {
     const held = this.#held;
-    const record = held === null ? await this.#stored() : held.state.record;
+    const record = held?.state.record ?? this.#last ?? (await this.#stored());
     return this.#view.status({
       record,
       planHash: record?.planHash ?? this.#hash(),
@@ -169,7 +171,7 @@ class Run implements Migration {
   }
 
   async abort(options: { readonly dropGreenData: boolean }): Promise<void> {
-    const held = this.#required();
+    const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['preparing', 'copying', 'catching_up', 'replicating'], 'abort');
     if (options.dropGreenData) {
       throw new VerdigrisError('USAGE', 'Deleting the data of green is left to the operator.', {
@@ -187,7 +189,7 @@ class Run implements Migration {
   }
 
   async finish(options: { readonly keepState: boolean }): Promise<void> {
-    const held = this.#required();
+    const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['reversing'], 'finish');
     await held.state.note('finish', { keepState: options.keepState });
     await this.#endPumping();
@@ -218,13 +220,28 @@ class Run implements Migration {
   // ---- the run
 
   async #begin(): Promise<void> {
+    const { blue, green } = this.#o;
+    const compiled = await this.#compile();
+    const checks = await preflight({ compiled, blue, green, connections: this.#connections, fresh: false });
+    requirePassed(checks.filter((check) => check.side === 'blue'));
+    await this.#take(compiled);
+    await this.#drive();
+  }
+
+  /** The run as it is, also when it cannot be started any more: to end it. */
+  async #takeInHand(): Promise<Held> {
+    if (this.#held === null) {
+      if ((await this.#stored()) === null) {
+        throw new VerdigrisError('CUTOVER_PHASE', `There is no run of ${this.#o.settings.migration} on green.`);
+      }
+      const held = await this.#take(await this.#compile());
+      await held.sink.prepare(held.compiled.targets);
+    }
+    return this.#required();
+  }
+
+  async #take(compiled: Compiled): Promise<Held> {
     const { settings, green, clock, log } = this.#o;
-    const compiledBefore = await this.#compile();
-    requirePassed(
-      (await preflightOf(this.#o, compiledBefore, this.#connections)).filter(
-        (check) => check.side === 'blue',
-      ),
-    );
     const state = await RunState.acquire({
       store: green.state,
       id: settings.migration,
@@ -236,16 +253,16 @@ class Run implements Migration {
       onLost: (error) => this.#stop.abort(error),
     });
     try {
-      await this.#hold(state, compiledBefore);
+      await this.#hold(state, compiled);
     } catch (error) {
       if (this.#held === null) await state[Symbol.asyncDispose]();
       throw error;
     }
-    await this.#drive();
+    return this.#required();
   }
 
   async #hold(state: RunState, before: Compiled): Promise<void> {
-    await admit(state, this.#hash());
+    await admit(state, { plan: this.#hash(), mapping: mappingHash(this.#o.mapping) });
     if (before.missingTargets) {
       await applySchema(this.#o, state, before);
       this.#compiled = null;
@@ -316,11 +333,9 @@ class Run implements Migration {
       this.#verifications.now.cleanAt === null
     ) {
       // In the background: replication is what start() waits for; the gate waits for the result.
-      this.verify({ mode: 'full' }).catch((error: unknown) => {
-        this.#o.log.error(
-          { code: asVerdigrisError(error).code },
-          `verification failed: ${asVerdigrisError(error).message}`,
-        );
+      this.verify({ mode: 'full' }).catch((raw: unknown) => {
+        const error = asVerdigrisError(raw);
+        if (!signal.aborted) this.#o.log.error({ code: error.code }, `verification failed: ${error.message}`);
       });
     }
   }
@@ -452,6 +467,7 @@ class Run implements Migration {
   }
 
   async #finishRun(held: Held, keepState: boolean): Promise<void> {
+    this.#last = held.state.record;
     this.#held = null;
     await held.sink[Symbol.asyncDispose]();
     if (keepState) await held.state[Symbol.asyncDispose]();
@@ -460,6 +476,3 @@ class Run implements Migration {
     this.#ended.resolve();
   }
 }
-
-const preflightOf = (options: MigrationOptions, compiled: Compiled, connections: number) =>
-  preflight({ compiled, blue: options.blue, green: options.green, connections, fresh: false });

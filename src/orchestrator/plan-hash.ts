@@ -12,6 +12,10 @@ export function canonicalJson(value: unknown): string {
   return JSON.stringify(typeof value === 'bigint' ? value.toString() : (value ?? null));
 }
 
+/** SHA-256 over the mapping alone: what decides which rows green holds. */
+export const mappingHash = (mapping: unknown): string =>
+  createHash('sha256').update(canonicalJson(mapping)).digest('hex');
+
 /** SHA-256 over everything that decides what the run does; no estimates, no clock, no secrets. */
 export const planHash = (facts: {
   readonly mapping: unknown;

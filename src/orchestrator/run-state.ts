@@ -49,14 +49,14 @@ export class RunState implements AsyncDisposable {
     return this.#record?.phase ?? 'preparing';
   }
 
-  async create(planHash: string): Promise<void> {
+  async create(planHash: string, detail: Readonly<Record<string, unknown>>): Promise<void> {
     const fresh: RunRecord = {
       id: this.#o.id,
       phase: 'preparing',
       epoch: 0,
       activeSide: 'blue',
       planHash,
-      detail: {},
+      detail,
       revision: 0,
     };
     this.#record = await this.#o.store.save(fresh, this.term);
@@ -87,9 +87,9 @@ export class RunState implements AsyncDisposable {
     await this.#change((record) => ({ ...record, ...change, detail: { ...record.detail, ...detail } }));
   }
 
-  /** Takes over another plan, while nothing has been copied by the old one. */
-  async replan(planHash: string): Promise<void> {
-    await this.#change((record) => ({ ...record, planHash }));
+  /** Takes over another plan. */
+  async replan(planHash: string, detail: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.#change((record) => ({ ...record, planHash, detail: { ...record.detail, ...detail } }));
     await this.note('run.replanned', { planHash });
   }
 

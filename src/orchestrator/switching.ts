@@ -1,5 +1,6 @@
 import { VerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
+import type { ProxyAdapter } from '../core/proxy.ts';
 import type { CutoverContext } from '../cutover/context.ts';
 import type { CutoverOutcome } from '../cutover/execute.ts';
 import type { CutoverReport } from './api.ts';
@@ -42,8 +43,13 @@ export function switchContext(
     overrides: options.overrides,
     settings: { ...settings.cutover, maxWritePauseMs: options.maxWritePauseMs },
     journal: { note: (event, detail) => state.note(event, detail) },
-    smoke: async ({ sql }) => {
-      await green.scalar(sql, SMOKE_TIMEOUT_MS);
+    smoke: async ({ via, sql }, signal) => {
+      const answers =
+        via === 'green' ? [await green.scalar(sql, SMOKE_TIMEOUT_MS)] : await throughProxies(proxies, sql, signal);
+      // A query that answers false has found what it was asked to find.
+      if (answers.some((answer) => answer === 'f' || answer === 'false')) {
+        throw new VerdigrisError('VERIFY_FAILED', 'a smoke query answered false');
+      }
     },
     onSwitched: (epoch) =>
       state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
@@ -52,6 +58,20 @@ export function switchContext(
     clock,
     failpoints,
   };
+}
+
+async function throughProxies(
+  proxies: readonly ProxyAdapter[],
+  sql: string,
+  signal: AbortSignal,
+): Promise<(string | null)[]> {
+  const able = proxies.filter((proxy) => proxy.query !== undefined);
+  if (able.length === 0) {
+    throw new VerdigrisError('VERIFY_FAILED', 'no proxy can be asked as a client', {
+      remedy: 'Give the proxy a client_url, or ask via: green.',
+    });
+  }
+  return Promise.all(able.map((proxy) => proxy.query?.(sql, signal) ?? null));
 }
 
 export function gateError(closed: readonly GateResult[]): VerdigrisError {

@@ -9,11 +9,14 @@ export interface VerifyOptions {
   readonly mode: 'full' | 'sample' | 'recent';
 }
 
+const whole = (options: VerifyOptions): boolean => options.mode === 'full' && (options.tables ?? []).length === 0;
+
 /** Runs one verification at a time and remembers the last result with the run. */
 export class Verifications {
   readonly #clock: Clock;
   #now: Verification = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: null };
   #running: Promise<VerifyReport> | null = null;
+  #runningWhole = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -32,12 +35,15 @@ export class Verifications {
 
   /** @throws VerdigrisError CUTOVER_PHASE while another one runs */
   run(held: Held, options: VerifyOptions, signal: AbortSignal): Promise<VerifyReport> {
+    // Who asks for what is running already gets its result.
+    if (this.#running !== null && whole(options) && this.#runningWhole) return this.#running;
     if (this.#running !== null) {
       const busy = new VerdigrisError('CUTOVER_PHASE', 'A verification is running already.', {
         remedy: 'Wait until `verdigris status` shows its result.',
       });
       return Promise.reject(busy);
     }
+    this.#runningWhole = whole(options);
     this.#running = this.#verify(held, options, signal).finally(() => {
       this.#running = null;
     });
@@ -59,13 +65,12 @@ export class Verifications {
       const report = await verifier.run(options, signal, ({ rows }) => {
         this.#now = { ...this.#now, rows: this.#now.rows + rows };
       });
-      const whole = options.mode === 'full' && (options.tables ?? []).length === 0;
       this.#now = {
         state: report.ok ? 'pass' : 'fail',
         rows: report.rows,
         // A clean look at a part does not take back what a whole round found.
-        differences: report.ok && !whole ? before.differences : report.mismatches.length,
-        cleanAt: report.ok ? (whole ? this.#clock.now() : before.cleanAt) : null,
+        differences: report.ok && !whole(options) ? before.differences : report.mismatches.length,
+        cleanAt: report.ok ? (whole(options) ? this.#clock.now() : before.cleanAt) : null,
         detail: null,
       };
       await state.remember({ verify: this.#now });

@@ -171,7 +171,7 @@ class KeyedFold implements TableFold {
     const deleted = this.#deleted.map((net) => net.origin);
     if (deleted.length > 0) runs.push({ relation, op: 'delete', after: [], before: deleted });
 
-    const moves = new Shapes(relation, 'update');
+    const moves = new Moves(relation);
     const updates = new Shapes(relation, 'update');
     const inserts = new Shapes(relation, 'insert');
     for (const net of this.#live.values()) {
@@ -240,6 +240,34 @@ class OrderedFold implements TableFold {
 
   emit(runs: RowRun[]): void {
     runs.push(...this.#runs.splice(0));
+  }
+}
+
+/**
+ * Key changes of a group. One run whatever their shapes, because a key may move to where another one leaves: they mean what they
+ * say only when all move at the same time.
+ */
+class Moves {
+  readonly #relation: Relation;
+  readonly #shapes = new Set<string>();
+  readonly #after: Tuple[] = [];
+  readonly #before: (Tuple | null)[] = [];
+
+  constructor(relation: Relation) {
+    this.#relation = relation;
+  }
+
+  add(after: Tuple, before: Tuple | null): void {
+    this.#shapes.add(shapeOf(after));
+    this.#after.push(after);
+    this.#before.push(before);
+  }
+
+  emit(runs: RowRun[]): void {
+    const first = this.#after[0];
+    if (first === undefined) return;
+    const run: RowRun = { relation: this.#relation, op: 'update', after: this.#after, before: this.#before };
+    runs.push(this.#shapes.size === 1 ? { ...run, columns: presentColumns(this.#relation, first) } : run);
   }
 }
 

@@ -167,13 +167,18 @@ export class Pipeline {
 
   pause(): void {
     this.#paused = true;
-    this.#pump?.pause();
+    if (this.#pump === null) return;
+    this.#pump.pause();
+    this.#o.onState({ condition: 'paused', reason: '', error: null });
   }
 
   /** Lifts a pause, and tries again what is blocked. */
   resume(): void {
     this.#paused = false;
-    this.#pump?.resume();
+    if (this.#pump !== null) {
+      this.#pump.resume();
+      this.#o.onState({ condition: 'running', reason: '', error: null });
+    }
     this.#unblock?.resolve(undefined);
   }
 

@@ -6,6 +6,7 @@ import { NO_FAILPOINTS } from '../../src/core/failpoint.ts';
 import { SILENT } from '../../src/core/log.ts';
 import type { ProxyAdapter } from '../../src/core/proxy.ts';
 import { proxy } from '../../src/proxies/pgbouncer/index.ts';
+import { queryAsClient } from '../../src/proxies/pgbouncer/client.ts';
 import { createDatabase, type TestDatabase } from '../support/databases.ts';
 import { startPgBouncer, type PgBouncer, type PgBouncerOptions } from '../support/pgbouncer.ts';
 import { TEST_PASSWORD } from '../support/postgres.ts';
@@ -467,5 +468,20 @@ describe('pgbouncer', () => {
       for (const database of [world.blue, world.green]) await database.query(`DROP OWNED BY ${role}`);
       await world.blue.query(`DROP ROLE ${role}`);
     }
+  });
+});
+
+test('a query as a client of the proxy reaches the side that is routed, and a failing one says why without the values', async () => {
+  await using database = await createDatabase(16);
+  await database.query('CREATE TABLE public.mark (side text)');
+  await database.query(`INSERT INTO public.mark VALUES ('here')`);
+  await using bouncer = await startPgBouncer({
+    databases: { app: { host: '127.0.0.1', port: database.server.port, dbname: database.name } },
+  });
+  const signal = AbortSignal.timeout(10_000);
+  expect(await queryAsClient(bouncer.url('app'), 'SELECT side FROM public.mark', signal)).toBe('here');
+  await expect(queryAsClient(bouncer.url('app'), `SELECT 1 / 0 FROM public.mark`, signal)).rejects.toMatchObject({
+    code: 'PROXY_UNEXPECTED',
+    context: { state: '22012' },
   });
 });

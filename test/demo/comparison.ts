@@ -102,6 +102,23 @@ export async function compare(blue: pg.Client, green: pg.Client): Promise<readon
 export const differencesOf = (tables: readonly Compared[]): number =>
   tables.reduce((sum, { missing, extra }) => sum + Math.max(missing, extra), 0);
 
+/** Transactions whose commit was answered, on one side. */
+export interface Counted {
+  readonly lost: number;
+  readonly duplicated: number;
+}
+
+/** Looks for every transaction in the log of the shop: it must be there, and once. */
+export async function countTransactions(on: pg.Client, committed: readonly string[]): Promise<Counted> {
+  const { rows } = await on.query<Counted>(
+    `SELECT count(*) FILTER (WHERE n = 0)::int AS lost, count(*) FILTER (WHERE n > 1)::int AS duplicated
+     FROM (SELECT a.id, count(l.transaction_id) AS n FROM unnest($1::uuid[]) AS a (id)
+           LEFT JOIN audit_log l ON l.transaction_id = a.id GROUP BY a.id) AS counted`,
+    [committed],
+  );
+  return rows[0] ?? { lost: committed.length, duplicated: 0 };
+}
+
 /** Sequences of green that would give a number that is in use. */
 export async function collidingSequences(green: pg.Client): Promise<readonly string[]> {
   const { rows } = await green.query<{ name: string }>(

@@ -43,7 +43,7 @@ export interface Wait {
   readonly ms: number;
 }
 
-/** The longest time a client waited for an answer that it did not have before `fromMs`, to a statement sent before `untilMs`. */
+/** The longest time a client waited for an answer that came after `fromMs`, to a statement sent before `untilMs`; milliseconds since 1970. */
 export function longestWait(waits: readonly Wait[], fromMs: number, untilMs: number): number {
   let longest = 0;
   for (const { atMs, ms } of waits)

@@ -69,7 +69,7 @@ function positive(name: 'scale' | 'after'): number {
 
 function tables(done: DemoResult): string {
   const { data } = done;
-  const facts = new Table({ style: { head: [], border: [] } });
+  const facts = new Table({ style: { head: [], border: [], compact: true } });
   const fact = (name: string, value: string | number): void =>
     void facts.push([name, typeof value === 'number' ? value.toLocaleString('en') : value]);
   fact('blue → green', `${data.blue} → ${data.green}`);
@@ -92,7 +92,7 @@ function tables(done: DemoResult): string {
   fact('seconds', data.seconds);
   const compared = new Table({
     head: ['table of green', 'rows', 'missing', 'extra'],
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
     colAligns: ['left', 'right', 'right', 'right'],
   });
   for (const { table, rows, missing, extra } of done.tables)

@@ -62,6 +62,7 @@ export class SwitchSnapshot implements AsyncDisposable {
       if (seen?.drained === true && seen.fence === 'raised') {
         await kept?.query('ROLLBACK');
         kept = next;
+        if (stopping) return kept;
         [next, other] = [other, next];
         continue;
       }

@@ -10,7 +10,7 @@ import type { Sink } from '../../core/sink.ts';
 import type { SnapshotSource } from '../../core/snapshot.ts';
 import type { ChangeSource } from '../../core/source.ts';
 import type { StateStore } from '../../core/state.ts';
-import { showTable, type Relation, type TableName } from '../../core/table.ts';
+import { showTable, type Relation, type TableName, type Tuple } from '../../core/table.ts';
 import { createCatalog, describeSource } from './catalog.ts';
 import { readAccess } from './chunk-reader-sql.ts';
 import type { PostgresConfig } from './config.ts';
@@ -27,6 +27,7 @@ import {
   proveConnection,
   type Connections,
 } from './session-connections.ts';
+import { sampleRows } from './sample.ts';
 import { createSink } from './sink.ts';
 import { createSnapshotSource } from './snapshot.ts';
 import { readSize } from './snapshot-split.ts';
@@ -154,6 +155,17 @@ class PostgresSession implements Session {
         const { rows, bytes } = await readSize(client, relation, await readAccess(client, relation));
         return { rows, bytes };
       });
+    } catch (error) {
+      throw translate(error, this.#where, { table: showTable(relation.table) });
+    }
+  }
+
+  async sample(
+    relation: Relation,
+    options: { readonly rows: number; readonly where?: string },
+  ): Promise<readonly Tuple[]> {
+    try {
+      return await this.#connections.operator.use((client) => sampleRows(client, relation, options));
     } catch (error) {
       throw translate(error, this.#where, { table: showTable(relation.table) });
     }

@@ -188,9 +188,13 @@ function shapes(layout: SinkLayout, run: RowRun): readonly RowRun[] {
   if (run.columns !== undefined) return [run];
   if (run.op !== 'update' && run.op !== 'put') return [{ ...run, columns: layout.writable }];
   const byShape = new Map<string, { columns: readonly number[]; rows: number[] }>();
+  const keyed = run.op === 'update' && layout.key.length > 0;
   run.after.forEach((tuple, row) => {
-    const columns = layout.writable.filter((column) => (tuple[column] as Cell) !== UNCHANGED);
-    const shape = columns.join();
+    const present = layout.writable.filter((column) => (tuple[column] as Cell) !== UNCHANGED);
+    // Key changes stay together, whatever their shapes: a key may move to where another one leaves.
+    const moved = keyed && keyMoved(layout, run, row);
+    const columns = moved ? layout.writable : present;
+    const shape = moved ? 'moved' : columns.join();
     const found = byShape.get(shape);
     if (found === undefined) byShape.set(shape, { columns, rows: [row] });
     else found.rows.push(row);

@@ -154,9 +154,7 @@ export function moveStep(place: Place, run: RowRun, set: readonly number[]): Ste
   const before = run.before as readonly Tuple[];
   const arrays = new Arrays();
   const where = join(layout, layout.key, (column) => arrays.add(before, column, typeOf(layout, column)));
-  const values = new Map(
-    set.map((column) => [column, arrays.add(run.after, column, typeOf(layout, column))]),
-  );
+  const values = new Map(set.map((column) => [column, movedValue(layout, run, column, arrays)]));
   const identity = !place.shadow && set.some((column) => layout.columns[column]?.identityAlways === true);
   if (!identity) {
     const assign = set.map((column) => `${layout.columns[column]?.sql} = ${values.get(column)}`);
@@ -183,6 +181,15 @@ export function moveStep(place: Place, run: RowRun, set: readonly number[]): Ste
     place,
     strict: true,
   };
+}
+
+/** The new value of a column; rows that did not bring it keep their own. */
+function movedValue(layout: SinkLayout, run: RowRun, column: number, arrays: Arrays): string {
+  const type = typeOf(layout, column);
+  if (!run.after.some((row) => row[column] === UNCHANGED)) return arrays.add(run.after, column, type);
+  const known = run.after.map((row) => [row[column] !== UNCHANGED]);
+  const cells = run.after.map((row) => [row[column] === UNCHANGED ? null : (row[column] as Cell)]);
+  return `CASE WHEN ${arrays.add(known, 0, 'boolean')} THEN ${arrays.add(cells, 0, type)} ELSE g.${layout.columns[column]?.sql} END`;
 }
 
 /**

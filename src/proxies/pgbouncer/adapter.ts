@@ -4,6 +4,7 @@ import type { Failpoints } from '../../core/failpoint.ts';
 import type { Logger } from '../../core/log.ts';
 import type { ProxyAdapter, ProxyReport, Route } from '../../core/proxy.ts';
 import { AdminConsole, adminIdent, type ShowRow } from './admin.ts';
+import { queryAsClient } from './client.ts';
 import type { PgBouncerConfig, PgBouncerRoute } from './config.ts';
 import { exclusively, readIni, replaceIni } from './file.ts';
 import { rewriteDatabases } from './ini.ts';
@@ -21,6 +22,7 @@ const RESTORE_MS = 2_000;
 export class PgBouncerProxy implements ProxyAdapter {
   readonly name: string;
   readonly promise = { holdsStatements: true, keepsConnections: true } as const;
+  readonly query?: (sql: string, signal: AbortSignal) => Promise<string | null>;
   readonly #config: PgBouncerConfig;
   readonly #admin: AdminConsole;
   readonly #log: Logger;
@@ -28,6 +30,8 @@ export class PgBouncerProxy implements ProxyAdapter {
 
   constructor(config: PgBouncerConfig, env: { readonly log: Logger; readonly failpoints: Failpoints }) {
     this.#config = config;
+    const url = config.client_url;
+    if (url !== undefined) this.query = (sql, signal) => queryAsClient(url, sql, signal);
     this.#admin = new AdminConsole(config.admin_url);
     this.name = `pgbouncer ${config.databases.join(',')} at ${this.#admin.address}`;
     this.#log = env.log.child({ proxy: this.name });

@@ -25,6 +25,11 @@ export const schema = z.strictObject({
     .describe(
       'Admin console of this process: postgres://user:password@host:port/pgbouncer, or ?host=/directory for a socket. One entry for each process: with so_reuseport a TCP address reaches any of them.',
     ),
+  client_url: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'not a postgres:// address')
+    .optional()
+    .describe('Address of an ordinary client of this process, for smoke queries through the proxy.'),
   ini: word.describe(
     'File that holds the entries of the [databases] section (the main file or one it includes). It is replaced atomically; the file before is kept beside it as <file>.verdigris-backup.',
   ),

@@ -71,3 +71,21 @@ describe('session', () => {
     expect(described).not.toContain('"required":["url","tls"');
   });
 });
+
+it('takes a sample by a condition of the operator: one statement only, and nothing is written', async () => {
+  await using database = await createDatabase(16);
+  await database.query('CREATE TABLE public.item (id int PRIMARY KEY, name text)');
+  await database.query('CREATE SEQUENCE public.counter');
+  await database.query(`INSERT INTO public.item SELECT g, 'n' || g FROM generate_series(1, 5) g`);
+  await using session = await open(database.url);
+  const relation = await session.catalog.source({ schema: 'public', name: 'item' });
+  expect(await session.sample?.(relation, { rows: 2, where: 'id > 2' })).toEqual([
+    ['3', 'n3'],
+    ['4', 'n4'],
+  ]);
+  const hostile = 'true) LIMIT 1; DROP TABLE public.item; --';
+  await expect(session.sample?.(relation, { rows: 1, where: hostile })).rejects.toThrow();
+  const writing = `nextval('public.counter') > 0`;
+  await expect(session.sample?.(relation, { rows: 1, where: writing })).rejects.toThrow(/read-only/);
+  expect(await session.sample?.(relation, { rows: 9 })).toHaveLength(5);
+});

@@ -1,0 +1,60 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { cpus, loadavg, release, totalmem } from 'node:os';
+
+/** What a figure depends on. */
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryGb: number;
+  readonly kernel: string;
+  readonly node: string;
+  readonly commit: string;
+  /** Load of the last minute when it was asked for: others may have used the machine. */
+  readonly load: number;
+}
+
+export function machine(): Machine {
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memoryGb: Math.round(totalmem() / 2 ** 30),
+    kernel: release(),
+    node: process.version,
+    commit: commit(),
+    load: Number((loadavg()[0] ?? 0).toFixed(1)),
+  };
+}
+
+function commit(): string {
+  try {
+    const at = { cwd: import.meta.dirname, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] } as const;
+    const hash = execFileSync('git', ['rev-parse', '--short', 'HEAD'], at).trim();
+    const changed = execFileSync('git', ['status', '--porcelain', '--', '../src'], at).trim() !== '';
+    return changed ? `${hash} with changes` : hash;
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** CPU seconds that a process has used so far, or null when it is gone. */
+export function cpuSeconds(pid: number): number | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The second field is the name in parentheses and may hold anything.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  } catch {
+    return null;
+  }
+}
+
+/** Highest resident memory that a process ever had, MB, or null when it is gone. Shared buffers count where they were touched. */
+export function peakMb(pid: number): number | null {
+  try {
+    const found = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return found === null ? null : Number(found[1]) / 1024;
+  } catch {
+    return null;
+  }
+}

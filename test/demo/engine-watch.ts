@@ -1,0 +1,77 @@
+import type { Status } from '../../src/app/engine.ts';
+import type { Load } from './load.ts';
+
+/** The gates must open in this time after the start of the engine. */
+const GATES_MS = 150_000;
+
+/** What the statuses of the engine tell over time. */
+export class Run implements Disposable {
+  readonly #open = Promise.withResolvers<void>();
+  readonly #timer: NodeJS.Timeout;
+  #last: Status | null = null;
+  #copyFrom: number | null = null;
+  #copied: { readonly rows: number; readonly seconds: number } | null = null;
+
+  constructor() {
+    this.#open.promise.catch(() => undefined);
+    this.#timer = setTimeout(
+      () => this.#open.reject(new Error(`not ready after ${GATES_MS / 1_000} s: ${this.#state()}`)),
+      GATES_MS,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+
+  take(status: Status): void {
+    this.#last = status;
+    const now = performance.now();
+    if (status.phase === 'copying') this.#copyFrom ??= now;
+    else if (this.#copyFrom !== null)
+      this.#copied ??= { rows: status.copy.rows, seconds: (now - this.#copyFrom) / 1_000 };
+    const { state, detail, differences } = status.verify;
+    if (state === 'error' || state === 'fail') {
+      this.#open.reject(
+        new Error(`the verification did not pass: ${differences} differences; ${detail ?? 'no detail'}`),
+      );
+    }
+    const ready = status.gates.length > 0 && status.gates.every(({ ok }) => ok);
+    if (status.phase === 'replicating' && ready) this.#open.resolve();
+  }
+
+  gatesOpen(): Promise<void> {
+    return this.#open.promise;
+  }
+
+  last(): Status {
+    if (this.#last === null) throw new Error('the engine has not told its status');
+    return this.#last;
+  }
+
+  copyRowsPerSecond(): number {
+    return this.#copied === null ? 0 : Math.round(this.#copied.rows / this.#copied.seconds);
+  }
+
+  #state(): string {
+    if (this.#last === null) return 'no status came';
+    const { phase, condition, reason, gates } = this.#last;
+    const shut = gates.filter(({ ok }) => !ok).map((gate) => `${gate.name} (${gate.reason})`);
+    return `${phase}, ${condition} ${reason}; shut: ${shut.join(', ')}`;
+  }
+}
+
+/** One line of a status, beside what the clients have done so far. */
+export function progressLine(status: Status, clients: Load['progress']): string {
+  const { phase, condition, copy, lag, gates, verify } = status;
+  const open = gates.filter(({ ok }) => ok).length;
+  const seconds = (value: number | null): string => (value === null ? '?' : `${value.toFixed(1)} s`);
+  return [
+    `${phase}${condition === 'running' ? '' : ` (${condition}: ${status.reason})`}`,
+    `copied ${copy.rows.toLocaleString('en')} rows, ${Math.round(copy.bytes / 1_048_576)} MiB`,
+    `lag ${seconds(lag.commitSeconds)}`,
+    `verify ${verify.state}`,
+    `gates ${open}/${gates.length}`,
+    `clients ${clients.committed.toLocaleString('en')} committed, ${clients.failed} failed`,
+  ].join(' · ');
+}

@@ -1,0 +1,153 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+
+import pg from 'pg';
+import { expect, test } from 'vitest';
+
+import { envelopeSchema } from '../../src/app/envelope.ts';
+import { compare, countTransactions, differencesOf } from '../demo/comparison.ts';
+import { type DemoData } from '../demo/demo.ts';
+import { longestWait } from '../demo/ledger.ts';
+import { seed } from '../demo/seed.ts';
+import { type PostgresServer, startPostgres } from '../support/postgres.ts';
+
+const RUN = fileURLToPath(new URL('../demo/run.ts', import.meta.url));
+
+test('the demo, smaller: a shop under load moves and no client notices', { timeout: 170_000 }, async () => {
+  const child = spawn(process.execPath, [RUN, '--json', '--scale', '0.05', '--after', '3'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  const last = out.trimEnd().split('\n').at(-1) ?? '';
+  expect(last, err).toMatch(/^\{/);
+  const { data, ok, kind, error } = envelopeSchema.parse(JSON.parse(last));
+  expect({ ok, kind, error, code }, err).toEqual({ ok: true, kind: 'Demo', error: null, code: 0 });
+  const facts = data as DemoData;
+  expect(facts).toMatchObject({
+    blue: expect.stringMatching(/^PostgreSQL 16\./),
+    green: expect.stringMatching(/^PostgreSQL 18\./),
+    failedTransactions: 0,
+    lostTransactions: 0,
+    duplicatedTransactions: 0,
+    differences: 0,
+    activeSide: 'green',
+  });
+  expect(facts.rows).toBeGreaterThan(15_000);
+  expect(facts.clientTransactions).toBeGreaterThan(500);
+  expect(facts.copyRowsPerSecond).toBeGreaterThan(0);
+  // The pause is real: what was measured cannot be nothing, nor longer than what the engine may take.
+  expect(facts.writePauseMs).toBeGreaterThan(0);
+  expect(facts.writePauseMs).toBeLessThan(12_000);
+  expect(facts.seconds).toBeLessThan(180);
+});
+
+test(
+  'what the demo looks with sees a row that is missing, extra or changed, and a transaction lost or made twice',
+  { timeout: 60_000 },
+  async () => {
+    await using blueServer = await startPostgres({ version: 16 });
+    await using greenServer = await startPostgres({ version: 18 });
+    const blue = await shopOn(blueServer);
+    const green = await shopOn(greenServer);
+    try {
+      await seed(blue, 0.001);
+      await green.query(await readFile(new URL('../demo/green.sql', import.meta.url), 'utf8'));
+      const { rows } = await blue.query<{ id: string; n: number }>(
+        'SELECT transaction_id::text AS id, count(*)::int AS n FROM audit_log GROUP BY 1 ORDER BY 1',
+      );
+      const once = rows.filter(({ n }) => n === 1).map(({ id }) => id);
+      const twice = rows.filter(({ n }) => n === 2).map(({ id }) => id);
+      expect(twice.length).toBeGreaterThan(0);
+      expect(await countTransactions(blue, [...once, '00000000-0000-0000-0000-000000000000'])).toEqual({
+        lost: 1,
+        duplicated: 0,
+      });
+      expect(await countTransactions(blue, twice)).toEqual({ lost: 0, duplicated: twice.length });
+
+      // An empty green: everything is missing.
+      const empty = await inTransaction(green, () => compare(blue, green));
+      expect(empty.every(({ missing, extra }) => missing > 0 && extra === 0)).toBe(true);
+
+      // Through the old names, as clients do: the views and their triggers must say the same as the hand-written mapping.
+      const found = await inTransaction(green, async () => {
+        await green.query('SET LOCAL search_path = compat, shop');
+        for (const table of [
+          'customers',
+          'products',
+          'product_suppliers',
+          'orders',
+          'invoices',
+          'payments',
+        ]) {
+          const { rows: copied } = await blue.query<{ row: string }>(
+            `SELECT to_jsonb(t)::text AS row FROM ${table} t`,
+          );
+          for (const { row } of copied)
+            await green.query(
+              `INSERT INTO ${table} SELECT * FROM jsonb_populate_record(NULL::compat.${table}, $1)`,
+              [row],
+            );
+        }
+        const perfect = await compare(blue, green);
+        await green.query(`UPDATE shop.client SET balance_cents = balance_cents + 1 WHERE id = 7`);
+        await green.query(`DELETE FROM shop.payment WHERE id = (SELECT id FROM shop.payment LIMIT 1)`);
+        await green.query(`INSERT INTO shop.order_line VALUES (1, 99, 1, 1, 1)`);
+        return { perfect, spoiled: await compare(blue, green) };
+      });
+      const of = (tables: typeof found.perfect, name: string) => tables.filter(({ table }) => table === name);
+      const filled = [
+        'shop.client',
+        'shop.client_address',
+        'shop.product',
+        'shop.sales_order',
+        'shop.order_line',
+        'shop.invoice',
+        'shop.payment',
+      ];
+      expect(differencesOf(filled.flatMap((name) => of(found.perfect, name)))).toBe(0);
+      expect(of(found.spoiled, 'shop.client')).toMatchObject([{ missing: 1, extra: 1 }]);
+      expect(of(found.spoiled, 'shop.payment')).toMatchObject([{ missing: 1, extra: 0 }]);
+      expect(of(found.spoiled, 'shop.order_line')).toMatchObject([{ missing: 0, extra: 1 }]);
+      expect(differencesOf(filled.flatMap((name) => of(found.spoiled, name)))).toBe(3);
+    } finally {
+      await Promise.all([blue.end(), green.end()]);
+    }
+  },
+);
+
+test('the longest wait is that of an answer that came after the pause began', () => {
+  const waits = [
+    { atMs: 100, ms: 900 },
+    { atMs: 1_500, ms: 700 },
+    { atMs: 1_900, ms: 400 },
+    { atMs: 4_000, ms: 800 },
+  ];
+  expect(longestWait(waits, 2_000, 3_000)).toBe(700);
+  expect(longestWait([], 2_000, 3_000)).toBe(0);
+});
+
+async function shopOn(server: PostgresServer): Promise<pg.Client> {
+  const admin = new pg.Client({ connectionString: server.url() });
+  await admin.connect();
+  await admin.query('CREATE ROLE app');
+  await admin.query('CREATE DATABASE shop');
+  await admin.end();
+  const client = new pg.Client({ connectionString: server.url('shop') });
+  await client.connect();
+  return client;
+}
+
+async function inTransaction<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+  try {
+    return await work();
+  } finally {
+    await client.query('ROLLBACK');
+  }
+}
