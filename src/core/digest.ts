@@ -13,6 +13,15 @@ export interface Digester {
   split(relation: Relation, rows: number): Promise<readonly Cell[]>;
   /** Computed in the server over the canonical text of the given columns. */
   digest(relation: Relation, columns: readonly number[], range: KeyRange): Promise<Digest>;
+  /**
+   * Per row of the range the `key` cells and then a hash of `columns`, as {@link digest} takes it: what tells which rows of a
+   * range differ without moving them. In no order.
+   */
+  hashes(
+    relation: Relation,
+    columns: { readonly key: readonly number[]; readonly hashed: readonly number[] },
+    range: KeyRange,
+  ): AsyncIterable<readonly Tuple[]>;
   /** Rows of the range in relation order, ordered by key where there is one. */
   read(relation: Relation, range: KeyRange): AsyncIterable<readonly Tuple[]>;
 }

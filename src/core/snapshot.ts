@@ -8,10 +8,13 @@ export interface Visibility {
   describe(): string;
 }
 
-/** A half-open range over the first key column, or a set of whole keys. */
+/**
+ * A half-open range over the first key column, or a set of keys. `on` are the places in the key that the cells of `keys` stand for;
+ * absent: whole keys. Only verification reads by a part of a key.
+ */
 export type KeyRange =
   | { readonly lower: Cell | null; readonly upper: Cell | null }
-  | { readonly keys: readonly Tuple[] };
+  | { readonly keys: readonly Tuple[]; readonly on?: readonly number[] };
 
 /** One consistent read of a range. Everything it returns comes from the same snapshot. */
 export interface ChunkReader extends AsyncDisposable {

@@ -14,6 +14,9 @@ export interface ServeOptions extends RouteOptions {
   readonly lingerMs?: number;
 }
 
+/** For answers that are on their way when the server closes. */
+const ANSWER_MS = 1_000;
+
 /**
  * Serves the control API on a unix socket that only its user may open. A socket that nobody answers on is a leftover and is
  * replaced. Disposing waits a little until the outcomes of finished acts were read.
@@ -47,10 +50,14 @@ export async function serveControl(path: string, options: ServeOptions): Promise
       const until = performance.now() + (options.lingerMs ?? 5_000);
       while (!actions.quiet && performance.now() < until)
         await new Promise((resolve) => setTimeout(resolve, 20));
-      await new Promise<void>((resolve) => {
-        server.close(() => resolve());
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      // An outcome counts as read when it is handed to the connection; cutting that now would lose it on the way.
+      const late = setTimeout(() => {
         if ('closeAllConnections' in server) server.closeAllConnections();
-      });
+      }, ANSWER_MS);
+      if ('closeIdleConnections' in server) server.closeIdleConnections();
+      await closed;
+      clearTimeout(late);
       await rm(path, { force: true });
     },
   };

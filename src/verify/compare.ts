@@ -23,7 +23,12 @@ export function compare(table: VerifyTable, expected: RowSet, found: RowSet): Fi
     }
     const different = table.compared.filter((index) => !same(table, index, row, other));
     if (different.length > 0) {
-      findings.push({ id, kind: 'different', row: other, columns: different.map((index) => relation.columns[index]?.name ?? '') });
+      findings.push({
+        id,
+        kind: 'different',
+        row: other,
+        columns: different.map((index) => relation.columns[index]?.name ?? ''),
+      });
     }
   }
   for (const [id, row] of found.rows) {

@@ -44,7 +44,10 @@ export class RowSet {
     const key = keyText(this.#target.relation, row);
     const owner = this.rows.get(key);
     if (owner === undefined) return;
-    this.rows.set(key, owner.map((cell, index): Cell => (row[index] === UNCHANGED ? cell : (row[index] as Cell))));
+    this.rows.set(
+      key,
+      owner.map((cell, index): Cell => (row[index] === UNCHANGED ? cell : (row[index] as Cell))),
+    );
   }
 }
 
@@ -63,6 +66,7 @@ export function expect(plan: TablePlan, target: TargetTable, rows: readonly Tupl
 function absent(target: TargetTable, row: Tuple): Tuple {
   if (target.merge === null) return row;
   const full = [...row];
-  for (const part of target.merge.parts) part.columns.forEach((column, index) => (full[column] = part.absent[index] as Cell));
+  for (const part of target.merge.parts)
+    part.columns.forEach((column, index) => (full[column] = part.absent[index] as Cell));
   return full;
 }

@@ -71,7 +71,11 @@ export class Verifier {
         const result = await this.#chunk({ table, range }, signal);
         rows += result.rows;
         found.push(...result.differences);
-        onProgress({ table: showTable(table.target.relation.table), rows: result.rows, differences: result.differences.length });
+        onProgress({
+          table: showTable(table.target.relation.table),
+          rows: result.rows,
+          differences: result.differences.length,
+        });
         await this.#pace(result.rows, signal);
       }
       mismatches.push(...found);
@@ -144,7 +148,9 @@ export class Verifier {
       await this.#o.settle(signal);
       const found = await this.#found(chunk, signal);
       const known: ReadonlySet<string> | null = pending;
-      const findings = this.#compare(chunk, before, found).filter(({ id }) => known === null || known.has(id));
+      const findings: Finding[] = this.#compare(chunk, before, found).filter(
+        ({ id }) => known === null || known.has(id),
+      );
       pending = new Set(findings.map(({ id }) => id));
       const after = findings.length === 0 ? before : await this.#expected(chunk, signal);
       const moving = new Set(this.#compare(chunk, before, after).map((finding) => finding.id));
@@ -222,6 +228,13 @@ function differenceOf(table: VerifyTable, finding: Finding, since: string): Diff
     const cell = finding.row[index];
     key[name] = cell === null || cell === undefined ? null : String(cell);
   }
-  if (relation.key.length === 0) key['row hash'] = createHash('sha256').update(finding.id).digest('hex').slice(0, 16);
-  return { table: showTable(relation.table), kind: finding.kind, key, columns: finding.columns, firstSeen: since };
+  if (relation.key.length === 0)
+    key['row hash'] = createHash('sha256').update(finding.id).digest('hex').slice(0, 16);
+  return {
+    table: showTable(relation.table),
+    kind: finding.kind,
+    key,
+    columns: finding.columns,
+    firstSeen: since,
+  };
 }

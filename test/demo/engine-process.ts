@@ -26,7 +26,6 @@ export class EngineProcess implements AsyncDisposable {
   readonly #children = new Set<ChildProcess>();
   readonly #log: string[] = [];
   readonly #stop = new AbortController();
-  #engine: ChildProcess | null = null;
   /** Rejects when the engine ends before it is stopped. */
   readonly failed = Promise.withResolvers<never>();
 
@@ -50,7 +49,6 @@ export class EngineProcess implements AsyncDisposable {
       '--log-level',
       'warn',
     ]);
-    this.#engine = child;
     let last: Envelope | null = null;
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
       last = parseEnvelope(JSON.parse(line));

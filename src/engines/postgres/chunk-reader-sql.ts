@@ -98,7 +98,7 @@ const text = (cell: Cell): string => {
 
 /** Condition for the rows of a range, over the table under its alias `t`. Empty: all rows. */
 export function rangePredicate(access: TableAccess, range: KeyRange): string {
-  if ('keys' in range) return keysPredicate(access, range.keys);
+  if ('keys' in range) return keysPredicate(range.on?.map((place) => access.key[place] as KeyColumn) ?? access.key, range.keys);
   const { lower, upper } = range;
   if (lower === null && upper === null) return '';
   const first = access.key[0];
@@ -113,14 +113,14 @@ export function rangePredicate(access: TableAccess, range: KeyRange): string {
 }
 
 /** EXISTS, so that a key that is named twice is read once. */
-function keysPredicate(access: TableAccess, keys: readonly (readonly Cell[])[]): string {
-  if (access.key.length === 0) throw new VerdigrisError('INTERNAL', 'Keys of a table without a key.');
+function keysPredicate(columns: readonly KeyColumn[], keys: readonly (readonly Cell[])[]): string {
+  if (columns.length === 0) throw new VerdigrisError('INTERNAL', 'Keys of a table without a key.');
   if (keys.length === 0) return 'false';
-  const arrays = access.key.map(
+  const arrays = columns.map(
     (_, index) => `${literal(arrayLiteral(keys.map((key) => text(key[index] as Cell))))}::text[]`,
   );
-  const names = access.key.map((_, index) => `k${index}`);
-  const equal = access.key.map(
+  const names = columns.map((_, index) => `k${index}`);
+  const equal = columns.map(
     (column, index) => `t.${ident(column.name)} OPERATOR(${column.operators}.=) k.k${index}::${column.type}`,
   );
   return `EXISTS (SELECT FROM unnest(${arrays.join(', ')}) AS k(${names.join(', ')}) WHERE ${equal.join(' AND ')})`;

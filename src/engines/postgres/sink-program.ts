@@ -113,7 +113,9 @@ function* updateWork(place: Place, run: RowRun, columns: readonly number[]): Gen
     yield moveStep(
       place,
       pick(run, moved),
-      [...new Set([...layout.key, ...columns])].sort((a, b) => a - b),
+      [...new Set([...layout.key, ...columns])]
+        .filter((column) => moved.some((row) => run.after[row]?.[column] !== UNCHANGED))
+        .sort((a, b) => a - b),
     );
   }
   if (stayed.length === 0) return;

@@ -187,8 +187,8 @@ export function moveStep(place: Place, run: RowRun, set: readonly number[]): Ste
 function movedValue(layout: SinkLayout, run: RowRun, column: number, arrays: Arrays): string {
   const type = typeOf(layout, column);
   if (!run.after.some((row) => row[column] === UNCHANGED)) return arrays.add(run.after, column, type);
-  const known = run.after.map((row) => [row[column] !== UNCHANGED]);
-  const cells = run.after.map((row) => [row[column] === UNCHANGED ? null : (row[column] as Cell)]);
+  const known = run.after.map((row): Tuple => [row[column] !== UNCHANGED]);
+  const cells = run.after.map((row): Tuple => [row[column] === UNCHANGED ? null : (row[column] as Cell)]);
   return `CASE WHEN ${arrays.add(known, 0, 'boolean')} THEN ${arrays.add(cells, 0, type)} ELSE g.${layout.columns[column]?.sql} END`;
 }
 
@@ -241,7 +241,11 @@ export function imageStep(place: Place, run: RowRun, row: number, set: readonly 
 export function prefixStep(place: Place, run: RowRun): Step {
   const { layout } = place;
   const arrays = new Arrays();
-  const columns = layout.key.slice(0, layout.prefix);
+  const first = run.before[0];
+  // A repair removes rows by the part of the key that it knows.
+  const columns =
+    layout.prefix > 0 ? layout.key.slice(0, layout.prefix) : layout.key.filter((column) => first?.[column] !== UNCHANGED);
+  if (columns.length === 0) throw new VerdigrisError('INTERNAL', 'Rows are replaced by a key of no columns.');
   const where = join(layout, columns, (column) =>
     arrays.add(run.before as readonly Tuple[], column, typeOf(layout, column)),
   );
