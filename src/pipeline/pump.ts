@@ -376,7 +376,8 @@ export class Pump {
   async #schemaChanged(batch: ChangeBatch, signal: AbortSignal): Promise<void> {
     const change = batch.schemaChanges[0];
     if (change === undefined) return;
-    await this.#commit(signal, { even: 'empty' });
+    // The parts of an open transaction may not be committed without its end: it is given up, and comes again as a whole.
+    if (!this.#insideTransaction) await this.#commit(signal, { even: 'empty' });
     const error = new VerdigrisError('SCHEMA_CHANGED', `${showTable(change.table)}: ${change.detail}`, {
       context: { table: showTable(change.table), position: this.#o.positions.describe(this.#position) },
     });

@@ -106,8 +106,15 @@ export class UnitRanges {
     const wanted = [...new Set(values)];
     if (wanted.length === 0) return;
     const buckets = await this.#snapshot.bucket(relation, this.#boundaries, wanted);
+    const table = tableId(relation.table);
+    wanted.forEach((value, index) =>
+      this.#asked.set(`${table}\u0000${String(value)}`, buckets[index] as number),
+    );
+  }
+
+  /** Forgets the answers of {@link prefetch}; once per batch. */
+  forget(): void {
     this.#asked.clear();
-    wanted.forEach((value, index) => this.#asked.set(String(value), buckets[index] as number));
   }
 
   get needsPrefetch(): boolean {
@@ -160,7 +167,7 @@ export class UnitRanges {
     if (this.#boundaries.length === 0) return 0;
     const compare = this.#comparators.get(tableId(relation.table));
     if (compare === undefined || compare === null) {
-      const bucket = this.#asked.get(String(value));
+      const bucket = this.#asked.get(`${tableId(relation.table)}\u0000${String(value)}`);
       if (bucket === undefined)
         throw new VerdigrisError('INTERNAL', `The range of a key of ${this.unit.id} was not asked for.`);
       return bucket;

@@ -41,6 +41,7 @@ export class Router {
       for (const row of run.before) if (row !== null) cells.push(row[first] as Cell);
       wanted.set(run.relation, cells);
     }
+    for (const unit of new Set([...wanted.keys()].map((relation) => this.unitOf(relation)))) unit?.forget();
     for (const [relation, cells] of wanted) await this.unitOf(relation)?.prefetch(relation, cells);
   }
 
