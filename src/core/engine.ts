@@ -13,6 +13,7 @@ import type { SnapshotSource } from './snapshot.ts';
 import type { ChangeSource } from './source.ts';
 import type { StateStore } from './state.ts';
 import type { Relation, TableName, Tuple } from './table.ts';
+import type { VerificationStore } from './verification.ts';
 
 export type Side = 'blue' | 'green';
 
@@ -75,6 +76,8 @@ export interface Session extends AsyncDisposable {
   readonly counters: Counters;
   readonly state: StateStore;
   readonly readiness: ReadinessReader;
+  /** The last verification, where runs are remembered. */
+  readonly verification: VerificationStore;
   preflight(scope: PreflightScope): Promise<readonly CheckResult[]>;
   changes(options: StreamOptions): ChangeSource;
   snapshot(): SnapshotSource;

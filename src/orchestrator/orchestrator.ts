@@ -312,6 +312,8 @@ class Run implements Migration {
       this.#stop.abort(error);
     });
     if (state.phase === 'cutting_over' || state.phase === 'undetermined') await this.#recover(held);
+    // A run that replicated before replicates again only once its place in the log was found to be good.
+    if (state.phase === 'replicating') await this.#unlessStopped(pipeline.opened);
     if (state.phase === 'copying') {
       await this.#unlessStopped(pipeline.copied);
       await failpoints.hit('copying.rows-done');

@@ -1,4 +1,5 @@
 import PQueue from 'p-queue';
+import type { RowRun } from '../core/change.ts';
 import type { Clock } from '../core/clock.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
@@ -9,7 +10,7 @@ import type { ChunkWriter, Sink } from '../core/sink.ts';
 import type { ChunkReader, KeyRange, SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource } from '../core/source.ts';
 import { keyText, tableId, type Relation, type Tuple } from '../core/table.ts';
-import type { HoleSet } from './holes.ts';
+import { rowOf, type HoleSet } from './holes.ts';
 import type { Pump } from './pump.ts';
 import type { UnitRanges } from './ranges.ts';
 import { Window } from './window.ts';
@@ -144,6 +145,7 @@ export class Copier {
         writer,
         visibility: reader.visibility,
         bytes: chunk.bytes,
+        written: chunk.written,
         holes: () => {
           if ('keys' in range && only !== undefined)
             for (const key of range.keys) this.#o.holes.close(only, rowOf(only, key));
@@ -202,6 +204,8 @@ class Chunk {
   rows = 0;
   bytes = 0;
   readonly rejects: ChunkReject[] = [];
+  /** Of a re-read of keys only: a range that is copied is not compared before it is done. */
+  readonly written: RowRun[] = [];
 
   constructor(writer: ChunkWriter, window: Window, raw: boolean) {
     this.#writer = writer;
@@ -236,6 +240,7 @@ class Chunk {
       const reject = { kind: kind === 'value' ? ('rejected' as const) : kind, column, reason };
       this.rejects.push({ relation: plan.from, row: rows[row] as Tuple, reject });
     }
+    if (this.#window.ordinal === null) this.written.push(...output.runs);
     for (const run of output.runs) {
       // A range that is todo has no children on green yet: nothing to replace.
       await this.#writer.write(
@@ -257,12 +262,4 @@ function sizeOf(row: Tuple): number {
   let size = row.length;
   for (const cell of row) if (typeof cell === 'string') size += cell.length;
   return size;
-}
-
-function rowOf(relation: Relation, key: Tuple): Tuple {
-  const row: Tuple[number][] = [];
-  relation.key.forEach((column, index) => {
-    row[column] = key[index] as Tuple[number];
-  });
-  return row;
 }

@@ -42,6 +42,11 @@ export class HoleSet {
     return this.#tables.get(tableId(relation.table))?.has(key) ?? false;
   }
 
+  /** Its key will be read again by itself. */
+  waits(relation: Relation, key: string): boolean {
+    return this.#tables.get(tableId(relation.table))?.get(key)?.kind === 'incomplete';
+  }
+
   /** Holes that a read of their key closes. */
   incomplete(relation: Relation): Hole[] {
     return [...(this.#tables.get(tableId(relation.table))?.values() ?? [])].filter(
@@ -95,10 +100,13 @@ export class HoleSet {
 }
 
 /** The key cells of a hole as {@link keyText} of a row would give them. */
-function textOf(relation: Relation, key: Tuple): string {
+const textOf = (relation: Relation, key: Tuple): string => keyText(relation, rowOf(relation, key));
+
+/** A row of which only the key is known. */
+export function rowOf(relation: Relation, key: Tuple): Tuple {
   const row: Tuple[number][] = [];
   relation.key.forEach((column, index) => {
     row[column] = key[index] as Tuple[number];
   });
-  return keyText(relation, row);
+  return row;
 }

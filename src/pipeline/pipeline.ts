@@ -8,19 +8,26 @@ import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
+import { keyText, type Relation } from '../core/table.ts';
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
-import { HoleSet } from './holes.ts';
+import { ChangedKeys, type Identify } from './changed-keys.ts';
+import { HoleSet, rowOf } from './holes.ts';
 import { Lag } from './lag.ts';
+import { OneByOne } from './one-by-one.ts';
 import { Planner } from './planner.ts';
 import { Pump, type PumpSettings } from './pump.ts';
 import { UnitRanges } from './ranges.ts';
+import type { Repair } from './repair.ts';
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 15_000;
 /** A session that lived this long starts the back-off anew. */
 const HEALTHY_AFTER_MS = 30_000;
 const HEALTH_EVERY_MS = 5_000;
+
+/** A change did not fit. The group that holds it is not on the sink, and neither are the transactions before it in that group. */
+const DID_NOT_FIT: ReadonlySet<string> = new Set(['MAPPING_VALUE', 'SINK_CONFLICT', 'SINK_FAILED']);
 
 export interface PipelineSettings extends PumpSettings {
   readonly workers: number;
@@ -45,6 +52,8 @@ export interface PipelineOptions {
   readonly holder: string;
   readonly copyPermit: (signal: AbortSignal) => Promise<void>;
   readonly onState: (state: PipelineState) => void;
+  /** Tables of green whose changes are noted for verification; absent: none. */
+  readonly tracked?: readonly { readonly relation: Relation; readonly identify: Identify }[];
 }
 
 /** What the pipeline is doing, for `condition` and `reason`. */
@@ -69,6 +78,8 @@ export class Pipeline {
   readonly #holes = new HoleSet();
   readonly #planner: Planner;
   readonly lag: Lag;
+  /** What the stream has changed on green, once {@link ChangedKeys.start} was called. */
+  readonly changed: ChangedKeys;
   readonly counters: PipelineCounters = newCounters();
   #pump: Pump | null = null;
   #stream: ChangeStream | null = null;
@@ -76,6 +87,10 @@ export class Pipeline {
   #head: Position | null = null;
   #health: SourceHealth | null = null;
   #applied: Position | null = null;
+  /** How far the log had been received when the last stream ended. */
+  #received: Position | null = null;
+  readonly #oneByOne: OneByOne;
+  readonly #opened = Promise.withResolvers<undefined>();
   #copied = Promise.withResolvers<undefined>();
   #paused = false;
   #unblock: PromiseWithResolvers<undefined> | null = null;
@@ -86,8 +101,11 @@ export class Pipeline {
     this.#o = options;
     this.#units = options.units.map((unit) => new UnitRanges(unit, options.snapshot, options.positions));
     this.#planner = new Planner(options.plans, this.#holes);
+    this.changed = new ChangedKeys(options.tracked ?? []);
     this.lag = new Lag(options.clock, options.settings.heartbeatMs);
     this.#copied.promise.catch(() => undefined);
+    this.#opened.promise.catch(() => undefined);
+    this.#oneByOne = new OneByOne(options.positions);
   }
 
   /** Cuts the units into ranges where the sink has none stored yet. Call once the sink is prepared. */
@@ -118,11 +136,16 @@ export class Pipeline {
         if (error.directive === 'fatal') {
           this.#o.onState({ condition: 'error', reason: error.message, error });
           this.#copied.reject(error);
+          this.#opened.reject(error);
           throw error;
         }
         if (this.#o.clock.monotonic() - started > HEALTHY_AFTER_MS) wait = FIRST_WAIT_MS;
         this.counters.retries += 1;
-        if (error.directive === 'operator') {
+        if (DID_NOT_FIT.has(error.code) && !this.#oneByOne.active && this.#received !== null) {
+          // Once more, transaction by transaction, so that it stops exactly before the one in question.
+          this.#oneByOne.begin(this.#received);
+        } else if (error.directive === 'operator') {
+          this.#oneByOne.end();
           this.#o.onState({ condition: 'blocked', reason: error.message, error });
           await this.#untilRetry(signal);
         } else {
@@ -138,6 +161,11 @@ export class Pipeline {
   /** Resolves when every range is copied and no incomplete hole is left; rejects when the pipeline fails for good. */
   get copied(): Promise<undefined> {
     return this.#copied.promise;
+  }
+
+  /** Resolves when the stream was opened for the first time; rejects when the pipeline fails for good before. */
+  get opened(): Promise<undefined> {
+    return this.#opened.promise;
   }
 
   get copyComplete(): boolean {
@@ -163,6 +191,29 @@ export class Pipeline {
       }
       await this.#o.clock.sleep(20, signal);
     }
+  }
+
+  /** Takes rows off green, reads them again from blue, and resolves when they are there. */
+  async repair(repair: Repair, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted();
+      const pump = this.#pump;
+      if (pump !== null) {
+        try {
+          await pump.repair(repair);
+          break;
+        } catch (error) {
+          // Done or not: to do it again is the same.
+          if (asVerdigrisError(error).directive !== 'retry') throw error;
+        }
+      }
+      await this.#o.clock.sleep(20, signal);
+    }
+    const open = (): boolean =>
+      repair.missing.some(({ relation, keys }) =>
+        keys.some((key) => this.#holes.waits(relation, keyText(relation, rowOf(relation, key)))),
+      );
+    while (open()) await this.#o.clock.sleep(20, signal);
   }
 
   pause(): void {
@@ -255,7 +306,7 @@ export class Pipeline {
     };
     const pump = new Pump({
       ...common,
-      stream,
+      stream: this.#oneByOne.over(stream),
       sink,
       snapshot,
       positions,
@@ -263,11 +314,12 @@ export class Pipeline {
       holes: this.#holes,
       units: this.#units,
       checkpoint,
-      settings,
+      settings: this.#oneByOne.settings(settings),
       lag: this.lag,
       onWaiting: (reason) => {
         this.#waiting = reason;
       },
+      onDecided: (runs) => this.changed.note(runs),
     });
     this.#session += 1;
     const markPrefix = `${this.#o.holder}:${this.#session}`;
@@ -292,6 +344,7 @@ export class Pipeline {
     this.lag.connected();
     if (this.#paused) pump.pause();
     this.#o.onState({ condition: this.#paused ? 'paused' : 'running', reason: '', error: null });
+    this.#opened.resolve(undefined);
     try {
       const parts = [
         pump.run(signal),
@@ -301,6 +354,7 @@ export class Pipeline {
       return (await firstFailure(parts, (error) => ended.abort(error))) as never;
     } finally {
       this.#applied = pump.applied;
+      this.#received = stream.received;
       this.#pump = null;
       this.#stream = null;
       this.lag.disconnected();

@@ -1,4 +1,4 @@
-import type { ChangeBatch } from '../core/change.ts';
+import type { ChangeBatch, RowRun } from '../core/change.ts';
 import type { Clock } from '../core/clock.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
@@ -12,10 +12,11 @@ import { showTable } from '../core/table.ts';
 import { Applier } from './applier.ts';
 import { Fold } from './fold.ts';
 import { Group } from './group.ts';
-import type { HoleSet } from './holes.ts';
+import { rowOf, type HoleSet } from './holes.ts';
 import type { Lag } from './lag.ts';
 import type { Planner } from './planner.ts';
 import type { UnitRanges } from './ranges.ts';
+import type { Repair } from './repair.ts';
 import { Router } from './router.ts';
 import { VisibilityGate } from './visibility-gate.ts';
 import type { Window } from './window.ts';
@@ -46,6 +47,8 @@ export interface PumpOptions {
   readonly log: Logger;
   /** A committed transaction stays invisible on the source, or no longer. */
   readonly onWaiting: (reason: string | null) => void;
+  /** Changes for green were decided; called before they are committed. */
+  readonly onDecided?: (runs: readonly RowRun[]) => void;
 }
 
 /** What a finished chunk hands over. */
@@ -55,12 +58,15 @@ export interface ChunkEnd {
   /** Records the chunk's own holes, when the pump is between two groups. */
   readonly holes: () => void;
   readonly bytes: number;
+  /** Rows of green that the chunk brings, where a re-read may change what stands there. */
+  readonly written?: readonly RowRun[];
 }
 
 type Request = { readonly resolve: () => void; readonly reject: (error: Error) => void } & (
   | { readonly kind: 'open'; readonly window: Window; readonly ranges: UnitRanges }
   | { readonly kind: 'close'; readonly window: Window; readonly ranges: UnitRanges; readonly end: ChunkEnd }
   | { readonly kind: 'drain'; readonly to: Position }
+  | { readonly kind: 'repair'; readonly repair: Repair }
   | { readonly kind: 'idle' }
 );
 
@@ -172,6 +178,11 @@ export class Pump {
     return this.#request({ kind: 'drain', to });
   }
 
+  /** Takes rows off green between two groups and makes holes of their keys, which are then read again. */
+  repair(repair: Repair): Promise<void> {
+    return this.#request({ kind: 'repair', repair });
+  }
+
   /** Writes the position of an idle source to the checkpoint, when it is time. */
   tick(): void {
     const due = this.#o.clock.monotonic() - this.#lastIdleCheckpoint >= this.#o.settings.idleCheckpointMs;
@@ -226,7 +237,9 @@ export class Pump {
     group.transactions += batch.transactions.length;
     for (const run of runs) {
       counters.changes += Math.max(run.after.length, run.before.length, 1);
-      group.add(this.#o.planner.plan(run));
+      const planned = this.#o.planner.plan(run);
+      this.#o.onDecided?.(planned);
+      group.add(planned);
     }
     counters.rejectedRows = this.#o.planner.rejects;
     this.#stopOnRejects();
@@ -328,6 +341,7 @@ export class Pump {
       (request) =>
         request.kind === 'open' ||
         request.kind === 'idle' ||
+        request.kind === 'repair' ||
         (request.kind === 'close' && request.window.marked) ||
         (request.kind === 'drain' && this.#o.positions.covers(this.#position, request.to)),
     );
@@ -337,6 +351,7 @@ export class Pump {
     try {
       await this.#commit(signal, { even: advance ? 'empty' : 'full' });
       for (const request of ready) if (request.kind === 'close') await this.#close(request);
+      for (const request of ready) if (request.kind === 'repair') await this.#repair(request.repair, signal);
       if (ready.some((request) => request.kind === 'drain' || request.kind === 'idle'))
         await this.#applier.harden();
       for (const request of ready) {
@@ -357,9 +372,13 @@ export class Pump {
       return;
     }
     end.holes();
+    this.#o.onDecided?.(end.written ?? []);
     const fold = new Fold();
-    for (const run of window.missing(end.visibility))
-      for (const planned of this.#o.planner.plan(run)) fold.add(planned);
+    for (const run of window.missing(end.visibility)) {
+      const planned = this.#o.planner.plan(run);
+      this.#o.onDecided?.(planned);
+      for (const one of planned) fold.add(one);
+    }
     await this.#o.failpoints.hit('copy.before-close');
     try {
       await end.writer.close(fold.take(), this.#o.holes.take(), this.#position, end.bytes);
@@ -371,6 +390,22 @@ export class Pump {
     await this.#o.failpoints.hit('copy.after-close');
     ranges.close(window, this.#position);
     resolve();
+  }
+
+  async #repair({ removals, missing }: Repair, signal: AbortSignal): Promise<void> {
+    // What was decided without a look at visibility must be in every snapshot that a hole is read in.
+    await this.#gate.pass(true, signal);
+    this.#o.onDecided?.(removals);
+    for (const { relation, keys } of missing) {
+      for (const key of keys) {
+        this.#o.holes.open(relation, rowOf(relation, key), { kind: 'incomplete', column: '', reason: 'read again by a repair' });
+      }
+    }
+    const group = this.#newGroup();
+    group.add(removals);
+    group.end = this.#position;
+    this.#applier.start(group, this.#o.holes.take());
+    await this.#applier.settle();
   }
 
   async #schemaChanged(batch: ChangeBatch, signal: AbortSignal): Promise<void> {

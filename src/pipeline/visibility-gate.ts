@@ -1,9 +1,11 @@
 import type { Clock } from '../core/clock.ts';
 import { VerdigrisError } from '../core/errors.ts';
-import type { SnapshotSource } from '../core/snapshot.ts';
+import type { SnapshotSource, Visibility } from '../core/snapshot.ts';
 
 const FIRST_WAIT_MS = 2;
 const LONGEST_WAIT_MS = 250;
+/** Transactions that passed without a look; past that a look thins them out. */
+const MOST_REMEMBERED = 10_000;
 /** After this a wait is worth telling. */
 const TELL_AFTER_MS = 2_000;
 
@@ -39,7 +41,8 @@ export class VisibilityGate {
   /** @throws VerdigrisError SOURCE_VISIBILITY after the bound; nothing was committed. */
   async pass(copying: boolean, signal: AbortSignal): Promise<void> {
     if (!copying) {
-      this.#unseen.length = 0;
+      // Not forgotten: rows may be read again later (a repair), and then these must be visible first.
+      if (this.#unseen.length > MOST_REMEMBERED) await this.#look();
       return;
     }
     if (this.#unseen.length === 0) return;
@@ -47,8 +50,7 @@ export class VisibilityGate {
     let wait = FIRST_WAIT_MS;
     let told = false;
     for (;;) {
-      const visibility = await this.#snapshot.visibility();
-      this.#unseen = this.#unseen.filter((transaction) => !visibility.sees(transaction));
+      const visibility = await this.#look();
       const first = this.#unseen[0];
       if (first === undefined) break;
       const waited = this.#clock.monotonic() - started;
@@ -69,5 +71,11 @@ export class VisibilityGate {
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     }
     if (told) this.#onWaiting(null);
+  }
+
+  async #look(): Promise<Visibility> {
+    const visibility = await this.#snapshot.visibility();
+    this.#unseen = this.#unseen.filter((transaction) => !visibility.sees(transaction));
+    return visibility;
   }
 }

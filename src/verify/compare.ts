@@ -1,5 +1,5 @@
 import { UNCHANGED, type Cell, type Tuple } from '../core/table.ts';
-import type { RowSet } from './expected.ts';
+import type { RowSet } from './row-set.ts';
 import type { VerifyTable } from './verify-table.ts';
 
 /** One row that is not the same on both sides; `id` is its key text, or its content where it has no key. */
@@ -15,9 +15,11 @@ export function compare(table: VerifyTable, expected: RowSet, found: RowSet): Fi
   const findings: Finding[] = [];
   const { relation } = table.target;
   const keyless = relation.key.length === 0;
+  const fewer = (id: string, less: RowSet, more: RowSet): boolean =>
+    keyless && (less.counts.get(id) ?? 0) < (more.counts.get(id) ?? 0);
   for (const [id, row] of expected.rows) {
     const other = found.rows.get(id);
-    if (other === undefined || (keyless && (found.counts.get(id) ?? 0) < (expected.counts.get(id) ?? 0))) {
+    if (other === undefined || fewer(id, found, expected)) {
       findings.push({ id, kind: 'missing', row, columns: [] });
       continue;
     }
@@ -32,8 +34,7 @@ export function compare(table: VerifyTable, expected: RowSet, found: RowSet): Fi
     }
   }
   for (const [id, row] of found.rows) {
-    const more = keyless && (found.counts.get(id) ?? 0) > (expected.counts.get(id) ?? 0);
-    if (!expected.rows.has(id) || more) findings.push({ id, kind: 'extra', row, columns: [] });
+    if (!expected.rows.has(id) || fewer(id, expected, found)) findings.push({ id, kind: 'extra', row, columns: [] });
   }
   return findings;
 }

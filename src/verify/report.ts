@@ -1,33 +1,35 @@
-/** A difference that survived: seen in two rounds, with blue's row the same before and after green was read. */
-export interface Difference {
-  readonly table: string;
-  readonly kind: 'missing' | 'extra' | 'different';
-  /** Green's key, column → text; `row hash` where there is no key. Never other values. */
-  readonly key: Readonly<Record<string, string | null>>;
-  readonly columns: readonly string[];
-  /** ISO 8601. */
-  readonly firstSeen: string;
-}
+import type { StoredDifference, VerifyMode } from '../core/verification.ts';
 
 export interface TableReport {
   readonly table: string;
   readonly rows: number;
+  /** All that were found, also those past the number that is kept. */
   readonly differences: number;
-  /** server: digests in both databases; mapped: blue rows through the plan; rows: as a multiset, the table has no key. */
-  readonly method: 'server' | 'mapped' | 'rows';
+  /** Keys that changed during every look: not counted as differences, compared again under the fence. */
+  readonly unsettled: number;
+  /**
+   * server: digests in both databases; mapped: blue rows through the plan; rows: as a multiset, the table has no key; keys: only
+   * what changed since the last clean round.
+   */
+  readonly method: 'server' | 'mapped' | 'rows' | 'keys';
   readonly notCompared: readonly { readonly column: string; readonly reason: string }[];
 }
 
 export interface Report {
   readonly ok: boolean;
+  readonly mode: VerifyMode;
   readonly rows: number;
+  /** Over all processes that worked on the round. */
   readonly seconds: number;
   readonly tables: readonly TableReport[];
-  readonly mismatches: readonly Difference[];
+  readonly mismatches: readonly StoredDifference[];
+  /** Where something else was done than asked for. */
+  readonly notes: readonly string[];
 }
 
 export interface VerifyProgress {
   readonly table: string;
+  /** Of the whole round so far. */
   readonly rows: number;
   readonly differences: number;
 }

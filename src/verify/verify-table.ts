@@ -14,8 +14,13 @@ export interface VerifyTable {
   readonly direct: { readonly from: readonly number[]; readonly columns: readonly number[] } | null;
   readonly notCompared: readonly { readonly column: string; readonly reason: string }[];
   /**
-   * Green's first key column has the same text as blue's: a range of blue is the same range of green. Where it is not, the
-   * table is read whole.
+   * Green's first key column has the same text as blue's: a range of blue is a range of green. Where it is not, the table is
+   * read whole.
    */
   readonly sameRanges: boolean;
+  /**
+   * Per plan and column of blue's key the column of green's key that holds the same text: from green's key follow the blue rows
+   * that make it. Null where they do not.
+   */
+  readonly links: readonly (readonly number[])[] | null;
 }

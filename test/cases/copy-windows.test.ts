@@ -97,8 +97,6 @@ async function holdAfterFirstRange(run: Run, points: HoldPoints): Promise<void> 
     await opened;
     const all = await ranges(run);
     if (all[0]?.done === true) return;
-    const reached = points.hold('copy.window-open.next');
-    reached.catch(() => undefined);
     points.release('copy.window-open');
     opened = points.hold('copy.window-open');
   }

@@ -24,7 +24,7 @@ import { SwitchSnapshot } from './switch-snapshot.ts';
 
 const MIGRATION = 'shop-demo';
 const CLIENTS = 16;
-const THINK_MS = 35;
+const THINK_MS = 45;
 /**
  * The write pause is looked for from the moment the command is given until this long after it has reported the switch: that holds
  * the pause of the proxy and the second after it, so the number can only be too high.
@@ -201,6 +201,8 @@ async function startServers(stack: AsyncDisposableStack): Promise<[PostgresServe
 
 async function connect(stack: AsyncDisposableStack, url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url });
+  // A server that goes away also fails the statement that waits, or the next one.
+  client.on('error', () => undefined);
   await client.connect();
   stack.defer(() => client.end().catch(() => undefined));
   return client;

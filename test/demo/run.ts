@@ -49,6 +49,15 @@ const report: DemoReport = {
 const stepLine = (index: number, step: CutoverReport['steps'][number]): string =>
   `  ${String(index + 1).padStart(2)} ${step.pastPointOfNoReturn ? '!' : ' '} ${step.name.padEnd(9)} ${step.outcome.padEnd(8)} ${step.ms === null ? '' : `${Math.round(step.ms)} ms`.padStart(8)}  ${step.detail === '' ? step.description : step.detail}`;
 
+// Everything the demo has started is ended when its process ends.
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const) {
+  process.once(signal, () => process.exit(code));
+}
+
 let result: DemoResult | null = null;
 let failure: Error | null = null;
 try {

@@ -78,7 +78,7 @@ export class Run implements AsyncDisposable {
     ];
     try {
       await writeFile(run.file, `${yaml.join('\n')}\n`);
-      await writeFile(join(run.dir, 'green.sql'), `${options.green}\n${MARKS}\n`);
+      await writeFile(join(run.dir, 'green.sql'), `${MARKS}\n${options.green}\n`);
       await blue.query(`${MARKS}\n${options.blue}`);
     } catch (error) {
       await run[Symbol.asyncDispose]();

@@ -40,7 +40,18 @@ export function createDigester(pool: ConnectionPool, where: Where): Digester {
         const row = rows[0];
         return { rows: Number(row?.rows ?? 0), hash: `${row?.a ?? 0}:${row?.b ?? 0}` } satisfies Digest;
       }),
-    read: (relation, range) => readRange(pool, where, relation, range),
+    hashes: (relation, { key, hashed }, range) =>
+      stream(pool, where, relation, {
+        columns: key.length + 1,
+        query: (access) => hashSql(relation, access, { key, hashed }, range),
+      }),
+    read: (relation, range) => {
+      const columns = relation.columns.map((_, index) => index);
+      return stream(pool, where, relation, {
+        columns: columns.length,
+        query: (access) => selectRange(relation, access, { columns, range, ordered: true }),
+      });
+    },
   };
 }
 
@@ -61,20 +72,38 @@ export function digestSql(
   columns: readonly number[],
   range: KeyRange,
 ): string {
-  const aliases = columns.map((_, index) => `c${index}`);
   const inner = selectRange(relation, access, { columns, range });
   const half = (from: number): string =>
     `coalesce(sum(('x' || substr(h, ${from}, 16))::bit(64)::int8), 0)::text`;
-  const source = columns.length === 0 ? 'd' : `d(${aliases.map(ident).join(', ')})`;
   return `SELECT count(*)::text AS rows, ${half(1)} AS a, ${half(17)} AS b
-    FROM (SELECT md5(ROW(${aliases.map((alias) => `d.${ident(alias)}`).join(', ')})::text) AS h FROM (${inner}) AS ${source} OFFSET 0) AS hashed`;
+    FROM (SELECT md5(${recordOf('d', 0, columns.length)}) AS h FROM (${inner}) AS ${aliased('d', columns.length)} OFFSET 0) AS hashed`;
 }
 
-async function* readRange(
+/** Key cells and hash per row. The key comes first in the inner query, printed as COPY prints it. */
+function hashSql(
+  relation: Relation,
+  access: TableAccess,
+  { key, hashed }: { readonly key: readonly number[]; readonly hashed: readonly number[] },
+  range: KeyRange,
+): string {
+  const columns = [...key, ...hashed];
+  const inner = selectRange(relation, access, { columns, range });
+  const cells = key.map((_, index) => `d.${ident(`c${index}`)}`);
+  return `SELECT ${[...cells, `md5(${recordOf('d', key.length, hashed.length)})`].join(', ')} FROM (${inner}) AS ${aliased('d', columns.length)}`;
+}
+
+const recordOf = (alias: string, from: number, count: number): string =>
+  `ROW(${Array.from({ length: count }, (_, index) => `${alias}.${ident(`c${from + index}`)}`).join(', ')})::text`;
+
+const aliased = (alias: string, count: number): string =>
+  count === 0 ? alias : `${alias}(${Array.from({ length: count }, (_, index) => ident(`c${index}`)).join(', ')})`;
+
+/** Streams a query over one table, locked against rewrites, as tuples of text. */
+async function* stream(
   pool: ConnectionPool,
   where: Where,
   relation: Relation,
-  range: KeyRange,
+  what: { readonly columns: number; readonly query: (access: TableAccess) => string },
 ): AsyncGenerator<readonly Tuple[]> {
   const context = { table: showTable(relation.table) };
   let client: pg.Client;
@@ -87,10 +116,8 @@ async function* readRange(
   try {
     await begin(client, relation);
     const access = await readAccess(client, relation);
-    const columns = relation.columns.map((_, index) => index);
-    const query = selectRange(relation, access, { columns, range, ordered: true });
-    yield* parseCopyText(copyOut(client, query, { where, broken: () => undefined }), {
-      columns: columns.length,
+    yield* parseCopyText(copyOut(client, what.query(access), { where, broken: () => undefined }), {
+      columns: what.columns,
     });
     await client.query('COMMIT');
     clean = true;

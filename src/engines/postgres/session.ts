@@ -10,6 +10,7 @@ import type { Sink } from '../../core/sink.ts';
 import type { SnapshotSource } from '../../core/snapshot.ts';
 import type { ChangeSource } from '../../core/source.ts';
 import type { StateStore } from '../../core/state.ts';
+import type { VerificationStore } from '../../core/verification.ts';
 import { showTable, type Relation, type TableName, type Tuple } from '../../core/table.ts';
 import { createCatalog, describeSource } from './catalog.ts';
 import { readAccess } from './chunk-reader-sql.ts';
@@ -89,6 +90,10 @@ class PostgresSession implements Session {
     this.readiness = createReadiness({ withClient, where: this.#where });
     this.#snapshot = createSnapshotSource(connections);
     this.#state = createStateStore({ config, env });
+  }
+
+  get verification(): VerificationStore {
+    return this.#state.verification;
   }
 
   get state(): StateStore {

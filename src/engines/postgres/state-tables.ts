@@ -17,6 +17,8 @@ const TABLES = [
   'deferred',
   'halves',
 ] as const;
+/** Made when the first verification needs them, so they are no part of the layout above. */
+export const VERIFICATION_TABLES = ['verify_round', 'verify_table', 'verify_difference'] as const;
 export type StateTable = (typeof TABLES)[number];
 
 /** Quoted name of a table of ours. */
@@ -129,6 +131,7 @@ async function checkFormat(wire: Wire, schema: string): Promise<void> {
 /** Removes our tables, and the schema when nothing else stands in it. */
 export async function dropState(wire: Wire, schema: string): Promise<void> {
   await wire.one(`DROP VIEW IF EXISTS ${ident(schema)}.rejects`);
+  for (const table of VERIFICATION_TABLES) await wire.one(`DROP TABLE IF EXISTS ${ident(schema)}.${table}`);
   for (const table of TABLES) await wire.one(`DROP TABLE IF EXISTS ${stateTable(schema, table)}`);
   await wire.one('SAVEPOINT verdigris_schema');
   try {

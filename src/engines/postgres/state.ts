@@ -6,6 +6,7 @@ import type { PostgresConfig } from './config.ts';
 import { translate } from './errors.ts';
 import { applicationName, endOlderTerms } from './lease.ts';
 import { BatchFailure, sqlState, Wire, type Outcome, type Statement } from './sink-wire.ts';
+import { PostgresVerificationStore } from './verification.ts';
 import { dropState, prepareState, stateTable } from './state-tables.ts';
 
 /** How long one try to raise the term waits for sessions of the old one before they are ended. */
@@ -20,16 +21,22 @@ export function createStateStore(options: {
   return new PostgresStateStore(options.config, options.env);
 }
 
-/** Its own connection, opened on first use and again after a loss; calls are done one after the other. */
+/** Its own connection (shared with what is stored of verification), opened on first use and again after a loss; calls are done one after the other. */
 export class PostgresStateStore implements StateStore, AsyncDisposable {
   readonly #config: PostgresConfig;
   readonly #env: SessionEnv;
+  readonly verification: PostgresVerificationStore;
   #wire: Wire | null = null;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(config: PostgresConfig, env: SessionEnv) {
     this.#config = config;
     this.#env = env;
+    this.verification = new PostgresVerificationStore({
+      stateSchema: env.stateSchema,
+      use: (work) => this.#exclusive(work),
+      durably: (wire, statements) => this.#durably(wire, statements),
+    });
   }
 
   prepare(): Promise<void> {
@@ -208,6 +215,7 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
   }
 
   async retire(id: string): Promise<void> {
+    await this.verification.retire(id);
     await this.#exclusive(async (wire) => {
       if (!(await this.#prepared(wire))) return;
       await wire.one('BEGIN');

@@ -181,7 +181,8 @@ test('tables: identity, kinds, row security, types, keys and sequences are found
     'ALTER TABLE "public"."unique_only" REPLICA IDENTITY USING INDEX "unique_only_a_key"',
   ]);
   expect(sqlOf('public.nothing')).toEqual(['ALTER TABLE "public"."nothing" REPLICA IDENTITY DEFAULT']);
-  expect(sqlOf('public.late_key')).toEqual(['ALTER TABLE "public"."late_key" REPLICA IDENTITY FULL']);
+  // FULL would not help: rows are still addressed by a key that two of them may have for a moment.
+  expect(sqlOf('public.late_key')).toEqual([undefined]);
   expect(sqlOf('public.by_index')).toEqual(['ALTER TABLE "public"."by_index" REPLICA IDENTITY FULL']);
   expect(sqlOf('public."part One"')).toEqual(['ALTER TABLE "public"."part One" REPLICA IDENTITY FULL']);
   expect(sqlOf('public.good')).toEqual(['ALTER TABLE "public"."good" REPLICA IDENTITY FULL']);

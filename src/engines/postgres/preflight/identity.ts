@@ -90,6 +90,13 @@ async function unidentified(context: CheckContext): Promise<readonly Finding[]> 
     if (why === null) continue;
     const table = qualified(member.table);
     const index = row.candidate;
+    if (row.deferrable === 't' && index === null) {
+      found.push({
+        observed: `${showTable(member.table)}: ${why}`,
+        remedy: `Drop the primary key ${row.primary_key ?? ''} and add it again without DEFERRABLE.`,
+      });
+      continue;
+    }
     found.push({
       observed: `${showTable(member.table)}: ${why}; updates and deletes would fail as soon as it is published`,
       remedy:
@@ -108,7 +115,11 @@ async function unidentified(context: CheckContext): Promise<readonly Finding[]> 
 }
 
 function unusable(identity: string, row: IdentityRow): string | null {
-  if (identity === 'f') return null;
+  if (identity === 'f') {
+    return row.deferrable === 't'
+      ? 'its primary key is deferrable, so that two rows may have one key for a moment and a change of keys cannot be followed'
+      : null;
+  }
   if (identity === 'n') return 'its replica identity is NOTHING';
   if (identity === 'i')
     return row.identity_ok === 't' ? null : 'the index of its replica identity is gone or not usable';

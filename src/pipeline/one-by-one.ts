@@ -1,0 +1,103 @@
+import type { ChangeBatch, ChangeRun } from '../core/change.ts';
+import type { Position, Positions } from '../core/position.ts';
+import type { ChangeStream } from '../core/source.ts';
+import type { Tuple } from '../core/table.ts';
+
+/**
+ * Cuts batches into single transactions, up to the position where something did not fit. Read again like this, everything before
+ * the transaction in question reaches the sink, and the run stops exactly there instead of somewhere before it.
+ */
+export class OneByOne {
+  readonly #positions: Positions;
+  #until: Position | null = null;
+
+  constructor(positions: Positions) {
+    this.#positions = positions;
+  }
+
+  get active(): boolean {
+    return this.#until !== null;
+  }
+
+  begin(until: Position): void {
+    this.#until = until;
+  }
+
+  end(): void {
+    this.#until = null;
+  }
+
+  /** The same stream, cut while it has to be. */
+  over(stream: ChangeStream): ChangeStream {
+    const cut = (): AsyncGenerator<ChangeBatch> => this.#cut(stream);
+    return {
+      ack: (durable) => stream.ack(durable),
+      get queued() {
+        return stream.queued;
+      },
+      get lastReceivedMs() {
+        return stream.lastReceivedMs;
+      },
+      get received() {
+        return stream.received;
+      },
+      [Symbol.asyncIterator]: cut,
+      [Symbol.asyncDispose]: () => stream[Symbol.asyncDispose](),
+    };
+  }
+
+  /** A group ends with every transaction while the stream is cut. */
+  settings<T extends { readonly groupRows: number }>(settings: T): T {
+    const active = (): boolean => this.active;
+    return {
+      ...settings,
+      get groupRows() {
+        return active() ? 1 : settings.groupRows;
+      },
+    };
+  }
+
+  async *#cut(batches: AsyncIterable<ChangeBatch>): AsyncGenerator<ChangeBatch> {
+    for await (const batch of batches) {
+      if (this.#until === null || batch.end === null || batch.transactions.length < 2) yield batch;
+      else yield* transactions(batch, this.#positions);
+      if (this.#until !== null && batch.end !== null && this.#positions.covers(batch.end, this.#until)) this.end();
+    }
+  }
+}
+
+/** One batch per transaction, in commit order; marks stand with the first transaction that lies at or behind them. */
+function* transactions(batch: ChangeBatch, positions: Positions): Generator<ChangeBatch> {
+  const last = batch.transactions.length - 1;
+  let marks = batch.marks;
+  for (const [index, transaction] of batch.transactions.entries()) {
+    const end = index === last ? batch.end : transaction.end;
+    const here = index === last ? marks : marks.filter((mark) => positions.covers(transaction.end, mark.position));
+    marks = marks.filter((mark) => !here.includes(mark));
+    yield {
+      runs: batch.runs.flatMap((run) => partOf(run, index)),
+      end,
+      transactions: [transaction],
+      oldestCommitMs: transaction.commitMs,
+      bytes: Math.ceil(batch.bytes / batch.transactions.length),
+      marks: here,
+      // They take effect before the rows of the batch.
+      schemaChanges: index === 0 ? batch.schemaChanges : [],
+      idle: false,
+    };
+  }
+}
+
+function partOf(run: ChangeRun, transaction: number): ChangeRun[] {
+  const rows = run.transaction.flatMap((one, row) => (one === transaction ? [row] : []));
+  if (rows.length === 0) return [];
+  if (rows.length === run.transaction.length) return [{ ...run, transaction: rows.map(() => 0) }];
+  return [
+    {
+      ...run,
+      after: run.op === 'delete' ? [] : rows.map((row) => run.after[row] as Tuple),
+      before: rows.map((row) => run.before[row] ?? null),
+      transaction: rows.map(() => 0),
+    },
+  ];
+}
