@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
-import { Workplace } from '../test/support/engine-process.ts';
+import { Workplace, type EngineProcess } from '../test/support/engine-process.ts';
 import { waitFor } from '../test/support/wait.ts';
 import { compare, same, type Pair } from './compare.ts';
 import type { BenchOptions, Contender, Facts, Prepared, Profile, Run } from './profile.ts';
@@ -95,7 +95,10 @@ class CatchUp implements Prepared {
         'verdigris.yaml': configuration(spec, rig),
       });
       const engine = place.start({ args: ['--interval', '1s'] });
-      await engine.until('it replicates', (status) => status.phase === 'replicating', MOST_MS);
+      await Promise.race([
+        engine.until('it replicates', (status) => status.phase === 'replicating', MOST_MS),
+        diesOf(engine),
+      ]);
       await engine.kill('SIGTERM');
       await cloneDatabase(admin, 'ours_base', 'ours');
       await slotCopy(blue, OURS_SLOT, 'ours_base');
@@ -155,16 +158,20 @@ class CatchUp implements Prepared {
     await this.#admin.query('CHECKPOINT');
     if (cpuProfile !== null) await mkdir(cpuProfile, { recursive: true });
     let pid: number | null = null;
-    let engine: ReturnType<Workplace['start']> | null = null;
-    const run = await this.#measure('ours', OURS_SLOT, () => pid, () => {
-      engine = this.#place.start({
-        args: ['--interval', '1s', '--log-level', 'warn'],
-        env: cpuProfile === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${cpuProfile}` },
-      });
-      pid = engine.pid;
-      return Promise.resolve();
-    }, () => engine?.output() ?? '');
-    const ended = await (engine as unknown as ReturnType<Workplace['start']>).kill('SIGTERM');
+    const started = Promise.withResolvers<EngineProcess>();
+    const run = await Promise.race([
+      this.#measure('ours', OURS_SLOT, () => pid, () => {
+        const engine = this.#place.start({
+          args: ['--interval', '1s', '--log-level', 'warn'],
+          env: cpuProfile === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${cpuProfile}` },
+        });
+        pid = engine.pid;
+        started.resolve(engine);
+        return Promise.resolve();
+      }),
+      started.promise.then(diesOf),
+    ]);
+    const ended = await (await started.promise).kill('SIGTERM');
     if (ended !== 143 && ended !== 'SIGTERM') throw new Error(`the engine ended with ${ended}`);
     await this.#compared('ours', this.#spec.mapped?.pairs);
     return run;
@@ -181,7 +188,7 @@ class CatchUp implements Prepared {
     await this.#admin.query('CHECKPOINT');
     const run = await this.#measure('peer', PEER_SLOT, () => null, async () => {
       await green.query('ALTER SUBSCRIPTION bench ENABLE');
-    }, () => '');
+    });
     await green.query('ALTER SUBSCRIPTION bench DISABLE');
     await green.query('ALTER SUBSCRIPTION bench SET (slot_name = NONE)');
     await green.query('DROP SUBSCRIPTION bench');
@@ -196,7 +203,6 @@ class CatchUp implements Prepared {
     slot: string,
     engine: () => number | null,
     start: () => Promise<void>,
-    output: () => string,
   ): Promise<Run> {
     const green = await this.#rig.connect('green', database);
     const watch = await this.#rig.connect('blue', BLUE);
@@ -224,15 +230,13 @@ class CatchUp implements Prepared {
       async () =>
         (await watch.query<{ active: boolean }>('SELECT active FROM pg_replication_slots WHERE slot_name = $1', [slot]))
           .rows[0]?.active,
-      { what: `slot ${slot} in use\n${output()}`, timeoutMs: 60_000, everyMs: 3 },
+      { what: `slot ${slot} in use`, timeoutMs: 60_000, everyMs: 3 },
     );
     const began = performance.now();
     await waitFor(async () => (await green.query(`SELECT FROM ${END}`)).rows.length > 0, {
-      what: `the end of the backlog on green\n${output()}`,
+      what: `the end of the backlog on green`,
       timeoutMs,
       everyMs: 10,
-    }).catch((error: unknown) => {
-      throw new Error(`${String(error)}\n${output().slice(-4000)}`);
     });
     const seconds = (performance.now() - began) / 1000;
     const used = await sampler.stop();
@@ -254,6 +258,12 @@ class CatchUp implements Prepared {
     await this.#place[Symbol.asyncDispose]();
     await this.#rig[Symbol.asyncDispose]();
   }
+}
+
+/** Rejects when the engine ends. */
+async function diesOf(engine: EngineProcess): Promise<never> {
+  const code = await engine.ended;
+  throw new Error(`the engine ended with ${code}:\n${engine.output().slice(-4000)}`);
 }
 
 function configuration(spec: CatchUpSpec, rig: Rig): string {

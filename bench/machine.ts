@@ -28,9 +28,10 @@ export function machine(): Machine {
 
 function commit(): string {
   try {
-    const at = { cwd: import.meta.dirname, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] } as const;
-    const hash = execFileSync('git', ['rev-parse', '--short', 'HEAD'], at).trim();
-    const changed = execFileSync('git', ['status', '--porcelain', '--', '../src'], at).trim() !== '';
+    const git = (...args: string[]): string =>
+      execFileSync('git', args, { cwd: import.meta.dirname, stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim();
+    const hash = git('rev-parse', '--short', 'HEAD');
+    const changed = git('status', '--porcelain', '--', '../src') !== '';
     return changed ? `${hash} with changes` : hash;
   } catch {
     return 'unknown';

@@ -41,7 +41,8 @@ export class Sampler {
 
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
-      await this.#look();
+      // A look that fails because the run was given up must not hide why it was.
+      await this.#look().catch(() => this.#stop.abort());
       await sleep(EVERY_MS, undefined, { signal: this.#stop.signal }).catch(() => undefined);
     }
   }

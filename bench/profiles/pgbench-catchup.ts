@@ -6,9 +6,10 @@ import { TEST_PASSWORD } from '../../test/support/postgres.ts';
 const TRANSACTIONS = 100_000;
 const CLIENTS = 8;
 
-/** What `pgbench -i` makes, with its keys. */
+/** What `pgbench -i` makes, with its keys. Without a key a table says FULL, or it could not be updated once it is published. */
 const DDL = `
 CREATE TABLE public.pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));
+ALTER TABLE public.pgbench_history REPLICA IDENTITY FULL;
 CREATE TABLE public.pgbench_tellers (tid int NOT NULL PRIMARY KEY, bid int, tbalance int, filler char(84)) WITH (fillfactor=100);
 CREATE TABLE public.pgbench_accounts (aid int NOT NULL PRIMARY KEY, bid int, abalance int, filler char(84)) WITH (fillfactor=100);
 CREATE TABLE public.pgbench_branches (bid int NOT NULL PRIMARY KEY, bbalance int, filler char(88)) WITH (fillfactor=100);

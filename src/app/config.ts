@@ -119,6 +119,14 @@ const verify = z
       })
       .prefault({})
       .describe('Rows in flight get another look.'),
+    continuous: z
+      .strictObject({
+        every: duration('1h', 'Rest between the end of a round and the next one.'),
+        max_rows_per_sec: z.int().min(1).nullable().default(50_000).describe('Upper bound of these rounds; null: none.'),
+      })
+      .nullable()
+      .default(null)
+      .describe('Full rounds again and again; null: only when asked for.'),
   })
   .prefault({})
   .describe('Comparison of both sides.');

@@ -9,6 +9,7 @@ import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { Migration } from '../orchestrator/api.ts';
 import { createMigration } from '../orchestrator/orchestrator.ts';
+import { deadmanStarter } from './deadman.ts';
 import type { LoadedConfig } from './load.ts';
 import { loadModules } from './modules.ts';
 import { settingsOf } from './settings.ts';
@@ -68,6 +69,7 @@ export async function assemble(loaded: LoadedConfig, surroundings: Surroundings)
     log,
     clock,
     failpoints,
+    deadman: deadmanStarter(loaded, { log, failpoints }),
     takeover: surroundings.takeover ?? false,
     holder: `${hostname()}:${process.pid}`,
     planSalt: {

@@ -111,6 +111,7 @@ export const statusSchema = z.strictObject({
       totalRows: unknown,
       differences: z.number(),
       ageSeconds: unknown,
+      etaSeconds: z.tuple([z.number(), z.number()]).nullable().optional(),
       detail: z.string().nullable(),
     })
     .nullable(),
@@ -181,6 +182,7 @@ export const planSchema = z.strictObject({
 
 export const verifySchema = z.strictObject({
   ok: z.boolean(),
+  mode: z.enum(['full', 'sample', 'recent']),
   rows: z.number(),
   seconds: z.number(),
   tables: z.array(
@@ -188,7 +190,8 @@ export const verifySchema = z.strictObject({
       table: z.string(),
       rows: z.number(),
       differences: z.number(),
-      method: z.enum(['server', 'mapped', 'rows']),
+      unsettled: z.number(),
+      method: z.enum(['server', 'mapped', 'rows', 'keys']),
       notCompared: z.array(z.strictObject({ column: z.string(), reason: z.string() })),
     }),
   ),
@@ -201,6 +204,15 @@ export const verifySchema = z.strictObject({
       firstSeen: z.string(),
     }),
   ),
+  notes: z.array(z.string()),
+  /** Of a stored report. */
+  endedAt: z.string().optional(),
+});
+
+export const repairSchema = z.strictObject({
+  repaired: z.number(),
+  refused: z.array(z.strictObject({ table: z.string(), differences: z.number(), reason: z.string() })),
+  report: verifySchema,
 });
 
 export const cutoverSchema = z.strictObject({
@@ -228,7 +240,7 @@ export const eventSchema = z.strictObject({
   detail: z.record(z.string(), z.unknown()),
 });
 
-export const ACTION_KINDS = ['pause', 'resume', 'verify', 'cutover', 'abort', 'finish'] as const;
+export const ACTION_KINDS = ['pause', 'resume', 'verify', 'repair', 'cutover', 'abort', 'finish'] as const;
 export type ActionKind = (typeof ACTION_KINDS)[number];
 
 export const actionSchema = z.strictObject({
@@ -264,6 +276,7 @@ export const DATA_SCHEMAS = {
   Init: z.strictObject({ file: z.string(), tables: z.array(z.string()) }),
   Paused: done,
   Plan: planSchema,
+  Repair: repairSchema,
   Resumed: done,
   Start: z.strictObject({ phase: z.enum(PHASES), activeSide: z.enum(['blue', 'green']) }),
   Status: statusSchema,

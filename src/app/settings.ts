@@ -29,6 +29,10 @@ export function settingsOf(config: Config, schemaSql: string | null): Settings {
       maxRowsPerSecond: verify.max_rows_per_sec,
       recheckAttempts: verify.recheck.attempts,
       recheckDelayMs: ms(verify.recheck.delay),
+      continuous:
+        verify.continuous === null
+          ? null
+          : { everyMs: ms(verify.continuous.every), maxRowsPerSecond: verify.continuous.max_rows_per_sec },
     },
     gates: {
       maxCommitLagMs: ms(gates.max_commit_lag),

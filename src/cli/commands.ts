@@ -1,5 +1,5 @@
 import type { Kind } from '../app/envelope.ts';
-import { abort, cutover, finish, pause, resume, verify, verifyShow } from './commands/acts.ts';
+import { abort, cutover, finish, pause, resume, verify, verifyRepair, verifyShow } from './commands/acts.ts';
 import { configCheck, configSchema, configShow } from './commands/config.ts';
 import { events } from './commands/events.ts';
 import { init } from './commands/init.ts';
@@ -200,6 +200,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       { flags: '--tables <name>', text: 'only this table (repeatable)', repeat: true },
       { flags: '--mode <mode>', text: 'full, sample or recent', fallback: 'full' },
+      { flags: '--max-rows-per-sec <n>', text: 'upper bound for this round' },
     ],
     ownTimeout: true,
     run: verify,
@@ -211,6 +212,16 @@ export const COMMANDS: readonly CommandSpec[] = [
     kind: 'Verify',
     example: 'verdigris verify show',
     run: verifyShow,
+  },
+  {
+    name: 'repair',
+    group: 'verify',
+    text: 'copy the rows of the last report that differ again, and compare them again',
+    kind: 'Repair',
+    example: 'verdigris verify repair',
+    options: [{ flags: '--tables <name>', text: 'only this table (repeatable)', repeat: true }],
+    ownTimeout: true,
+    run: verifyRepair,
   },
   {
     name: 'cutover',

@@ -9,6 +9,26 @@ export interface MergePart {
   readonly absent: readonly Cell[];
 }
 
+/**
+ * A JSON array of a sink table, written element by element: the way back of an exploded array, of which one change brings one element
+ * and never its siblings. The target's relation is made up: the key columns of `of`, then the ordinal, then the element as JSON text;
+ * its key is all but the element, and its name is not to be looked up. Only insert, update and delete come for it.
+ *
+ * The sink keeps these rows in its state, so that gaps in the ordinals last. It takes a parent's elements (with the ordinals 1..n) from the
+ * array when a group touches that parent for the first time, before any run of the group; then applies the runs as to any table; and
+ * at the end of each sink transaction writes the array of every touched parent: the elements in the order of their ordinals, `[]` when
+ * there are none. A parent that is not there is left out; elements of it that are deleted and were never taken count as deleted.
+ */
+export interface ArrayElements {
+  /** The relation with the array, as the other runs of that table name it. */
+  readonly of: Relation;
+  /** Index of the array in `of`. */
+  readonly array: number;
+  /** Indexes in the target's own relation. */
+  readonly ordinal: number;
+  readonly element: number;
+}
+
 /** A table that plans write to. */
 export interface TargetTable {
   readonly relation: Relation;
@@ -19,6 +39,8 @@ export interface TargetTable {
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   /** Number of leading key columns that identify the parent of an exploded child; 0 when it is not exploded. */
   readonly prefix: number;
+  /** Set when it is no table of the database but the elements of an array in one; see {@link ArrayElements}. */
+  readonly elements?: ArrayElements;
 }
 
 /** A row that the mapping did not take. It is not on green; its key becomes a hole. Never holds a value of the row. */

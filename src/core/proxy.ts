@@ -12,6 +12,8 @@ export interface ProxyPromise {
   readonly holdsStatements: boolean;
   /** Existing client connections survive the switch. */
   readonly keepsConnections: boolean;
+  /** New connections wait while paused instead of being refused. Absent: the same as {@link holdsStatements}. */
+  readonly holdsConnections?: boolean;
 }
 
 export interface ProxyReport {

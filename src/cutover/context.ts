@@ -6,6 +6,7 @@ import type { GateName, GateResult } from '../core/gate.ts';
 import type { Logger } from '../core/log.ts';
 import type { Position } from '../core/position.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
+import type { Deadman } from './deadman.ts';
 
 export interface SmokeQuery {
   readonly via: 'proxy' | 'green';
@@ -62,6 +63,8 @@ export interface CutoverContext {
   readonly onSwitched: (epoch: number) => Promise<void>;
   /** Read again from where it is stored; false: another engine has taken over and this one must not act any more. */
   readonly holdsLease: () => Promise<boolean>;
+  /** Takes this attempt back when this engine cannot. One that was used is not used again. Absent: nobody does. */
+  readonly deadman?: Deadman;
   readonly log: Logger;
   readonly clock: Clock;
   readonly failpoints: Failpoints;

@@ -3,6 +3,7 @@ import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import { bounded, deadline, persist, reasonOf, type Deadline } from './budget.ts';
+import type { Deadman } from './deadman.ts';
 import type { Step, StepName, StepReport } from './step.ts';
 
 export interface ExecuteOptions {
@@ -16,6 +17,8 @@ export interface ExecuteOptions {
   /** Cancels before the seal; after it there is only forward. */
   readonly signal: AbortSignal;
   readonly holdsLease: () => Promise<boolean>;
+  /** Its loss before the seal undoes. It is released at the end, whatever the outcome. */
+  readonly deadman?: Deadman;
   /** What an operator must know when it is not known which side serves. */
   readonly look: (signal: AbortSignal) => Promise<string>;
 }
@@ -74,6 +77,8 @@ class Execution {
       this.#budget?.[Symbol.dispose]();
     }
     this.#sealed = true;
+    // It would find the record sealed and do nothing; the clients do not wait for its end.
+    void this.#options.deadman?.disarm();
     return this.#forward(this.#steps.slice(decided));
   }
 
@@ -87,12 +92,16 @@ class Execution {
 
   /** The signal of a step before the seal. The seal itself is not cancelled: its outcome would not be known. */
   #limit(step: Step): Deadline {
-    const { clock, signal, budgetMs } = this.#options;
+    const { clock, signal, budgetMs, deadman } = this.#options;
     if (step.held && this.#heldSince === null) {
       this.#heldSince = clock.monotonic();
       this.#budget = deadline(clock, budgetMs, `The write pause of ${budgetMs} ms was used up.`);
     }
-    const others = [signal, ...(this.#budget ? [this.#budget.signal] : [])];
+    const others = [
+      signal,
+      ...(deadman ? [deadman.lost] : []),
+      ...(this.#budget ? [this.#budget.signal] : []),
+    ];
     const stopped = others.find((other) => other.aborted);
     if (stopped) throw reasonOf(stopped);
     const late = `Step ${step.name} took longer than ${step.timeoutMs} ms.`;
@@ -106,6 +115,7 @@ class Execution {
     try {
       await bounded(journal.note('cutover.step', { step: step.name, epoch, state: 'begin' }), limit.signal);
       await this.#checkLease(limit.signal);
+      if (!this.#sealed) await this.#options.deadman?.confirm(limit.signal);
       this.#acted.add(step);
       await failpoints.hit(`cutover.step.${step.name}.before`);
       const detail = await step.run(limit.signal);
@@ -147,6 +157,8 @@ class Execution {
       return this.#forward(this.#steps.filter((step) => step.forward));
     }
     if (result.stuck) return this.#undetermined(error);
+    // What could not be taken back here may still be by the one beside us.
+    if (result.problems.length > 0) this.#options.deadman?.abandon();
     this.#heldUntil = this.#options.clock.monotonic();
     const problems =
       result.problems.length > 0 ? ` Not everything was taken back: ${result.problems.join('; ')}.` : '';
@@ -257,6 +269,9 @@ class Execution {
     const { clock, epoch, log } = this.#options;
     const writePauseMs =
       this.#heldSince === null ? null : (this.#heldUntil ?? clock.monotonic()) - this.#heldSince;
+    const { deadman } = this.#options;
+    if (outcome === 'undetermined' && !this.#sealed) deadman?.abandon();
+    else await deadman?.disarm();
     await this.#noteIfPossible('cutover.end', { epoch, outcome, writePauseMs, code: error?.code ?? null });
     log[outcome === 'switched' && error === null ? 'info' : 'error'](
       { epoch, outcome, writePauseMs, code: error?.code },

@@ -59,6 +59,7 @@ const optionsOf = (context: CutoverContext, signal: AbortSignal): ExecuteOptions
   log: context.log,
   signal,
   holdsLease: context.holdsLease,
+  ...(context.deadman === undefined ? {} : { deadman: context.deadman }),
   look: (until) => look(context, until),
 });
 

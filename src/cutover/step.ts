@@ -1,6 +1,7 @@
 /** In the order in which they run. */
 export const STEPS = [
   'gates',
+  'arm',
   'pause',
   'fence',
   'prove',

@@ -1,7 +1,7 @@
-import { VerdigrisError } from '../core/errors.ts';
+import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { FenceState } from '../core/fence.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
-import { bounded } from './budget.ts';
+import { bounded, deadline } from './budget.ts';
 import type { CutoverContext } from './context.ts';
 import { fenceStep, type Learned } from './fence-step.ts';
 import { closedGates } from './gates.ts';
@@ -11,10 +11,14 @@ import type { Step } from './step.ts';
 /** Bound of an act that only reads or writes a row. */
 const SHORT_MS = 15_000;
 const GATES_MS = 60_000;
+/** A process is started and connects; nobody waits for it but the operator. */
+const ARM_MS = 30_000;
 const FORWARD_MS = 60_000;
 const SMOKE_MS = 30_000;
 /** A proxy that does not answer shall not keep the fence up; the undo of the pause tries that proxy again. */
 const ROUTE_BACK_MS = 5_000;
+/** Bound of a look at the record of a side that may be down. */
+const RECORD_MS = 1_000;
 /** Between two looks at what still holds a lock on blue. */
 const LOOK_MS = 20;
 
@@ -23,6 +27,7 @@ export function cutoverSteps(context: CutoverContext): readonly Step[] {
   const learned: Learned = { barrier: null };
   return [
     gatesStep(context),
+    armStep(context),
     pauseStep(context),
     fenceStep(context, learned),
     proveStep(context),
@@ -79,6 +84,47 @@ function gatesStep(context: CutoverContext): Step {
   };
 }
 
+function armStep({ deadman, journal, epoch, proxies }: CutoverContext): Step {
+  return {
+    name: 'arm',
+    timeoutMs: ARM_MS,
+    held: false,
+    pastPointOfNoReturn: false,
+    describe: () =>
+      `arm the dead-man: a process of its own with connections to blue and ${proxies.length} proxies, which takes the switch back when this one cannot`,
+    run: async (signal) => {
+      if (!deadman) return 'none: nobody takes over when this process dies';
+      let detail: string;
+      try {
+        detail = await bounded(deadman.arm(signal), signal);
+      } catch (caught) {
+        const error = asVerdigrisError(caught);
+        throw new VerdigrisError(
+          'CUTOVER_UNDONE',
+          `The dead-man could not be armed, so nothing was paused: ${error.message}`,
+          {
+            remedy: `${error.remedy} Then try the cutover again.`,
+            context: { ...error.context, code: error.code },
+            cause: error,
+          },
+        );
+      }
+      await bounded(journal.note('deadman.armed', { epoch, detail }), signal);
+      return detail;
+    },
+    // It stays on its watch until everything else is undone, and is let go at the end of the attempt.
+    undo: async () => ({ sealed: false, detail: 'not needed any more' }),
+    measure: async (signal) => {
+      if (!deadman) return 'none configured';
+      try {
+        return await bounded(deadman.arm(signal), signal);
+      } finally {
+        await deadman.disarm();
+      }
+    },
+  };
+}
+
 function pauseStep(context: CutoverContext): Step {
   const { proxies } = context;
   return {
@@ -110,7 +156,9 @@ function pauseStep(context: CutoverContext): Step {
 }
 
 async function toBlue({ epoch }: CutoverContext, proxy: ProxyAdapter, signal: AbortSignal): Promise<void> {
-  if ((await observed(proxy, signal)).to !== 'blue') await proxy.route('blue', epoch, signal);
+  const route = await observed(proxy, signal);
+  // Paused, also when it shows blue: who died between its configuration and its reload left it shown as blue and written as green.
+  if (route.to !== 'blue' || route.paused) await proxy.route('blue', epoch, signal);
   await confirmRoute(proxy, 'blue', signal);
 }
 
@@ -227,7 +275,19 @@ function countersStep({ counters }: CutoverContext): Step {
 }
 
 function routeStep(context: CutoverContext): Step {
-  const { proxies, epoch } = context;
+  const { proxies, epoch, blueFence, clock } = context;
+  /**
+   * No proxy has a memory of decisions: one is pointed to green only while blue is shut. A record that cannot be read is no
+   * obstacle: on the way forward blue may be the side that is down, and before the seal the seal itself will tell.
+   */
+  const blueIsShut = async (signal: AbortSignal): Promise<void> => {
+    using limit = deadline(clock, RECORD_MS, 'reading the record took too long', [signal]);
+    const record = await bounded(blueFence.state(), limit.signal).catch(() => null);
+    if (record?.state !== 'open') return;
+    throw new VerdigrisError('CUTOVER_UNDONE', 'The fence of blue was lowered by somebody else.', {
+      remedy: 'Blue serves. Look at the journal for who took the switch back and why, then try again.',
+    });
+  };
   return {
     held: true,
     pastPointOfNoReturn: false,
@@ -239,7 +299,10 @@ function routeStep(context: CutoverContext): Step {
     run: async (signal) => {
       await allOrNothing(proxies, signal, async (proxy, either) => {
         // After a restart it may already point there, and work.
-        if ((await observed(proxy, either)).to !== 'green') await proxy.route('green', epoch, either);
+        if ((await observed(proxy, either)).to !== 'green') {
+          await blueIsShut(either);
+          await proxy.route('green', epoch, either);
+        }
         await confirmRoute(proxy, 'green', either);
       });
       return `to green: ${proxies.length}`;

@@ -3,7 +3,7 @@ import { bodyLimit } from 'hono/body-limit';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { z } from 'zod';
 import { ACTION_KINDS, envelope, type ActionKind, type Kind } from '../app/envelope.ts';
-import type { VerdigrisEngine, VerifyReport } from '../app/engine.ts';
+import type { VerdigrisEngine } from '../app/engine.ts';
 import type { Redactor } from '../app/redact.ts';
 import { VERSION } from '../app/version.ts';
 import { asVerdigrisError, VerdigrisError, type Code } from '../core/errors.ts';
@@ -29,7 +29,9 @@ const BODIES = {
     ...key,
     mode: z.enum(['full', 'sample', 'recent']).default('full'),
     tables: z.array(z.string()).optional(),
+    maxRowsPerSecond: z.number().positive().nullable().optional(),
   }),
+  repair: z.strictObject({ ...key, tables: z.array(z.string()).optional() }),
   cutover: z.strictObject({
     ...key,
     ...confirmed,
@@ -63,7 +65,6 @@ export interface Routes {
 export function createRoutes({ engine, redactor }: RouteOptions): Routes {
   const app = new Hono();
   const actions = new ActionBook(redactor);
-  let lastVerify: VerifyReport | null = null;
 
   const answer = (
     c: Context,
@@ -132,10 +133,11 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
   app.get('/api/v1/tables', async (c) => answer(c, 'Tables', (await engine.status()).tables));
   app.get('/api/v1/gates', async (c) => answer(c, 'Gates', (await engine.status()).gates));
   app.get('/api/v1/verify', async (c) => {
-    if (lastVerify) return answer(c, 'Verify', lastVerify);
+    const last = await (await engine.migration()).verification();
+    if (last !== null) return answer(c, 'Verify', last);
     const { state, detail } = (await engine.status()).verify;
     return answer(c, 'Verify', null, 200, [
-      `no report of this engine yet; state: ${state}${detail === null ? '' : `, ${detail}`}`,
+      `no round has ended yet; state: ${state}${detail === null ? '' : `, ${detail}`}`,
     ]);
   });
   app.get('/api/v1/journal', async (c) => {
@@ -175,11 +177,18 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
         return actions.begin(kind, resume.idempotencyKey, () => migration.resume(resume.scope));
       }
       case 'verify': {
-        const { idempotencyKey, mode, tables } = parse(kind, body, BODIES.verify);
-        return actions.begin(kind, idempotencyKey, async () => {
-          lastVerify = await migration.verify({ mode, ...(tables === undefined ? {} : { tables }) });
-          return lastVerify;
-        });
+        const { idempotencyKey, mode, tables, maxRowsPerSecond } = parse(kind, body, BODIES.verify);
+        return actions.begin(kind, idempotencyKey, () =>
+          migration.verify({
+            mode,
+            ...(tables === undefined ? {} : { tables }),
+            ...(maxRowsPerSecond === undefined ? {} : { maxRowsPerSecond }),
+          }),
+        );
+      }
+      case 'repair': {
+        const { idempotencyKey, tables } = parse(kind, body, BODIES.repair);
+        return actions.begin(kind, idempotencyKey, () => migration.repair(tables === undefined ? {} : { tables }));
       }
       case 'cutover': {
         const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...cutover } = parse(

@@ -1,6 +1,7 @@
 import type { CheckResult } from '../core/preflight.ts';
 import type { GateName, GateResult } from '../core/gate.ts';
 import type { JournalEvent } from '../core/state.ts';
+import type { VerifyMode } from '../core/verification.ts';
 import type { Status } from './status.ts';
 
 /** What `plan` prints. */
@@ -66,17 +67,39 @@ export interface Mismatch {
 
 export interface VerifyReport {
   readonly ok: boolean;
+  readonly mode: VerifyMode;
   readonly rows: number;
   readonly seconds: number;
   readonly tables: readonly {
     readonly table: string;
     readonly rows: number;
     readonly differences: number;
-    readonly method: 'server' | 'mapped' | 'rows';
+    /** Keys that changed during every look; compared again under the fence. */
+    readonly unsettled: number;
+    readonly method: 'server' | 'mapped' | 'rows' | 'keys';
     /** Columns that were not compared, with the reason. */
     readonly notCompared: readonly { readonly column: string; readonly reason: string }[];
   }[];
   readonly mismatches: readonly Mismatch[];
+  /** Where something else was done than asked for. */
+  readonly notes: readonly string[];
+}
+
+export interface VerifyRequest {
+  readonly tables?: readonly string[];
+  readonly mode: VerifyMode;
+  /** Overrides the setting; null: no bound. */
+  readonly maxRowsPerSecond?: number | null;
+}
+
+/** What `verify repair` did. */
+export interface RepairReport {
+  /** Differences that were there and are gone. */
+  readonly repaired: number;
+  /** What could not be repaired by key, and why. */
+  readonly refused: readonly { readonly table: string; readonly differences: number; readonly reason: string }[];
+  /** The stored result after the repaired rows were compared again. */
+  readonly report: VerifyReport;
 }
 
 /** A running migration, as the CLI, the control socket and the library see it. */
@@ -89,10 +112,12 @@ export interface Migration {
   plan(): Promise<PlanReport>;
   pause(scope: 'copy' | 'apply' | 'all', reason: string): Promise<void>;
   resume(scope: 'copy' | 'apply' | 'all'): Promise<void>;
-  verify(options: {
-    readonly tables?: readonly string[];
-    readonly mode: 'full' | 'sample' | 'recent';
-  }): Promise<VerifyReport>;
+  /** A round that was interrupted goes on where it was when the same is asked for again. */
+  verify(options: VerifyRequest): Promise<VerifyReport>;
+  /** The stored result of the last round that ended; null: none. */
+  verification(): Promise<(VerifyReport & { readonly endedAt: string }) | null>;
+  /** Reads the rows of the stored differences again from blue and compares them again. */
+  repair(options: { readonly tables?: readonly string[] }): Promise<RepairReport>;
   cutover(options: {
     readonly dryRun: boolean;
     readonly maxWritePauseMs?: number;

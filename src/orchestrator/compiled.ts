@@ -112,8 +112,27 @@ function verifyTable(
     canonical: comparable.canonical,
     direct: comparable.direct,
     notCompared: comparable.notCompared,
+    links: linksOf(mapping, plans, target),
     sameRanges: plans.every((plan) => firstKeyPasses(mapping, plan, target)),
   };
+}
+
+/** Per plan the columns of green's key that hold blue's key; null unless all plans agree on them. */
+function linksOf(mapping: CompiledMapping, plans: readonly TablePlan[], target: TargetTable): VerifyTable['links'] {
+  const { relation } = target;
+  const origins = originsOf(mapping).filter(({ green }) => tableId(green) === tableId(relation.table));
+  const links: number[][] = [];
+  for (const plan of plans) {
+    const link = plan.from.key.map((blue) => {
+      const name = plan.from.columns[blue]?.name ?? '';
+      const own = origins.filter((one) => tableId(one.blue) === tableId(plan.from.table) && one.blue.column === name);
+      return relation.key.find((column) => own.some((one) => one.green.column === relation.columns[column]?.name)) ?? -1;
+    });
+    if (link.length === 0 || link.includes(-1)) return null;
+    links.push(link);
+  }
+  const sets = new Set(links.map((link) => [...link].sort((a, b) => a - b).join()));
+  return sets.size === 1 ? links : null;
 }
 
 /** The first key column of green is the first key column of blue, with the same text. */

@@ -1,9 +1,11 @@
 import type { WriteFence } from '../core/fence.ts';
 import type { Sink } from '../core/sink.ts';
 import type { ChangeSource } from '../core/source.ts';
+import type { Clock } from '../core/clock.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import { showTable } from '../core/table.ts';
 import { Pipeline, type PipelineState } from '../pipeline/pipeline.ts';
+import { subjectOf } from '../verify/subject.ts';
 import { Verifier } from '../verify/verifier.ts';
 import type { Compiled } from './compiled.ts';
 import { pairCounters } from './counter-pairs.ts';
@@ -79,6 +81,52 @@ export interface Own {
   readonly holder: string;
   readonly permit: (signal: AbortSignal) => Promise<void>;
   readonly onState: (state: PipelineState) => void;
+  readonly pipelineState: () => PipelineState;
+}
+
+/** Longer than this nothing is on its way: replication stands still. */
+const SETTLE_TIMEOUT_MS = 120_000;
+const SETTLE_POLL_MS = 20;
+
+/**
+ * Waits until green has everything that was committed on blue before the call, rows that are being read again included.
+ * @throws VerdigrisError VERIFY_FAILED when replication stands still
+ */
+function settling(parts: {
+  readonly pipeline: Pipeline;
+  readonly source: ChangeSource;
+  readonly own: Own;
+  readonly label: string;
+  readonly clock: Clock;
+}): (signal: AbortSignal) => Promise<void> {
+  const { pipeline, source, own, label, clock } = parts;
+  const still = (why: string): VerdigrisError =>
+    new VerdigrisError('VERIFY_FAILED', `Green does not follow blue: ${why}.`, {
+      remedy: 'Mend what holds replication up, then run `verdigris verify` again: it goes on where it was.',
+    });
+  return async (signal) => {
+    const stop = new AbortController();
+    const both = AbortSignal.any([signal, stop.signal]);
+    const watch = (async () => {
+      const since = clock.monotonic();
+      for (;;) {
+        await clock.sleep(SETTLE_POLL_MS * 10, both);
+        const { condition, reason } = own.pipelineState();
+        if (condition === 'blocked') throw still(reason);
+        if (clock.monotonic() - since > SETTLE_TIMEOUT_MS) throw still(reason === '' ? `nothing for ${SETTLE_TIMEOUT_MS / 1000} s` : reason);
+      }
+    })();
+    const settled = (async () => {
+      await pipeline.drain(await source.mark(label), both);
+      while (pipeline.holes > pipeline.rejects) await clock.sleep(SETTLE_POLL_MS, both);
+    })();
+    try {
+      await Promise.race([settled, watch]);
+    } finally {
+      stop.abort(new VerdigrisError('INTERRUPTED', 'The wait is over.'));
+      await Promise.allSettled([settled, watch]);
+    }
+  };
 }
 
 /** Puts the parts of a run together. Nothing runs yet. */
@@ -121,18 +169,21 @@ export async function hold(
     holder: `${settings.migration}:${own.holder}`,
     copyPermit: (signal) => own.permit(signal),
     onState: own.onState,
+    tracked: compiled.verifyTables.map((table) => ({ relation: table.target.relation, identify: subjectOf(table) })),
   });
   const blueTables = compiled.sources.map((relation) => relation.table);
   const greenTables = compiled.targets.map((target) => target.relation.table);
   const verifier = new Verifier({
-    blue: blue.digester,
-    green: green.digester,
+    sides: { blue: blue.digester, green: green.digester },
     tables: compiled.verifyTables,
-    settle: async (signal) => {
-      await pipeline.drain(await source.mark(`${settings.migration}:${own.holder}:verify`), signal);
-    },
+    changes: pipeline.changed,
+    settle: settling({ pipeline, source, own, label: `${settings.migration}:${own.holder}:verify`, clock }),
+    permit: (signal) => own.permit(signal),
+    store: green.verification,
+    run: { id: settings.migration, term: state.term },
     settings: { chunkRows: settings.copy.chunkRows, ...settings.verify },
     clock,
+    failpoints,
   });
   return {
     state,

@@ -4,6 +4,7 @@ import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { MappingSource } from './compiled.ts';
+import type { DeadmanStarter } from './deadman.ts';
 import type { Settings } from './settings.ts';
 
 export interface MigrationOptions {
@@ -18,6 +19,8 @@ export interface MigrationOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly failpoints: Failpoints;
+  /** Makes who takes a switch back when this engine cannot; absent: nobody does. */
+  readonly deadman?: DeadmanStarter;
   /** Who this engine is, for the lease: host and process. */
   readonly holder: string;
   /** Take the lease even when another holder's is fresh. */

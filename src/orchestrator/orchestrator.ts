@@ -8,7 +8,7 @@ import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
 import { cutover, recover } from '../cutover/recover.ts';
 import { cutoverSteps } from '../cutover/steps.ts';
 import type { PipelineState } from '../pipeline/pipeline.ts';
-import type { CutoverReport, Migration, PlanReport, VerifyReport } from './api.ts';
+import type { CutoverReport, Migration, PlanReport, RepairReport, VerifyReport, VerifyRequest } from './api.ts';
 import { compile, type Compiled } from './compiled.ts';
 import { CopyPermit } from './copy-permit.ts';
 import { admit, applySchema, hold, type Held } from './hold.ts';
@@ -56,7 +56,8 @@ class Run implements Migration {
       clock: options.clock,
     });
     this.#view = new StatusView(options.clock, options.settings);
-    this.#verifications = new Verifications(options.clock);
+    const { clock, log, settings } = options;
+    this.#verifications = new Verifications({ clock, log, settings: settings.verify });
     this.#ended.promise.catch(() => undefined);
   }
 
@@ -126,13 +127,20 @@ class Run implements Migration {
     await state.note('resume', { scope });
   }
 
-  async verify(options: {
-    readonly tables?: readonly string[];
-    readonly mode: 'full' | 'sample' | 'recent';
-  }): Promise<VerifyReport> {
+  async verify(options: VerifyRequest): Promise<VerifyReport> {
     const held = this.#required();
     requirePhase(held.state.phase, ['catching_up', 'replicating'], 'verification');
-    return this.#verifications.run(held, options, this.#stop.signal);
+    return this.#verifications.run(held, options, this.#working);
+  }
+
+  async verification(): Promise<(VerifyReport & { readonly endedAt: string }) | null> {
+    return this.#verifications.last(this.#required());
+  }
+
+  async repair(options: { readonly tables?: readonly string[] }): Promise<RepairReport> {
+    const held = this.#required();
+    requirePhase(held.state.phase, ['catching_up', 'replicating'], 'a repair');
+    return this.#verifications.repair(held, options.tables, this.#working);
   }
 
   async cutover(options: Parameters<Migration['cutover']>[0]): Promise<CutoverReport> {
@@ -273,6 +281,7 @@ class Run implements Migration {
       onState: (next: PipelineState) => {
         this.#pipelineState = next;
       },
+      pipelineState: () => this.#pipelineState,
     };
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
@@ -329,17 +338,8 @@ class Run implements Migration {
       await failpoints.hit('catching-up.drained');
       await state.enter('replicating');
     }
-    if (
-      state.phase === 'replicating' &&
-      this.#o.settings.verify.afterCopy === 'full' &&
-      this.#verifications.now.cleanAt === null
-    ) {
-      // In the background: replication is what start() waits for; the gate waits for the result.
-      this.verify({ mode: 'full' }).catch((raw: unknown) => {
-        const error = asVerdigrisError(raw);
-        if (!signal.aborted) this.#o.log.error({ code: error.code }, `verification failed: ${error.message}`);
-      });
-    }
+    // In the background: replication is what start() waits for; the gate waits for the result.
+    if (state.phase === 'replicating') this.#verifications.background(held, this.#working);
   }
 
   async #recover(held: Held): Promise<void> {
@@ -381,6 +381,11 @@ class Run implements Migration {
   }
 
   // ---- small parts
+
+  /** Aborted when replication is stopped, or everything. */
+  get #working(): AbortSignal {
+    return AbortSignal.any([this.#stop.signal, this.#pumpStop.signal]);
+  }
 
   get #connections(): number {
     return this.#o.settings.copy.workers + 4;
@@ -464,6 +469,7 @@ class Run implements Migration {
 
   async #endPumping(): Promise<void> {
     this.#pumpStop.abort(new VerdigrisError('INTERRUPTED', 'Replication was stopped.'));
+    await this.#verifications.settled();
     await this.#pumping;
     this.#pumping = null;
   }

@@ -36,6 +36,8 @@ export interface Settings {
     readonly maxRowsPerSecond: number | null;
     readonly recheckAttempts: number;
     readonly recheckDelayMs: number;
+    /** A full round again after every rest; null: none. */
+    readonly continuous: { readonly everyMs: number; readonly maxRowsPerSecond: number | null } | null;
   };
   readonly gates: {
     readonly maxCommitLagMs: number;

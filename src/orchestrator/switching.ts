@@ -38,7 +38,7 @@ export function switchContext(
       );
       return green.counters.advance(pairs, settings.sequences.headroom);
     },
-    recheck: () => Promise.resolve({ keys: 0, differences: 0 }),
+    recheck: (maxKeys, signal) => held.verifier.recheck(maxKeys, signal),
     gates: options.gates,
     overrides: options.overrides,
     settings: { ...settings.cutover, maxWritePauseMs: options.maxWritePauseMs },
@@ -54,6 +54,15 @@ export function switchContext(
     onSwitched: (epoch) =>
       state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
     holdsLease: () => state.holds(),
+    ...(o.deadman === undefined
+      ? {}
+      : {
+          deadman: o.deadman({
+            epoch: options.epoch,
+            maxWritePauseMs: options.maxWritePauseMs,
+            tables: compiled.sources.map((relation) => relation.table),
+          }),
+        }),
     log,
     clock,
     failpoints,

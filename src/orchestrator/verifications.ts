@@ -1,85 +1,185 @@
 import type { Clock } from '../core/clock.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
-import type { VerifyReport } from './api.ts';
+import type { Logger } from '../core/log.ts';
+import { showTable } from '../core/table.ts';
+import { planRepair, unrepairable } from '../verify/repair.ts';
+import type { RepairReport, VerifyReport, VerifyRequest } from './api.ts';
 import type { Held } from './hold.ts';
+import type { Settings } from './settings.ts';
 import type { Verification } from './status-view.ts';
 
-export interface VerifyOptions {
-  readonly tables?: readonly string[];
-  readonly mode: 'full' | 'sample' | 'recent';
-}
+/** After an error of a round that nobody waits for. */
+const RETRY_MS = 5_000;
+/** Rows that are taken off green and read again together. */
+const REPAIR_BATCH = 500;
 
-const whole = (options: VerifyOptions): boolean => options.mode === 'full' && (options.tables ?? []).length === 0;
-
-/** Runs one verification at a time and remembers the last result with the run. */
+/** Runs one verification at a time, by itself or when asked, and remembers the last result with the run. */
 export class Verifications {
   readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #settings: Settings['verify'];
   #now: Verification = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: null };
-  #running: Promise<VerifyReport> | null = null;
-  #runningWhole = false;
+  #running: Promise<unknown> | null = null;
+  #background: Promise<void> | null = null;
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
+  constructor(options: { readonly clock: Clock; readonly log: Logger; readonly settings: Settings['verify'] }) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#settings = options.settings;
   }
 
   get now(): Verification {
     return this.#now;
   }
 
-  /** What an earlier process stored. A round that was running then never ended. */
+  /** What an earlier process stored. What changed between then and now is not known, so its clean rounds count no more. */
   restore(stored: unknown): void {
     if (typeof stored !== 'object' || stored === null) return;
     const { state, rows, differences, cleanAt } = stored as Verification;
-    this.#now = { state: state === 'running' ? 'never' : state, rows, differences, cleanAt, detail: null };
+    const detail = cleanAt === null ? null : 'clean before the last restart; it has to be verified again';
+    this.#now = { state: state === 'running' ? 'never' : state, rows, differences, cleanAt: null, detail };
   }
 
   /** @throws VerdigrisError CUTOVER_PHASE while another one runs */
-  run(held: Held, options: VerifyOptions, signal: AbortSignal): Promise<VerifyReport> {
-    // Who asks for what is running already gets its result.
-    if (this.#running !== null && whole(options) && this.#runningWhole) return this.#running;
+  run(held: Held, options: VerifyRequest, signal: AbortSignal): Promise<VerifyReport> {
+    return this.#exclusively(() => this.#verify(held, options, signal));
+  }
+
+  /** What runs without being asked: the round that was interrupted, the one after the copy, then one after every rest. */
+  background(held: Held, signal: AbortSignal): void {
+    this.#background ??= this.#rounds(held, signal).catch((error: unknown) => {
+      if (!signal.aborted) this.#log.error({ code: asVerdigrisError(error).code }, `verification ended: ${asVerdigrisError(error).message}`);
+    });
+  }
+
+  async last({ verifier }: Held): Promise<(VerifyReport & { readonly endedAt: string }) | null> {
+    return verifier.last();
+  }
+
+  /** @throws VerdigrisError CUTOVER_PHASE while a verification runs; VERIFY_FAILED when there is no result */
+  repair(held: Held, tables: readonly string[] | undefined, signal: AbortSignal): Promise<RepairReport> {
+    return this.#exclusively(() => this.#repair(held, tables, signal));
+  }
+
+  async settled(): Promise<void> {
+    await this.#background;
+    await this.#running?.catch(() => undefined);
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
     if (this.#running !== null) {
       const busy = new VerdigrisError('CUTOVER_PHASE', 'A verification is running already.', {
         remedy: 'Wait until `verdigris status` shows its result.',
       });
       return Promise.reject(busy);
     }
-    this.#runningWhole = whole(options);
-    this.#running = this.#verify(held, options, signal).finally(() => {
+    const running = work().finally(() => {
       this.#running = null;
     });
-    return this.#running;
+    this.#running = running;
+    return running;
   }
 
-  async settled(): Promise<void> {
-    await this.#running?.catch(() => undefined);
+  async #rounds(held: Held, signal: AbortSignal): Promise<void> {
+    const { afterCopy, continuous } = this.#settings;
+    let repeated = false;
+    let next: VerifyRequest | null = await held.verifier.unfinished();
+    if (next === null && afterCopy === 'full') next = { mode: 'full' };
+    for (;;) {
+      while (next !== null) {
+        const again = await this.#attempt(held, next, signal);
+        // A round that went on after a restart does not know what changed meanwhile: one more, but not for ever.
+        const more: boolean = again === null && afterCopy === 'full' && this.#now.state === 'pass' && this.#now.cleanAt === null;
+        next = again ?? (more && !repeated ? { mode: 'full' } : null);
+        repeated ||= more;
+      }
+      if (continuous === null) return;
+      await this.#clock.sleep(continuous.everyMs, signal);
+      next = { mode: 'full', maxRowsPerSecond: continuous.maxRowsPerSecond };
+    }
   }
 
-  async #verify(
-    { verifier, state }: Held,
-    options: VerifyOptions,
-    signal: AbortSignal,
-  ): Promise<VerifyReport> {
+  /** Returns what has to be tried again. */
+  async #attempt(held: Held, request: VerifyRequest, signal: AbortSignal): Promise<VerifyRequest | null> {
+    while (this.#running !== null) await this.#running.catch(() => undefined);
+    try {
+      await this.run(held, request, signal);
+      return null;
+    } catch (raw) {
+      signal.throwIfAborted();
+      const error = asVerdigrisError(raw);
+      this.#log.error({ code: error.code }, `verification failed: ${error.message}`);
+      if (error.directive === 'fatal' || error.code === 'USAGE') return null;
+      await this.#clock.sleep(RETRY_MS, signal);
+      return request;
+    }
+  }
+
+  async #verify({ verifier, state }: Held, options: VerifyRequest, signal: AbortSignal): Promise<VerifyReport> {
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };
     try {
-      const report = await verifier.run(options, signal, ({ rows }) => {
-        this.#now = { ...this.#now, rows: this.#now.rows + rows };
+      const { resumed, ...report } = await verifier.run(options, signal, ({ rows, table }) => {
+        this.#now = { ...this.#now, rows, detail: table === '' ? null : table };
       });
+      const whole = options.mode !== 'sample' && (options.tables ?? []).length === 0;
+      const covered = verifier.covered;
       this.#now = {
         state: report.ok ? 'pass' : 'fail',
         rows: report.rows,
         // A clean look at a part does not take back what a whole round found.
-        differences: report.ok && !whole(options) ? before.differences : report.mismatches.length,
-        cleanAt: report.ok ? (whole(options) ? this.#clock.now() : before.cleanAt) : null,
-        detail: null,
+        differences: report.ok && !whole ? before.differences : report.mismatches.length,
+        cleanAt: report.ok ? (whole && covered ? this.#clock.now() : before.cleanAt) : null,
+        detail: report.ok && whole && !covered ? 'what changed meanwhile is not known; it has to be verified again' : null,
       };
-      await state.remember({ verify: this.#now });
-      const { ok, rows, mismatches } = report;
-      await state.note('verify', { ok, rows, differences: mismatches.length, mode: options.mode });
+      await this.#remember(state);
+      const { ok, rows, mismatches, seconds } = report;
+      await state.note('verify', { ok, rows, differences: mismatches.length, mode: options.mode, seconds, resumed });
       return report;
     } catch (error) {
       this.#now = { ...before, state: 'error', detail: asVerdigrisError(error).message };
       throw error;
     }
   }
+
+  async #repair({ verifier, state, pipeline }: Held, names: readonly string[] | undefined, signal: AbortSignal): Promise<RepairReport> {
+    const last = await verifier.last();
+    if (last === null) throw new VerdigrisError('VERIFY_FAILED', 'There is no result of a verification that could be repaired.', { remedy: 'Run `verdigris verify`.' });
+    const { tables } = verifier;
+    const refused: { table: string; differences: number; reason: string }[] = [];
+    const wanted = new Set<string>();
+    for (const table of tables) {
+      const name = showTable(table.target.relation.table);
+      const differences = last.mismatches.filter((one) => one.table === name).length;
+      if (differences === 0 || (names !== undefined && names.length > 0 && !names.includes(name))) continue;
+      const reason = unrepairable(table, tables);
+      if (reason === null) wanted.add(name);
+      else refused.push({ table: name, differences, reason });
+    }
+    const chosen = last.mismatches.filter((one) => wanted.has(one.table));
+    await state.note('verify.repair', { differences: chosen.length, refused: refused.length });
+    let report: VerifyReport = last;
+    for (let from = 0; from < chosen.length; from += REPAIR_BATCH) {
+      const some = new Set(chosen.slice(from, from + REPAIR_BATCH).map(identity));
+      const plan = planRepair(tables, chosen.slice(from, from + REPAIR_BATCH));
+      await pipeline.repair(plan, signal);
+      report = (await verifier.again(plan.subjects, (found) => !some.has(identity(found)), signal)) ?? report;
+    }
+    const left = new Set(report.mismatches.map(identity));
+    const repaired = chosen.filter((one) => !left.has(identity(one))).length;
+    if (chosen.length > 0) {
+      const cleanAt = report.ok && verifier.covered ? this.#clock.now() : this.#now.cleanAt;
+      this.#now = { ...this.#now, state: report.ok ? 'pass' : 'fail', differences: report.mismatches.length, cleanAt, detail: null };
+      await this.#remember(state);
+    }
+    await state.note('verify.repaired', { repaired, left: report.mismatches.length });
+    return { repaired, refused, report };
+  }
+
+  async #remember(state: Held['state']): Promise<void> {
+    await state.remember({ verify: this.#now });
+  }
 }
+
+const identity = ({ table, key }: { readonly table: string; readonly key: Readonly<Record<string, string | null>> }): string =>
+  JSON.stringify([table, key]);

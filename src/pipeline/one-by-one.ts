@@ -10,17 +10,26 @@ import type { Tuple } from '../core/table.ts';
 export class OneByOne {
   readonly #positions: Positions;
   #until: Position | null = null;
+  /** Everything up to there was handed out. */
+  #passed = false;
 
   constructor(positions: Positions) {
     this.#positions = positions;
   }
 
-  get active(): boolean {
-    return this.#until !== null;
+  /** What is handed out next has to be cut. */
+  get #cutting(): boolean {
+    return this.#until !== null && !this.#passed;
+  }
+
+  /** It was begun, and the sink has not come to its end yet: what fails now failed although it stood alone. */
+  pending(applied: Position | null): boolean {
+    return this.#until !== null && (applied === null || !this.#positions.covers(applied, this.#until));
   }
 
   begin(until: Position): void {
     this.#until = until;
+    this.#passed = false;
   }
 
   end(): void {
@@ -48,20 +57,20 @@ export class OneByOne {
 
   /** A group ends with every transaction while the stream is cut. */
   settings<T extends { readonly groupRows: number }>(settings: T): T {
-    const active = (): boolean => this.active;
+    const cutting = (): boolean => this.#cutting;
     return {
       ...settings,
       get groupRows() {
-        return active() ? 1 : settings.groupRows;
+        return cutting() ? 1 : settings.groupRows;
       },
     };
   }
 
   async *#cut(batches: AsyncIterable<ChangeBatch>): AsyncGenerator<ChangeBatch> {
     for await (const batch of batches) {
-      if (this.#until === null || batch.end === null || batch.transactions.length < 2) yield batch;
+      if (!this.#cutting || batch.end === null || batch.transactions.length < 2) yield batch;
       else yield* transactions(batch, this.#positions);
-      if (this.#until !== null && batch.end !== null && this.#positions.covers(batch.end, this.#until)) this.end();
+      if (this.#until !== null && batch.end !== null && this.#positions.covers(batch.end, this.#until)) this.#passed = true;
     }
   }
 }

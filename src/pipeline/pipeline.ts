@@ -141,7 +141,7 @@ export class Pipeline {
         }
         if (this.#o.clock.monotonic() - started > HEALTHY_AFTER_MS) wait = FIRST_WAIT_MS;
         this.counters.retries += 1;
-        if (DID_NOT_FIT.has(error.code) && !this.#oneByOne.active && this.#received !== null) {
+        if (DID_NOT_FIT.has(error.code) && !this.#oneByOne.pending(this.#applied) && this.#received !== null) {
           // Once more, transaction by transaction, so that it stops exactly before the one in question.
           this.#oneByOne.begin(this.#received);
         } else if (error.directive === 'operator') {

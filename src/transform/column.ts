@@ -34,10 +34,22 @@ export interface ColumnProgram {
   readonly operation: string;
   readonly inverse: Inverse;
   /** The way back needs this part and its sibling; both keep what they were given. */
+  /** It is made of one place in the element of an exploded array, and how the text that stands there comes back. */
+  readonly element: ElementPart | null;
+  /** May be null where its inputs are not. */
+  readonly nullable: boolean;
   readonly splitPart: { readonly by: string; readonly take: 'first' | 'rest' } | null;
   readonly pure: boolean;
   /** Merge: the cell while the part's row does not exist. */
   readonly absent: Cell;
+}
+
+/** What a column takes out of the element of an exploded array. */
+export interface ElementPart {
+  /** Keys and indexes; empty: the element itself. */
+  readonly path: readonly (string | number)[];
+  /** From green's text to the text at that place; null when there is no way. */
+  readonly back: ((text: string) => string | null) | null;
 }
 
 interface Start {
@@ -93,6 +105,8 @@ export function compileColumn(
     policy: spec.on_error === 'reject' ? 'reject' : 'fail',
     operation: describe(start, steps, names, column, spec),
     inverse: inverseOf({ start, steps, defaulted: fallback !== null && shape.nullable, replacement, scope }),
+    element: elementOf(start, steps, scope),
+    nullable: (nullable && !required) || replacement?.cell === null,
     splitPart: splitPartOf(spec, start, steps),
     pure: start.pure,
     absent,
@@ -145,6 +159,8 @@ function constantProgram(target: { index: number; column: Column }, cell: Cell, 
     policy: 'fail',
     operation: 'value',
     inverse: { reason: 'a constant' },
+    element: null,
+    nullable: cell === null,
     splitPart: null,
     pure: true,
     absent,
@@ -202,6 +218,7 @@ function fromColumn(spec: ColumnObject, column: Column, scope: Scope, problem: P
     const step: Step = {
       text: path.length === 0 ? '' : `json_get ${path.join('.')}`,
       apply: extract(path, asJson),
+      path,
       output: derived(asJson ? 'json' : 'text', true),
       inverse: { reason: 'one element of several' },
     };
@@ -218,7 +235,7 @@ function indexOf(name: string, scope: Scope, problem: Problem, path: readonly st
   const index = scope.columns.findIndex((column) => column.name === name);
   if (index >= 0) return index;
   const known = scope.columns.map((column) => column.name);
-  problem(path, `${name} is no column of blue${hint(name, known)}`);
+  problem(path, `${name} is no column of ${scope.side ?? 'blue'}${hint(name, known)}`);
   return null;
 }
 
@@ -341,16 +358,34 @@ function inverseOf(program: {
   const { start, steps } = program;
   if (start.reason !== null) return { reason: start.reason };
   const back: Apply[] = [];
+  const reasons: string[] = [];
   for (const { inverse } of steps) {
-    if ('reason' in inverse) return inverse;
-    back.unshift(inverse.apply);
+    if ('reason' in inverse) reasons.push(inverse.reason);
+    const apply = 'apply' in inverse ? inverse.apply : inverse.section;
+    if (apply === undefined) return { reason: reasons[0] as string };
+    back.unshift(apply);
   }
-  if (program.defaulted) return { reason: 'null becomes the default' };
-  if (program.replacement !== null) return { reason: 'values that do not fit are replaced' };
+  if (program.defaulted) reasons.push('null becomes the default');
+  if (program.replacement !== null) reasons.push('values that do not fit are replaced');
   const blue = program.scope.columns[start.inputs[0] as number] as Column;
   const conversion = steps.length === 0 ? null : convert(derived(blue.kind, true), blue, null);
   if (conversion !== null && typeof conversion !== 'string') back.push(conversion.apply);
-  return { apply: chain(back.filter((apply) => apply !== IDENTITY)) };
+  const apply = chain(back.filter((one) => one !== IDENTITY));
+  const [reason] = reasons;
+  return reason === undefined ? { apply } : { reason, section: apply };
+}
+
+function elementOf(start: Start, steps: readonly Step[], scope: Scope): ElementPart | null {
+  const [first, ...rest] = steps;
+  if (scope.element < 0 || start.inputs.length !== 1 || start.inputs[0] !== scope.element) return null;
+  if (first?.path === undefined) return null;
+  const back: Apply[] = [];
+  for (const { inverse } of rest) {
+    const apply = 'apply' in inverse ? inverse.apply : inverse.section;
+    if (apply === undefined) return { path: first.path, back: null };
+    back.unshift(apply);
+  }
+  return { path: first.path, back: chain(back.filter((one) => one !== IDENTITY)) };
 }
 
 /** A part of a split that was changed by nothing else: with its sibling it gives the text back. */

@@ -9,6 +9,8 @@ export interface Condition {
   readonly text: string;
   /** Blue columns it reads. */
   readonly inputs: readonly number[];
+  /** Set when it says no more than that one of these columns is not null. */
+  readonly anyNotNull: readonly number[] | null;
   /** @throws BadValue when the expression fails on the row, as a comparison with null does */
   test(tuple: Tuple): boolean;
 }
@@ -67,6 +69,7 @@ export function compileCondition(
   return {
     text,
     inputs,
+    anyNotNull: anyNotNull(evaluate.ast)?.map((name) => columns.indexOf(name)) ?? null,
     test(tuple) {
       for (const { index, name, value } of reads) row[name] = value(tuple[index] as Cell);
       let result: unknown;
@@ -103,6 +106,19 @@ function collect(node: ASTNode, names: Set<string>, complain: (message: string) 
     return;
   }
   walk(node.args, (child) => collect(child, names, complain));
+}
+
+/** The columns of `row.a != null || row.b != null`; null when it is anything else. */
+function anyNotNull(node: ASTNode): string[] | null {
+  if (node.op === '||') {
+    const [left, right] = (node.args as [ASTNode, ASTNode]).map(anyNotNull);
+    return left && right ? [...left, ...right] : null;
+  }
+  if (node.op !== '!=') return null;
+  const sides = node.args as [ASTNode, ASTNode];
+  const name = sides.map(columnOf).find((one) => one !== null);
+  const isNull = sides.some((side) => side.op === 'value' && side.args === null);
+  return name !== undefined && name !== null && isNull ? [name] : null;
 }
 
 /** `row.name`, `row["name"]`. */

@@ -7,6 +7,8 @@ export interface Scope {
   readonly columns: readonly Column[];
   /** Index of the element, or -1. */
   readonly element: number;
+  /** Whose columns they are, for messages. Default: blue. */
+  readonly side?: 'blue' | 'green';
   readonly modules: ReadonlyMap<string, ModuleFunction>;
 }
 

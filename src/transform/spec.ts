@@ -226,6 +226,12 @@ const reverse = z
       .record(z.string(), reverseColumn)
       .optional()
       .describe('Column of blue to how it is made from green.'),
+    off: z
+      .record(z.string(), scalar)
+      .optional()
+      .describe(
+        'Column of blue to its value while the second green table that feeds it has no row; must make the emit_when of that table false. Default: null.',
+      ),
   })
   .describe('The way back, where it is not the inverse of the way there.');
 

@@ -136,7 +136,8 @@ async function compared(
   const expected = new RowSet(table);
   const found = new RowSet(table);
   const subject = subjectOf(table);
-  const wanted = { most: Number.POSITIVE_INFINITY, accept: () => true };
+  const accept = 'subjects' in where ? () => true : (id: string) => asked.has(id);
+  const wanted = { most: Number.POSITIVE_INFINITY, accept };
   for await (const rows of expectedRows(sides, table, where, wanted)) {
     signal.throwIfAborted();
     for (const row of rows) if (asked.has(subject(row)?.id ?? '')) expected.add(row);

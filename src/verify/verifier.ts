@@ -1,21 +1,32 @@
-import { createHash } from 'node:crypto';
 import type { Clock } from '../core/clock.ts';
-import type { Digester } from '../core/digest.ts';
 import { VerdigrisError } from '../core/errors.ts';
-import type { TablePlan } from '../core/plan.ts';
-import type { KeyRange } from '../core/snapshot.ts';
+import type { Failpoints } from '../core/failpoint.ts';
 import { showTable, type Cell } from '../core/table.ts';
-import { compare, type Finding } from './compare.ts';
-import { RowSet, expect } from './expected.ts';
+import type {
+  StoredDifference,
+  TableProgress,
+  VerificationRound,
+  VerificationStore,
+  VerifyMode,
+} from '../core/verification.ts';
+import type { Changes } from './changes.ts';
+import { confirm, differing } from './confirm.ts';
+import type { Report, TableReport, VerifyProgress } from './report.ts';
+import { WHOLE, type Sides } from './rows.ts';
+import { methodOf, scan } from './scan.ts';
+import { subjectColumns, type Subject } from './subject.ts';
 import type { VerifyTable } from './verify-table.ts';
-import type { Difference, Report, TableReport, VerifyProgress } from './report.ts';
 
 export interface VerifierOptions {
-  readonly blue: Digester;
-  readonly green: Digester;
+  readonly sides: Sides;
   readonly tables: readonly VerifyTable[];
+  readonly changes: Changes;
   /** Resolves when everything that was committed on blue before the call is applied on green. */
   readonly settle: (signal: AbortSignal) => Promise<void>;
+  /** Resolves when the load of both sides allows the next range. */
+  readonly permit: (signal: AbortSignal) => Promise<void>;
+  readonly store: VerificationStore;
+  readonly run: { readonly id: string; readonly term: number };
   readonly settings: {
     readonly chunkRows: number;
     readonly maxRowsPerSecond: number | null;
@@ -23,82 +34,165 @@ export interface VerifierOptions {
     readonly recheckDelayMs: number;
   };
   readonly clock: Clock;
+  readonly failpoints: Failpoints;
 }
 
-/** A difference must be seen this often, each time with blue's row standing still. */
-const CONFIRMATIONS = 2;
-/** Sample mode reads one chunk of this many, spread evenly. */
+export interface RoundOptions {
+  readonly mode: VerifyMode;
+  readonly tables?: readonly string[];
+  readonly maxRowsPerSecond?: number | null;
+}
+
+export interface RoundResult extends Report {
+  /** It went on with a round that another process had begun: what changed meanwhile is not known. */
+  readonly resumed: boolean;
+}
+
+/** Sample mode reads one range of this many; which one moves on with every round. */
 const SAMPLE_EVERY = 10;
-
-interface Chunk {
-  readonly table: VerifyTable;
-  readonly range: KeyRange;
-}
+/** Differences that are kept by key; the others are only counted. */
+const MOST_KEPT = 10_000;
+/** Suspects of a `recent` round that are looked at together. */
+const RECENT_BATCH = 2_000;
 
 /**
- * Compares both sides while they are written. The mapping that applied the rows says what green should hold. A difference
- * counts only when it survives: blue is read, green has caught up with that, green is read, blue is read again, and blue's row was
- * the same both times.
+ * Compares both sides while they are written. The mapping that applied the rows says what green should hold. One round at a
+ * time; every step is stored beside green's data, and a round that did not end goes on where it was.
  */
 export class Verifier {
   readonly #o: VerifierOptions;
+  /** Everything was found equal, and of what changed after this all is noted; null: no clean round of this process. */
+  #clean: number | null = null;
+  /** Start of the last whole round of this process, clean or not. */
+  #began: number | null = null;
 
   constructor(options: VerifierOptions) {
     this.#o = options;
   }
 
-  /** @throws VerdigrisError VERIFY_FAILED when hot rows could not be settled; whatever the databases threw */
+  /** What changed since the last clean round is known. */
+  get covered(): boolean {
+    const { changes, tables } = this.#o;
+    const seen = this.#clean;
+    return seen !== null && tables.every(({ target }) => changes.since(target.relation, seen) !== null);
+  }
+
+  /**
+   * The stored round where it did not end.
+   * @throws what the store throws
+   */
+  async unfinished(): Promise<RoundOptions | null> {
+    const stored = await this.#o.store.load(this.#o.run.id);
+    return stored?.round.state === 'running' ? { mode: stored.round.mode, tables: stored.round.tables } : null;
+  }
+
+  /** The result of the stored round, or null when there is none or it has not ended. */
+  async last(): Promise<(Report & { readonly endedAt: string }) | null> {
+    const stored = await this.#o.store.load(this.#o.run.id);
+    if (stored === null || stored.round.endedAt === null) return null;
+    return { ...this.#report(stored.round, stored.tables, stored.differences), endedAt: stored.round.endedAt };
+  }
+
+  /** @throws VerdigrisError USAGE for an unknown table; VERIFY_FAILED; whatever the databases threw: the round is kept */
   async run(
-    options: { readonly tables?: readonly string[]; readonly mode: 'full' | 'sample' | 'recent' },
+    options: RoundOptions,
     signal: AbortSignal,
     onProgress: (progress: VerifyProgress) => void = () => undefined,
-  ): Promise<Report> {
-    if (options.mode === 'recent') {
-      throw new VerdigrisError('USAGE', 'Verification of recently changed keys is not available yet.', {
-        remedy: 'Use --mode full or --mode sample.',
-      });
-    }
-    const started = this.#o.clock.monotonic();
-    const reports: TableReport[] = [];
-    const mismatches: Difference[] = [];
-    for (const table of this.#select(options.tables)) {
-      const found: Difference[] = [];
-      let rows = 0;
-      const chunks = await this.#chunks(table);
-      for (const [index, range] of chunks.entries()) {
-        signal.throwIfAborted();
-        if (options.mode === 'sample' && index % SAMPLE_EVERY !== 0) continue;
-        const result = await this.#chunk({ table, range }, signal);
-        rows += result.rows;
-        found.push(...result.differences);
-        onProgress({
-          table: showTable(table.target.relation.table),
-          rows: result.rows,
-          differences: result.differences.length,
-        });
-        await this.#pace(result.rows, signal);
+  ): Promise<RoundResult> {
+    const { changes, store, clock } = this.#o;
+    const selected = this.#select(options.tables);
+    changes.start();
+    const began = changes.now;
+    const round = await Round.open(this.#o, { mode: options.mode, tables: selected.map(nameOf) });
+    const notes: string[] = [];
+    const since = options.mode === 'recent' ? this.#clean : null;
+    const started = clock.monotonic();
+    const spent = (): number => round.before.spentMs + clock.monotonic() - started;
+    const tell = (): void => onProgress(round.total());
+    try {
+      for (const table of selected) {
+        const changed = since === null ? null : changes.since(table.target.relation, since);
+        if (changed !== null && subjectColumns(table).length > 0) {
+          round.byKeys.add(nameOf(table));
+          await this.#recent(table, changed, { round, signal, tell });
+          continue;
+        }
+        if (options.mode === 'recent') notes.push(`${nameOf(table)}: compared whole, what changed is not known by key`);
+        const pace = options.maxRowsPerSecond === undefined ? this.#o.settings.maxRowsPerSecond : options.maxRowsPerSecond;
+        await this.#table(table, { round, signal, tell, pace });
       }
-      mismatches.push(...found);
-      reports.push({
-        table: showTable(table.target.relation.table),
-        rows,
-        differences: found.length,
-        method: methodOf(table),
-        notCompared: table.notCompared,
+    } catch (error) {
+      await store
+        .finish(this.#o.run.id, this.#o.run.term, { ...round.before, spentMs: spent() })
+        .catch(() => undefined);
+      throw error;
+    }
+    const ended = await round.end(spent(), new Date(clock.now()).toISOString());
+    const report = this.#report(ended, round.tables, round.differences, notes, round.byKeys);
+    const whole = selected.length === this.#o.tables.length && options.mode !== 'sample' && !round.resumed;
+    if (whole) this.#began = began;
+    if (report.ok && whole) this.#cleanSince(began);
+    return { ...report, resumed: round.resumed };
+  }
+
+  /**
+   * Under the fence, when green has everything: compares each row that changed since the last clean round. Costs by the number
+   * of changes, not by the size of the tables.
+   * @throws VerdigrisError CUTOVER_GATE when it is not known which rows those are
+   */
+  async recheck(maxKeys: number, signal: AbortSignal): Promise<{ readonly keys: number; readonly differences: number }> {
+    const since = this.#clean;
+    // Without a clean round there is nothing to start from; the gate `verified` was overridden.
+    if (since === null) return { keys: 0, differences: 0 };
+    const { changes, tables, sides } = this.#o;
+    const work = tables.map((table) => ({ table, changed: changes.since(table.target.relation, since) }));
+    const unknown = work.filter(({ changed }) => changed === null).map(({ table }) => nameOf(table));
+    if (unknown.length > 0) {
+      throw new VerdigrisError('CUTOVER_GATE', `It is not known by key what changed since the last clean verification in ${unknown.join(', ')}.`, {
+        remedy: 'Run `verdigris verify`, then try again.',
       });
     }
-    return {
-      ok: mismatches.length === 0,
-      rows: reports.reduce((sum, report) => sum + report.rows, 0),
-      seconds: (this.#o.clock.monotonic() - started) / 1000,
-      tables: reports,
-      mismatches,
-    };
+    const keys = work.reduce((sum, { changed }) => sum + (changed?.size ?? 0), 0);
+    if (keys > maxKeys) return { keys, differences: 0 };
+    let differences = 0;
+    for (const { table, changed } of work) {
+      const subjects = subjectsOf(changed ?? new Map());
+      if (subjects.size > 0) differences += (await differing(sides, table, subjects, signal)).size;
+    }
+    return { keys, differences };
+  }
+
+  /** Looks again at subjects that were repaired and stores what is left. */
+  async again(subjects: ReadonlyMap<VerifyTable, ReadonlyMap<string, Subject>>, keep: (found: StoredDifference) => boolean, signal: AbortSignal): Promise<Report | null> {
+    const { store, run } = this.#o;
+    const stored = await store.load(run.id);
+    if (stored === null) return null;
+    const left = stored.differences.filter(keep);
+    for (const [table, some] of subjects) left.push(...(await confirm(this.#confirmOptions(), table, some, signal)).differences);
+    const counted = stored.tables.map((table) => ({
+      ...table,
+      differences: table.differences > MOST_KEPT ? table.differences : left.filter((one) => one.table === table.table).length,
+    }));
+    for (const progress of counted) await store.advance(run.id, run.term, progress, []);
+    const round = { ...stored.round, state: counted.every((one) => one.differences === 0) ? ('pass' as const) : ('fail' as const) };
+    await store.finish(run.id, run.term, round, left);
+    // What was found is gone, and everything else was equal in that round.
+    if (round.state === 'pass' && this.#began !== null) this.#cleanSince(this.#began);
+    return this.#report(round, counted, left);
+  }
+
+  #cleanSince(began: number): void {
+    this.#clean = began;
+    this.#o.changes.forget(began);
+  }
+
+  get tables(): readonly VerifyTable[] {
+    return this.#o.tables;
   }
 
   #select(names: readonly string[] | undefined): readonly VerifyTable[] {
     if (names === undefined || names.length === 0) return this.#o.tables;
-    const known = new Map(this.#o.tables.map((table) => [showTable(table.target.relation.table), table]));
+    const known = new Map(this.#o.tables.map((table) => [nameOf(table), table]));
     return names.map((name) => {
       const table = known.get(name);
       if (table === undefined) {
@@ -110,131 +204,177 @@ export class Verifier {
     });
   }
 
-  async #chunks(table: VerifyTable): Promise<KeyRange[]> {
-    const owner = ownerOf(table);
-    if (!table.sameRanges || owner.from.key.length === 0) return [{ lower: null, upper: null }];
-    const boundaries = await this.#o.blue.split(owner.from, this.#o.settings.chunkRows);
-    const edges: (Cell | null)[] = [null, ...boundaries, null];
-    return edges.slice(1).map((upper, index) => ({ lower: edges[index] as Cell | null, upper }));
-  }
-
-  async #chunk(chunk: Chunk, signal: AbortSignal): Promise<{ rows: number; differences: Difference[] }> {
-    const { table, range } = chunk;
-    const { blue, green } = this.#o;
-    if (methodOf(table) === 'server') {
-      const plan = ownerOf(table);
-      const { from, columns } = table.direct as NonNullable<VerifyTable['direct']>;
-      const left = await blue.digest(plan.from, from, range);
-      const right = await green.digest(table.target.relation, columns, range);
-      if (left.rows === right.rows && left.hash === right.hash) return { rows: left.rows, differences: [] };
-    } else {
-      const expected = await this.#expected(chunk, signal);
-      const first = this.#compare(chunk, expected, await this.#found(chunk, signal));
-      if (first.length === 0) return { rows: expected.size, differences: [] };
-    }
-    return this.#confirm(chunk, signal);
-  }
-
-  /**
-   * Rounds until every difference is confirmed or gone. What was equal in one round is done with: in a table that is written all the
-   * time every round finds other rows on their way, and no round would find none.
-   */
-  async #confirm(chunk: Chunk, signal: AbortSignal): Promise<{ rows: number; differences: Difference[] }> {
-    const { settings, clock } = this.#o;
-    const seen = new Map<string, { times: number; since: string }>();
-    let pending: ReadonlySet<string> | null = null;
-    for (let attempt = 0; ; attempt++) {
-      const before = await this.#expected(chunk, signal);
-      await this.#o.settle(signal);
-      const found = await this.#found(chunk, signal);
-      const known: ReadonlySet<string> | null = pending;
-      const findings: Finding[] = this.#compare(chunk, before, found).filter(
-        ({ id }) => known === null || known.has(id),
-      );
-      pending = new Set(findings.map(({ id }) => id));
-      const after = findings.length === 0 ? before : await this.#expected(chunk, signal);
-      const moving = new Set(this.#compare(chunk, before, after).map((finding) => finding.id));
-      const still = findings.filter((finding) => !moving.has(finding.id));
-      const confirmed: Difference[] = [];
-      const ids = new Set(still.map(nameOf));
-      for (const id of seen.keys()) if (!ids.has(id)) seen.delete(id);
-      for (const finding of still) {
-        const looks = seen.get(nameOf(finding)) ?? { times: 0, since: new Date(clock.now()).toISOString() };
-        looks.times += 1;
-        seen.set(nameOf(finding), looks);
-        if (looks.times >= CONFIRMATIONS) confirmed.push(differenceOf(chunk.table, finding, looks.since));
-      }
-      if (confirmed.length === findings.length) return { rows: before.size, differences: confirmed };
-      if (attempt >= settings.recheckAttempts) {
-        if (confirmed.length > 0) return { rows: before.size, differences: confirmed };
-        throw new VerdigrisError(
-          'VERIFY_FAILED',
-          `${findings.length - confirmed.length} rows of ${showTable(chunk.table.target.relation.table)} changed during every one of ${attempt + 1} looks.`,
-          { remedy: 'Run it again at a quieter time, or raise verify.recheck.attempts.' },
-        );
-      }
-      await clock.sleep(attempt === 0 ? 0 : settings.recheckDelayMs, signal);
-    }
-  }
-
-  async #expected({ table, range }: Chunk, signal: AbortSignal): Promise<RowSet> {
-    const rows = new RowSet(table.target, table.compared, table.canonical);
-    for (const plan of table.plans) {
-      for await (const piece of this.#o.blue.read(plan.from, range)) {
-        signal.throwIfAborted();
-        expect(plan, table.target, piece, rows);
-      }
-    }
-    return rows;
-  }
-
-  async #found({ table, range }: Chunk, signal: AbortSignal): Promise<RowSet> {
-    const rows = new RowSet(table.target, table.compared, table.canonical);
-    for await (const piece of this.#o.green.read(table.target.relation, range)) {
+  async #table(
+    table: VerifyTable,
+    { round, signal, tell, pace }: { round: Round; signal: AbortSignal; tell: () => void; pace: number | null },
+  ): Promise<void> {
+    const { clock, permit, sides, failpoints } = this.#o;
+    const progress = round.of(nameOf(table));
+    if (progress.done) return;
+    const boundaries = progress.boundaries ?? (await this.#boundaries(table));
+    const edges: readonly (Cell | null)[] = [null, ...boundaries, null];
+    for (let ordinal = progress.next; ordinal < edges.length - 1; ordinal++) {
       signal.throwIfAborted();
-      for (const row of piece) rows.add(row);
+      const last = ordinal === edges.length - 2;
+      const step = { boundaries, next: ordinal + 1, done: last };
+      if (round.before.mode === 'sample' && ordinal % SAMPLE_EVERY !== round.before.number % Math.min(SAMPLE_EVERY, edges.length - 1)) {
+        if (last) await round.advance(nameOf(table), { ...step, rows: 0, unsettled: 0 }, []);
+        continue;
+      }
+      await permit(signal);
+      const started = clock.monotonic();
+      const range = { lower: edges[ordinal] as Cell | null, upper: edges[ordinal + 1] as Cell | null };
+      const { rows, suspects } = await scan(sides, table, range, { signal });
+      await failpoints.hit('verify.scanned');
+      const { differences, unsettled } = await confirm(this.#confirmOptions(), table, suspects, signal);
+      await failpoints.hit('verify.before-store');
+      await round.advance(nameOf(table), { ...step, rows, unsettled }, differences);
+      await failpoints.hit('verify.stored');
+      tell();
+      const rest = pace === null ? 0 : (rows * 1000) / pace - (clock.monotonic() - started);
+      if (rest > 0) await clock.sleep(rest, signal);
     }
-    return rows;
   }
 
-  #compare({ table }: Chunk, expected: RowSet, found: RowSet): Finding[] {
-    return compare(table, expected, found);
+  /** Only rows that changed since the last clean round. */
+  async #recent(
+    table: VerifyTable,
+    changed: ReadonlyMap<string, readonly Cell[]>,
+    { round, signal, tell }: { round: Round; signal: AbortSignal; tell: () => void },
+  ): Promise<void> {
+    const all = [...subjectsOf(changed)];
+    for (let from = 0; from === 0 || from < all.length; from += RECENT_BATCH) {
+      await this.#o.permit(signal);
+      const some = new Map(all.slice(from, from + RECENT_BATCH));
+      const { differences, unsettled } = await confirm(this.#confirmOptions(), table, some, signal);
+      const done = from + RECENT_BATCH >= all.length;
+      await round.advance(nameOf(table), { boundaries: [], next: 0, done, rows: some.size, unsettled }, differences);
+      tell();
+    }
   }
 
-  async #pace(rows: number, signal: AbortSignal): Promise<void> {
-    const rate = this.#o.settings.maxRowsPerSecond;
-    if (rate !== null && rows > 0) await this.#o.clock.sleep((rows * 1000) / rate, signal);
+  async #boundaries(table: VerifyTable): Promise<readonly Cell[]> {
+    const owner = table.plans[0]?.from;
+    if (!table.sameRanges || owner === undefined || owner.key.length === 0) return [];
+    return this.#o.sides.blue.split(owner, this.#o.settings.chunkRows);
+  }
+
+  #confirmOptions() {
+    const { sides, changes, settle, clock, settings } = this.#o;
+    changes.start();
+    return { sides, changes, settle, clock, attempts: settings.recheckAttempts, delayMs: settings.recheckDelayMs };
+  }
+
+  #report(
+    round: VerificationRound,
+    progress: readonly TableProgress[],
+    mismatches: readonly StoredDifference[],
+    notes: readonly string[] = [],
+    byKeys: ReadonlySet<string> = new Set(),
+  ): Report {
+    const known = new Map(progress.map((table) => [table.table, table]));
+    const tables = this.#o.tables
+      .filter((table) => round.tables.includes(nameOf(table)))
+      .map((table): TableReport => {
+        const { rows = 0, differences = 0, unsettled = 0 } = known.get(nameOf(table)) ?? {};
+        const method = byKeys.has(nameOf(table)) ? 'keys' : methodOf(table);
+        return { table: nameOf(table), rows, differences, unsettled, method, notCompared: table.notCompared };
+      });
+    return {
+      ok: tables.every(({ differences }) => differences === 0),
+      mode: round.mode,
+      rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+      seconds: round.spentMs / 1000,
+      tables,
+      mismatches,
+      notes,
+    };
   }
 }
 
-const nameOf = (finding: Finding): string => `${finding.kind}:${finding.id}`;
+/** The round that is being worked on, and what is stored of it. */
+class Round {
+  readonly #o: Pick<VerifierOptions, 'store' | 'run'>;
+  readonly before: VerificationRound;
+  readonly resumed: boolean;
+  readonly byKeys = new Set<string>();
+  readonly differences: StoredDifference[];
+  readonly #tables: Map<string, TableProgress>;
 
-function ownerOf(table: VerifyTable): TablePlan {
-  const owner = table.plans[0];
-  if (owner === undefined) throw new VerdigrisError('INTERNAL', 'A green table without a plan.');
-  return owner;
-}
-
-function methodOf(table: VerifyTable): TableReport['method'] {
-  if (table.target.relation.key.length === 0) return 'rows';
-  return table.direct !== null && table.sameRanges ? 'server' : 'mapped';
-}
-
-function differenceOf(table: VerifyTable, finding: Finding, since: string): Difference {
-  const { relation } = table.target;
-  const key: Record<string, string | null> = {};
-  for (const index of relation.key) {
-    const name = relation.columns[index]?.name ?? '';
-    const cell = finding.row[index];
-    key[name] = cell === null || cell === undefined ? null : String(cell);
+  constructor(o: Pick<VerifierOptions, 'store' | 'run'>, before: VerificationRound, stored: { tables: readonly TableProgress[]; differences: readonly StoredDifference[] } | null) {
+    this.#o = o;
+    this.before = before;
+    this.resumed = stored !== null;
+    this.differences = [...(stored?.differences ?? [])];
+    this.#tables = new Map(stored?.tables.map((table) => [table.table, table]));
   }
-  if (relation.key.length === 0)
-    key['row hash'] = createHash('sha256').update(finding.id).digest('hex').slice(0, 16);
-  return {
-    table: showTable(relation.table),
-    kind: finding.kind,
-    key,
-    columns: finding.columns,
-    firstSeen: since,
-  };
+
+  /** Goes on with the stored round where it is the same and has not ended. */
+  static async open(
+    o: Pick<VerifierOptions, 'store' | 'run'>,
+    wanted: Pick<VerificationRound, 'mode' | 'tables'>,
+  ): Promise<Round> {
+    await o.store.prepare();
+    const stored = await o.store.load(o.run.id);
+    const same =
+      stored?.round.state === 'running' &&
+      stored.round.mode === wanted.mode &&
+      [...stored.round.tables].sort().join('\n') === [...wanted.tables].sort().join('\n');
+    if (stored !== null && same) return new Round(o, stored.round, stored);
+    const number = (stored?.round.number ?? 0) + 1;
+    const round: VerificationRound = { number, ...wanted, state: 'running', spentMs: 0, endedAt: null };
+    await o.store.begin(o.run.id, o.run.term, round);
+    return new Round(o, round, null);
+  }
+
+  get tables(): readonly TableProgress[] {
+    return [...this.#tables.values()];
+  }
+
+  of(table: string): TableProgress {
+    return (
+      this.#tables.get(table) ?? { table, boundaries: null, next: 0, done: false, rows: 0, differences: 0, unsettled: 0 }
+    );
+  }
+
+  /** Durable when it resolves. */
+  async advance(
+    table: string,
+    step: Pick<TableProgress, 'boundaries' | 'next' | 'done' | 'rows' | 'unsettled'>,
+    found: readonly StoredDifference[],
+  ): Promise<void> {
+    const before = this.of(table);
+    const next = {
+      ...step,
+      table,
+      rows: before.rows + step.rows,
+      differences: before.differences + found.length,
+      unsettled: before.unsettled + step.unsettled,
+    };
+    const kept = found.slice(0, Math.max(0, MOST_KEPT - this.differences.length));
+    await this.#o.store.advance(this.#o.run.id, this.#o.run.term, next, kept);
+    this.#tables.set(table, next);
+    this.differences.push(...kept);
+  }
+
+  total(): VerifyProgress & { readonly table: string } {
+    const tables = this.tables;
+    return {
+      table: tables.at(-1)?.table ?? '',
+      rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+      differences: tables.reduce((sum, { differences }) => sum + differences, 0),
+    };
+  }
+
+  async end(spentMs: number, endedAt: string): Promise<VerificationRound> {
+    const state = this.tables.every(({ differences }) => differences === 0) ? 'pass' : 'fail';
+    const ended: VerificationRound = { ...this.before, state, spentMs, endedAt };
+    await this.#o.store.finish(this.#o.run.id, this.#o.run.term, ended);
+    return ended;
+  }
 }
+
+export const nameOf = (table: VerifyTable): string => showTable(table.target.relation.table);
+
+const subjectsOf = (changed: ReadonlyMap<string, readonly Cell[]>): Map<string, Subject> =>
+  new Map([...changed].map(([id, key]) => [id, { id, key }]));

@@ -122,14 +122,12 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
   report.phase('verdigris start: copy, then stream, then verify, under load');
   engine.start(planFile);
   await Promise.race([run.gatesOpen(), engine.failed.promise]);
-
   report.phase('verdigris cutover --dry-run');
   report.cutover(await engine.dryRun());
-  report.phase('verdigris cutover');
+
   const snapshot = stack.use(await SwitchSnapshot.open(greenServer.url('shop'), MIGRATION));
   snapshot.watch();
-  const switchFrom = Date.now();
-  const cutover = await engine.cutover(planFile, MIGRATION);
+  const { cutover, switchFrom } = await switchOver();
   const switchUntil = Date.now();
   report.cutover(cutover);
   const held = await snapshot.taken();
@@ -171,6 +169,18 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
     engineWritePauseMs: cutover.writePauseMs,
     transactionsOnGreen,
   };
+
+  /** A gate may shut between the look and the command, on a machine that is busy: then nothing was changed. */
+  async function switchOver(): Promise<{ cutover: CutoverReport; switchFrom: number }> {
+    for (;;) {
+      await Promise.race([run.gatesOpen(), engine.failed.promise]);
+      report.phase('verdigris cutover');
+      const from = Date.now();
+      const done = await engine.cutover(planFile, MIGRATION);
+      if (done !== null) return { cutover: done, switchFrom: from };
+      report.phase('a gate shut in the last moment; nothing was changed');
+    }
+  }
 }
 
 const holds = (data: DemoData): boolean =>

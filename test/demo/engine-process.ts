@@ -20,6 +20,9 @@ export interface EngineOptions {
   readonly onStatus: (status: Status) => void;
 }
 
+/** Exit code of a cutover that found a gate shut: nothing was changed. */
+const GATE_SHUT = 4;
+
 /** The engine as an operator runs it: `verdigris start` in a process of its own, and the other commands beside it. */
 export class EngineProcess implements AsyncDisposable {
   readonly #options: EngineOptions;
@@ -70,11 +73,13 @@ export class EngineProcess implements AsyncDisposable {
   }
 
   async dryRun(): Promise<CutoverReport> {
-    return (await this.#ask(['cutover', '--dry-run'])).data as CutoverReport;
+    return (await this.#ask(['cutover', '--dry-run'], [0, GATE_SHUT])).data as CutoverReport;
   }
 
-  async cutover(planFile: string, migration: string): Promise<CutoverReport> {
-    return (await this.#ask(['cutover', '--plan', planFile, '--confirm', migration])).data as CutoverReport;
+  /** Null when a gate was shut. */
+  async cutover(planFile: string, migration: string): Promise<CutoverReport | null> {
+    const answer = await this.#ask(['cutover', '--plan', planFile, '--confirm', migration], [0, GATE_SHUT]);
+    return answer.error === null ? (answer.data as CutoverReport) : null;
   }
 
   /** Asks it to end in order; everything it has started ends with it. */
@@ -91,8 +96,8 @@ export class EngineProcess implements AsyncDisposable {
     );
   }
 
-  /** One command; gives its envelope. @throws Error with its code and text when it did not succeed */
-  async #ask(args: readonly string[]): Promise<Envelope> {
+  /** One command; gives its envelope. @throws Error with its code and text when it ended with another exit code than these */
+  async #ask(args: readonly string[], codes: readonly number[] = [0]): Promise<Envelope> {
     const child = this.#spawn([...args, '--json']);
     let text = '';
     child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()));
@@ -100,6 +105,7 @@ export class EngineProcess implements AsyncDisposable {
     if (text.trim() === '')
       throw new Error(`verdigris ${args.join(' ')} ended with ${code} and no answer\n${this.log()}`);
     const answer = parseEnvelope(JSON.parse(text));
+    if (code !== null && codes.includes(code)) return answer;
     if (answer.error) {
       const steps = (answer.data as { steps?: CutoverReport['steps'] } | null)?.steps ?? [];
       const failed = steps
@@ -116,8 +122,7 @@ export class EngineProcess implements AsyncDisposable {
         ].join('\n'),
       );
     }
-    if (code !== 0) throw new Error(`verdigris ${args.join(' ')} ended with ${code}: ${text}`);
-    return answer;
+    throw new Error(`verdigris ${args.join(' ')} ended with ${code}: ${text}`);
   }
 
   #spawn(args: readonly string[]): ChildProcess {

@@ -1,13 +1,14 @@
 import type { Status } from '../../src/app/engine.ts';
 import type { Load } from './load.ts';
 
-/** The gates must open in this time after the start of the engine. */
+/** In this time after the start of the engine the switch must have begun. */
 const GATES_MS = 150_000;
 
 /** What the statuses of the engine tell over time. */
 export class Run implements Disposable {
-  readonly #open = Promise.withResolvers<void>();
+  #open = Promise.withResolvers<void>();
   readonly #timer: NodeJS.Timeout;
+  #over = false;
   #last: Status | null = null;
   #copyFrom: number | null = null;
   #copied: { readonly rows: number; readonly seconds: number } | null = null;
@@ -15,7 +16,7 @@ export class Run implements Disposable {
   constructor() {
     this.#open.promise.catch(() => undefined);
     this.#timer = setTimeout(
-      () => this.#open.reject(new Error(`not ready after ${GATES_MS / 1_000} s: ${this.#state()}`)),
+      () => this.#fail(`not ready after ${GATES_MS / 1_000} s: ${this.#state()}`),
       GATES_MS,
     );
   }
@@ -32,15 +33,18 @@ export class Run implements Disposable {
       this.#copied ??= { rows: status.copy.rows, seconds: (now - this.#copyFrom) / 1_000 };
     const { state, detail, differences } = status.verify;
     if (state === 'error' || state === 'fail') {
-      this.#open.reject(
-        new Error(`the verification did not pass: ${differences} differences; ${detail ?? 'no detail'}`),
-      );
+      this.#fail(`the verification did not pass: ${differences} differences; ${detail ?? 'no detail'}`);
     }
     const ready = status.gates.length > 0 && status.gates.every(({ ok }) => ok);
     if (status.phase === 'replicating' && ready) this.#open.resolve();
   }
 
+  /** Resolves with the next status in which every gate is open. */
   gatesOpen(): Promise<void> {
+    if (!this.#over) {
+      this.#open = Promise.withResolvers<void>();
+      this.#open.promise.catch(() => undefined);
+    }
     return this.#open.promise;
   }
 
@@ -51,6 +55,11 @@ export class Run implements Disposable {
 
   copyRowsPerSecond(): number {
     return this.#copied === null ? 0 : Math.round(this.#copied.rows / this.#copied.seconds);
+  }
+
+  #fail(why: string): void {
+    this.#over = true;
+    this.#open.reject(new Error(why));
   }
 
   #state(): string {

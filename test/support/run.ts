@@ -104,14 +104,31 @@ export class Run implements AsyncDisposable {
     this.#starting.catch(() => undefined);
   }
 
-  /** It replicates. */
-  started(): Promise<void> {
-    return this.#starting;
+  /** It replicates. Fails when the engine stops for the operator before. */
+  async started(): Promise<void> {
+    let over = false;
+    const ended = this.#starting.finally(() => {
+      over = true;
+    });
+    const stopped = waitFor(
+      async () => {
+        if (over) return true;
+        const { condition, error } = await this.engine.status();
+        return condition === 'blocked' && error !== null ? error : null;
+      },
+      { what: 'the start', timeoutMs: 120_000, everyMs: 200 },
+    ).then((found) => {
+      if (found !== true) throw new Error(`stopped before it replicates: ${JSON.stringify(found)}`);
+    });
+    await Promise.race([ended, stopped.then(() => ended)]).catch(async (error: unknown) => {
+      over = true;
+      throw error;
+    });
   }
 
   async start(options: EngineOptions = {}): Promise<void> {
     await this.begin(options);
-    await this.#starting;
+    await this.started();
   }
 
   async stop(): Promise<void> {
@@ -124,10 +141,7 @@ export class Run implements AsyncDisposable {
     const mark = await this.mark();
     await this.marked(mark, timeoutMs);
     await waitFor(
-      async () => {
-        const { apply } = await this.engine.status();
-        return apply.holes === apply.rejects;
-      },
+      async () => (await this.green.query(`SELECT 1 FROM verdigris.holes WHERE kind = 'incomplete'`)).length === 0,
       { what: 'incomplete rows to be read again', timeoutMs },
     );
   }

@@ -1,5 +1,5 @@
 import { createEngine, type CutoverReport, type VerifyReport } from '../../app/engine.ts';
-import { cutoverSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
+import { cutoverSchema, repairSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
 import { EXIT } from '../../app/exit.ts';
 import type { LoadedConfig } from '../../app/load.ts';
 import { readStored } from '../../app/stored.ts';
@@ -41,15 +41,38 @@ export async function resume(context: CommandContext, options: { readonly scope:
 export interface VerifyOptions {
   readonly tables?: readonly string[];
   readonly mode: string;
+  readonly maxRowsPerSec?: string;
 }
 
 export async function verify(context: CommandContext, options: VerifyOptions): Promise<Outcome> {
-  const { mode, tables } = options;
+  const { mode, tables, maxRowsPerSec } = options;
   if (!['full', 'sample', 'recent'].includes(mode))
     throw new VerdigrisError('USAGE', '--mode is full, sample or recent');
+  const rate = maxRowsPerSec === undefined ? undefined : Number(maxRowsPerSec);
+  if (rate !== undefined && !(rate > 0)) throw new VerdigrisError('USAGE', '--max-rows-per-sec is a number above 0');
   const client = context.client(await context.load());
-  const body = { mode, ...(tables === undefined ? {} : { tables }) };
+  const body = {
+    mode,
+    ...(tables === undefined ? {} : { tables }),
+    ...(rate === undefined ? {} : { maxRowsPerSecond: rate }),
+  };
   return verifyOutcome(verifySchema.parse(await client.act('verify', body, context.timeoutMs)));
+}
+
+export async function verifyRepair(
+  context: CommandContext,
+  options: { readonly tables?: readonly string[] },
+): Promise<Outcome> {
+  const client = context.client(await context.load());
+  const body = options.tables === undefined ? {} : { tables: options.tables };
+  const result = repairSchema.parse(await client.act('repair', body, context.timeoutMs));
+  const text = [
+    `Repaired: ${result.repaired}.`,
+    ...result.refused.map(({ table, differences, reason }) => `  not ${table} (${differences}): ${reason}`),
+    renderVerify(result.report as VerifyReport),
+  ].join('\n');
+  const left = verifyOutcome(result.report as VerifyReport);
+  return { ...left, kind: 'Repair', data: result, text };
 }
 
 export async function verifyShow(context: CommandContext): Promise<Outcome> {

@@ -156,6 +156,8 @@ class PostgresChunkWriter implements ChunkWriter {
 
   write(run: RowRun): Promise<void> {
     return this.#attempt(async () => {
+      // A table that nobody has looked up yet is looked up on this connection: not while a COPY is open on it.
+      if (this.#options.layouts.known(run.relation) === undefined) await this.#endCopy();
       const place = await this.#applier.place(run);
       if (run.op === 'insert' && place.layout.merge === null) {
         await this.#writeCopy(run);

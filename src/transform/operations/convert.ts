@@ -18,7 +18,10 @@ export interface Conversion {
 /** No work: the text is valid as it is. */
 export const IDENTITY: Apply = (text) => text;
 const exact = (apply: Apply, back: Apply = IDENTITY): Conversion => ({ apply, inverse: { apply: back } });
-const lossy = (apply: Apply, reason: string): Conversion => ({ apply, inverse: { reason } });
+const lossy = (apply: Apply, reason: string, section: Apply = IDENTITY): Conversion => ({
+  apply,
+  inverse: { reason, section },
+});
 
 /**
  * The conversion, or why there is none.
@@ -224,11 +227,15 @@ function toDate(from: Shape, rules: ZoneRules | null): Conversion | null {
     case 'date':
       return exact(IDENTITY);
     case 'timestamp':
-      return lossy(dateOf, 'the time of day is dropped');
+      return lossy(dateOf, 'the time of day is dropped', midnight);
     case 'timestamptz':
       return rules === null
         ? null
-        : lossy((text) => dateOf(toLocal(text, rules.zone)), 'the time of day is dropped');
+        : lossy(
+            (text) => dateOf(toLocal(text, rules.zone)),
+            'the time of day is dropped',
+            (text) => toMoment(midnight(text), { ...rules, ambiguous: 'earlier', nonexistent: 'shift' }),
+          );
     case 'text':
       return lossy((text) => {
         const civil = isInfinite(text) ? null : parseCivil(text);
@@ -247,6 +254,9 @@ function toDate(from: Shape, rules: ZoneRules | null): Conversion | null {
       return null;
   }
 }
+
+/** The first moment of a date, as a timestamp without time zone. */
+const midnight: Apply = (text) => (isInfinite(text) ? text : showTimestamp(seconds(text), ''));
 
 function seconds(text: string): number {
   const civil = parseCivil(text);
@@ -286,7 +296,7 @@ function toTimestamp(from: Shape, type: TypeWord, rules: ZoneRules | null): Conv
       return exact(fits);
     case 'date':
       return exact(
-        (text) => (isInfinite(text) ? text : showTimestamp(seconds(text), '')),
+        midnight,
         (text) => (isInfinite(text) ? text : showDate(seconds(text))),
       );
     case 'timestamptz':
@@ -316,7 +326,13 @@ function toTimestamptz(from: Shape, type: TypeWord, rules: ZoneRules | null): Co
         ? null
         : { apply: (text) => fits(toMoment(text, rules)), inverse: momentInverse(rules) };
     case 'date':
-      return rules === null ? null : lossy((text) => toMoment(text, rules), 'it was a date before');
+      return rules === null
+        ? null
+        : lossy(
+            (text) => toMoment(text, rules),
+            'it was a date before',
+            (text) => (isInfinite(text) ? text : showDate(seconds(toLocal(text, rules.zone)))),
+          );
     case 'text':
       return lossy((text) => fits(toMoment(text, rules)), SPELLING);
     default:

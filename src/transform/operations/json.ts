@@ -54,6 +54,7 @@ export const jsonGet: Operation = {
     return {
       text: `json_get ${parts.join('.')}`,
       apply: extract(parts, asJson),
+      path: parts,
       output: derived(asJson ? 'json' : 'text', true),
       inverse: { reason: 'the rest of the JSON is dropped' },
     };

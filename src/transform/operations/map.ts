@@ -30,14 +30,17 @@ function lookup(
 
 /** Back, where no two values meet and nothing else is let in. */
 function inverseOf(table: ReadonlyMap<string, string | null>, unmapped: Unmapped): Inverse {
-  if ('text' in unmapped) return { reason: 'values that are not mapped become one' };
+  const reasons: string[] = [];
+  if ('text' in unmapped) reasons.push('values that are not mapped become one');
   const back = new Map<string, string>();
   for (const [key, value] of table) {
-    if (value === null) return { reason: 'a value becomes null' };
-    if (back.has(value)) return { reason: 'several values become one' };
-    back.set(value, key);
+    if (value === null) reasons.push('a value becomes null');
+    else if (back.has(value)) reasons.push('several values become one');
+    else back.set(value, key);
   }
-  return { apply: lookup(back, { policy: null }) };
+  const apply = lookup(back, { policy: null });
+  const [reason] = reasons;
+  return reason === undefined ? { apply } : { reason, section: apply };
 }
 
 const operation = (name: 'map' | 'unmap'): Operation => ({

@@ -8,8 +8,13 @@ export interface Shape extends Pick<Column, 'kind' | 'type' | 'nullable' | 'labe
   readonly derived: boolean;
 }
 
-/** The way back of an operation, or why there is none. */
-export type Inverse = { readonly apply: (text: string) => string | null } | { readonly reason: string };
+/**
+ * The way back of an operation: exact, or why there is none that is. `section` gives then some value that becomes this one on the way
+ * there (`lower`: the text itself): what was there before is lost, but what is written now arrives.
+ */
+export type Inverse =
+  | { readonly apply: (text: string) => string | null }
+  | { readonly reason: string; readonly section?: (text: string) => string | null };
 
 /** One operation of a pipeline, compiled: text in, text or null out. Null never reaches it. Throws BadValue. */
 export interface Step {
@@ -18,6 +23,8 @@ export interface Step {
   readonly apply: (text: string) => string | null;
   readonly output: Shape;
   readonly inverse: Inverse;
+  /** json_get: what it takes out, where that was JSON. */
+  readonly path?: readonly (string | number)[];
 }
 
 /** What an operation is compiled with. */

@@ -62,13 +62,19 @@ export function toLocal(text: string, zone: Zone): string {
 /** Every local time that was accepted comes back, except one that was moved out of a gap. */
 export const momentInverse = ({ zone, nonexistent }: ZoneRules): Inverse =>
   nonexistent === 'shift' && zone.name !== 'UTC'
-    ? { reason: `local times that ${zone.name} left out are moved` }
+    ? {
+        reason: `local times that ${zone.name} left out are moved`,
+        section: (text) => toLocal(text, zone),
+      }
     : { apply: (text) => toLocal(text, zone) };
 
-export const localInverse = (zone: Zone): Inverse =>
-  zone.name === 'UTC'
-    ? { apply: (text) => toMoment(text, { zone, ambiguous: 'earlier', nonexistent: 'shift' }) }
-    : { reason: `local times that came twice in ${zone.name} cannot be told apart` };
+export function localInverse(zone: Zone): Inverse {
+  const back = (text: string): string =>
+    toMoment(text, { zone, ambiguous: 'earlier', nonexistent: 'shift' });
+  return zone.name === 'UTC'
+    ? { apply: back }
+    : { reason: `local times that came twice in ${zone.name} cannot be told apart`, section: back };
+}
 
 /** `timezone`: a local timestamp or date becomes the moment it was in a zone. */
 export const timezone: Operation = {

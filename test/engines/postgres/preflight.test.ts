@@ -188,8 +188,9 @@ test('tables: identity, kinds, row security, types, keys and sequences are found
   expect(sqlOf('public.good')).toEqual(['ALTER TABLE "public"."good" REPLICA IDENTITY FULL']);
   expect(p10).toHaveLength(7);
   expect(p10.every((result) => result.level === 'block')).toBe(true);
-  // Every printed statement is one that works.
-  for (const { sql } of p10) await db.query(sql as string);
+  // Every printed statement is one that works; the deferrable key is mended by hand.
+  for (const { sql } of p10) if (sql !== undefined) await db.query(sql);
+  await db.query('ALTER TABLE public.late_key DROP CONSTRAINT late_key_pkey, ADD PRIMARY KEY (id)');
   expect(
     findings(
       await source(db, inPublic('good', 'no_key', 'unique_only', 'nothing', 'late_key', 'by_index', 'part')),

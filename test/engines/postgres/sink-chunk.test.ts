@@ -240,3 +240,19 @@ test('merged and exploded rows in a chunk; shrink-exploded-array: replace remove
   await g.sink.apply(group);
   expect(await g.rows('SELECT * FROM c ORDER BY p, n')).toEqual(['x|0|new', 'z|0|z0']);
 });
+
+test('a chunk that writes to two tables by turns, neither of them known before', async () => {
+  await using g = await green(`CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)`);
+  const [a, b] = [await g.target('a'), await g.target('b')];
+  await g.sink.prepare([a, b]);
+  await g.sink.begin(g.at);
+  await g.sink.defineRanges('public.t', []);
+  await using writer = await g.sink.openChunk(chunk([a, b]), AbortSignal.timeout(20_000));
+  for (const id of ['1', '2']) {
+    await writer.write(insert(a.relation, [id, 'a']));
+    await writer.write(insert(b.relation, [id, 'b']));
+  }
+  await writer.close([], NO_HOLES, asPosition('p1'), 1);
+  expect(await g.rows('SELECT id, v FROM a ORDER BY id')).toEqual(['1|a', '2|a']);
+  expect(await g.rows('SELECT id, v FROM b ORDER BY id')).toEqual(['1|b', '2|b']);
+});

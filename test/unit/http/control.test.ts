@@ -128,7 +128,12 @@ test.each([
 
 test('an act answers 202 with an action that can be waited for', async () => {
   const hold = Promise.withResolvers<void>();
-  await using served = await serve({ migration: { verify: () => hold.promise.then(() => VERIFY_REPORT) } });
+  await using served = await serve({
+    migration: {
+      verify: () => hold.promise.then(() => VERIFY_REPORT),
+      verification: () => Promise.resolve({ ...VERIFY_REPORT, endedAt: '2026-11-22T02:00:00.000Z' }),
+    },
+  });
   const { status, envelope } = await served.call('POST', '/api/v1/actions/verify', {
     tables: ['public.orders'],
   });

@@ -1,0 +1,163 @@
+import type { Cell, Column, Tuple } from '../core/table.ts';
+import { BadValue } from './bad-value.ts';
+import type { ColumnProgram } from './column.ts';
+import type { Feed } from './feed.ts';
+import { concat } from './operations/head.ts';
+import { asIsProblem, convert, IDENTITY } from './operations/convert.ts';
+import { textOf, type Shape } from './operations/operation.ts';
+import { typeOf } from './type-word.ts';
+
+/** How one column of blue is made from a row of one green table. */
+export interface Way {
+  /** Index in blue's relation as a source; of an exploded array's element the number of columns; -1: none of them. */
+  readonly blue: number;
+  readonly name: string;
+  /** Indexes in green's relation as a source. */
+  readonly inputs: readonly number[];
+  /** Needs every input. @throws BadValue */
+  readonly evaluate: (tuple: Tuple) => Cell;
+  readonly policy: 'fail' | 'reject';
+  readonly exact: boolean;
+  /** Not only an equal value comes back but the same text. */
+  readonly faithful: boolean;
+  readonly operation: string;
+  /** Why it is not exact; empty when it is. */
+  readonly reason: string;
+  /** Columns of green that must come out again when what was made is mapped once more. */
+  readonly checks: readonly ColumnProgram[];
+}
+
+/**
+ * The way from one green table: exact if there is one; else, with `sections`, a value that becomes green's on the way there. Null when
+ * there is none; {@link whyNone} says why.
+ */
+export function wayFrom(feed: Feed, index: number, sections: boolean): Way | null {
+  const readers = feed.target.programs.filter((program) => program.inputs.includes(index));
+  for (const program of readers) {
+    const way = 'apply' in program.inverse ? single(feed, index, program) : null;
+    if (way !== null) return way;
+  }
+  const halves = splitHalves(feed, index, readers);
+  if (halves !== null || !sections) return halves;
+  for (const program of readers) {
+    const way = single(feed, index, program);
+    if (way !== null) return way;
+  }
+  return null;
+}
+
+/** Why no column of this table gives the blue column back. */
+export function whyNone(feed: Feed, index: number): string[] {
+  if (feed.target.explode?.array === index) return [`${feed.name} holds one row per element`];
+  return feed.target.programs
+    .filter((program) => program.inputs.includes(index))
+    .map(({ name, inverse }) =>
+      'reason' in inverse ? `${name}: ${inverse.reason}` : `${name}: its type has no way back`,
+    );
+}
+
+/** Refuses null where blue has none. */
+export function guarded(column: Column, evaluate: (tuple: Tuple) => Cell): (tuple: Tuple) => Cell {
+  if (column.nullable) return evaluate;
+  return (tuple) => {
+    const cell = evaluate(tuple);
+    if (cell === null) throw new BadValue('cannot be null on blue');
+    return cell;
+  };
+}
+
+function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
+  const { inverse } = program;
+  const from = feed.read[program.column] as number;
+  if (from < 0 || program.inputs.length !== 1 || program.inputs[0] !== index) return null;
+  const blue = feed.blue.columns[index] as Column;
+  const green = feed.green.columns[from] as Column;
+  const apply = 'apply' in inverse ? inverse.apply : inverse.section;
+  if (apply === undefined) return null;
+  const last = program.copy === null ? singlePrecision(green, blue) : copyBack(green, blue);
+  if (typeof last === 'string') return null;
+  const padded = typeOf(blue).padded && !typeOf(green).padded;
+  const reason = 'reason' in inverse ? inverse.reason : padded ? 'blue fills it up with spaces' : '';
+  const plain = program.copy !== null && last === IDENTITY;
+  const convertCell = (cell: Cell): Cell => {
+    const text = textOf(cell);
+    const value = text === null ? null : apply(text);
+    return value === null ? null : last(value);
+  };
+  return {
+    blue: index,
+    name: blue.name,
+    inputs: [from],
+    evaluate: guarded(blue, plain ? (tuple) => tuple[from] as Cell : (tuple) => convertCell(tuple[from] as Cell)),
+    policy: 'reject',
+    exact: reason === '',
+    faithful: reason === '' && (program.copy !== null || blue.exact),
+    operation: program.copy === null ? `inverse of ${program.operation}` : plain ? 'copy' : `cast ${blue.type}`,
+    reason: reason === '' ? '' : `${program.name}: ${reason}`,
+    checks: reason === '' && program.copy === null ? [program] : [],
+  };
+}
+
+/** Back into the type that green's was widened from; checked. The reason when there is no way. */
+function copyBack(green: Column, blue: Column): ((text: string) => string) | string {
+  const { kind, type, nullable, labels } = green;
+  const shape: Shape = { kind, type, nullable, derived: false, ...(labels === undefined ? {} : { labels }) };
+  if (asIsProblem(shape, blue) === null) return IDENTITY;
+  if (kind === 'float' && blue.kind === 'float') return fitsSingle;
+  const found = convert(shape, blue, null);
+  return typeof found === 'string' ? found : found.apply;
+}
+
+const singlePrecision = (green: Column, blue: Column): ((text: string) => string) =>
+  blue.kind === 'float' && typeOf(blue).single && !typeOf(green).single ? fitsSingle : IDENTITY;
+
+/** The text of a float, where a single one shows the same number. */
+function fitsSingle(text: string): string {
+  const number = Number(text);
+  if (!Number.isFinite(number)) return text;
+  const stored = Math.fround(number);
+  for (let digits = 1; digits <= 9 && Number.isFinite(stored); digits++) {
+    const shown = Number(stored.toPrecision(digits));
+    if (Math.fround(shown) !== stored) continue;
+    if (shown === number) return text;
+    break;
+  }
+  throw new BadValue('has more digits than a float of single precision keeps');
+}
+
+/** `split` into first and rest by one separator, both kept: together they are the text. */
+function splitHalves(feed: Feed, index: number, readers: readonly ColumnProgram[]): Way | null {
+  const blue = feed.blue.columns[index] as Column;
+  for (const first of readers) {
+    const { splitPart } = first;
+    if (splitPart?.take !== 'first') continue;
+    const rest = readers.find((one) => one.splitPart?.take === 'rest' && one.splitPart.by === splitPart.by);
+    const inputs = [first, ...(rest === undefined ? [] : [rest])].map(
+      (program) => feed.read[program.column] as number,
+    );
+    if (rest === undefined || inputs.some((input) => input < 0)) continue;
+    const join = concat.compile({
+      inputs: [],
+      options: { with: splitPart.by, skip_null: true },
+      problem: () => undefined,
+    });
+    const last = convert({ kind: 'text', type: 'text', nullable: true, derived: true }, blue, null);
+    if (join === null || typeof last === 'string') continue;
+    return {
+      blue: index,
+      name: blue.name,
+      inputs,
+      evaluate: guarded(blue, (tuple) => {
+        const text = join.apply(inputs.map((input) => textOf(tuple[input] as Cell)));
+        return text === null ? null : last.apply(text);
+      }),
+      policy: 'reject',
+      exact: true,
+      faithful: true,
+      operation: `concat with ${JSON.stringify(splitPart.by)}`,
+      reason: '',
+      checks: [first, rest],
+    };
+  }
+  return null;
+}
