@@ -2,7 +2,7 @@ import { catchUp } from '../catch-up.ts';
 
 /** Rows of one transaction and transactions of the backlog. */
 const ROWS = 10_000;
-const TRANSACTIONS = 40;
+const TRANSACTIONS = 90;
 
 const DDL = `
 CREATE TABLE public.event (
@@ -21,7 +21,9 @@ export default catchUp({
   what: 'few large transactions over wide rows: inserts, updates and deletes',
   tables: ['public.event'],
   ddl: DDL,
-  seed: (blue) => blue.query(`INSERT INTO public.event SELECT g, ${columns('0')} FROM generate_series(1, 100000) g`),
+  async seed(blue) {
+    await blue.query(`INSERT INTO public.event SELECT g, ${columns('0')} FROM generate_series(1, 100000) g`);
+  },
   async backlog(blue, _rig, { scale }) {
     const count = Math.max(3, Math.round(TRANSACTIONS * scale));
     let next = 100_000;
@@ -47,6 +49,6 @@ export default catchUp({
       }
       await blue.query('COMMIT');
     }
-    return { distinctKeys: next - 100_000 + Math.min(100_000, (count * ROWS) / 3), rowBytes: 900 };
+    return { distinctKeys: next - 100_000 + Math.round(Math.min(90_000, (count * ROWS) / 3)), rowBytes: 900 };
   },
 });

@@ -5,7 +5,7 @@ import { script } from '../scripts.ts';
 import { TEST_PASSWORD } from '../../test/support/postgres.ts';
 
 const ROWS = 20_000;
-const TRANSACTIONS = 60_000;
+const TRANSACTIONS = 200_000;
 const CLIENTS = 6;
 
 /** EXTERNAL: not compressed, so that the large value really lies outside of the row. */
@@ -21,10 +21,11 @@ export default catchUp({
   what: 'updates that leave a value of 4 KB as it is; one of twenty changes it',
   tables: ['public.document'],
   ddl: DDL,
-  seed: (blue) =>
-    blue.query(
+  async seed(blue) {
+    await blue.query(
       `INSERT INTO public.document SELECT g, 0, 'new', '2026-01-01Z', ${BODY} FROM generate_series(1, ${ROWS}) g`,
-    ),
+    );
+  },
   async backlog(blue, rig, { scale }) {
     const each = Math.ceil((TRANSACTIONS * scale) / CLIENTS);
     const small = await script(

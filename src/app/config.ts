@@ -122,7 +122,12 @@ const verify = z
     continuous: z
       .strictObject({
         every: duration('1h', 'Rest between the end of a round and the next one.'),
-        max_rows_per_sec: z.int().min(1).nullable().default(50_000).describe('Upper bound of these rounds; null: none.'),
+        max_rows_per_sec: z
+          .int()
+          .min(1)
+          .nullable()
+          .default(50_000)
+          .describe('Upper bound of these rounds; null: none.'),
       })
       .nullable()
       .default(null)
@@ -161,7 +166,7 @@ const cutover = z
     max_recheck_keys: z
       .int()
       .min(0)
-      .default(100_000)
+      .default(20_000)
       .describe('More keys than this to compare while writers wait keeps the gate shut.'),
     smoke: z
       .array(

@@ -22,6 +22,8 @@ let code = 70;
 try {
   code = await deadman.run();
 } catch (error) {
-  process.stderr.write(`${JSON.stringify({ level: 'error', msg: error instanceof Error ? error.message : 'failed' })}\n`);
+  process.stderr.write(
+    `${JSON.stringify({ level: 'error', msg: error instanceof Error ? error.message : 'failed' })}\n`,
+  );
 }
 process.exit(code);

@@ -104,6 +104,7 @@ export class DeadmanProcess {
     const over = new AbortController();
     const probing = this.#probe(armed, over.signal);
     const until = performance.now() + armedLifeMs;
+    const told = AbortSignal.any([this.#disarmed.signal, this.#ended.signal]);
     try {
       for (;;) {
         if (this.#disarmed.signal.aborted) return null;
@@ -111,10 +112,13 @@ export class DeadmanProcess {
         const now = performance.now();
         if (this.#vigil?.silent(now) === true) return `the engine was silent for ${silenceMs} ms`;
         if (now > until) {
-          log.error({ armedLifeMs }, 'still armed at the end of its life; it ends, which undoes what still runs');
+          log.error(
+            { armedLifeMs },
+            'still armed at the end of its life; it ends, which undoes what still runs',
+          );
           return null;
         }
-        await sleep(LOOK_MS, AbortSignal.any([this.#disarmed.signal, this.#ended.signal]));
+        await sleep(LOOK_MS, told);
       }
     } finally {
       over.abort();
@@ -247,7 +251,13 @@ async function openSide(
   const engine = await loadEngine(job.engine);
   if (engine === null) throw new VerdigrisError('INTERNAL', `There is no engine ${job.engine}.`);
   const { config, stateSchema } = job[side];
-  return engine.connect(config, { migration: job.migration, side, stateSchema, log: log.child({ side }), failpoints });
+  return engine.connect(config, {
+    migration: job.migration,
+    side,
+    stateSchema,
+    log: log.child({ side }),
+    failpoints,
+  });
 }
 
 async function probeAll(fence: WriteFence, proxies: readonly ProxyAdapter[]): Promise<void> {
@@ -275,7 +285,8 @@ async function journal(
   };
   const late = new AbortController();
   const outOfTime = sleep(JOURNAL_MS, late.signal).then(() => {
-    if (!late.signal.aborted) throw new VerdigrisError('TIMED_OUT', `Green did not answer within ${JOURNAL_MS} ms.`);
+    if (!late.signal.aborted)
+      throw new VerdigrisError('TIMED_OUT', `Green did not answer within ${JOURNAL_MS} ms.`);
   });
   try {
     await Promise.race([written(), outOfTime]);

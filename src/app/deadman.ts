@@ -168,7 +168,10 @@ class ChildDeadman implements Deadman {
   async #start(onMessage: (message: FromDeadman) => void): Promise<ChildProcess> {
     await using log = await this.#openLog();
     // The same file type as this one: a source during development, JavaScript in the package.
-    const entry = new URL(import.meta.url.endsWith('.ts') ? './deadman-main.ts' : './deadman-main.js', import.meta.url);
+    const entry = new URL(
+      import.meta.url.endsWith('.ts') ? './deadman-main.ts' : './deadman-main.js',
+      import.meta.url,
+    );
     // `detached` makes it the leader of a session of its own: no signal to the group of the engine or to its terminal reaches it.
     const child = spawn(process.execPath, [fileURLToPath(entry)], {
       detached: true,
@@ -271,7 +274,10 @@ class ChildDeadman implements Deadman {
       await mkdir(dirname(this.#files.log), { recursive: true, mode: 0o700 });
       return await open(this.#files.log, 'a', 0o600);
     } catch (error) {
-      this.#log.warn({ file: this.#files.log, code: (error as { code?: string }).code }, 'no log for the dead-man');
+      this.#log.warn(
+        { file: this.#files.log, code: (error as { code?: string }).code },
+        'no log for the dead-man',
+      );
       return undefined;
     }
   }

@@ -115,9 +115,10 @@ class Execution {
     try {
       await bounded(journal.note('cutover.step', { step: step.name, epoch, state: 'begin' }), limit.signal);
       await this.#checkLease(limit.signal);
-      if (!this.#sealed) await this.#options.deadman?.confirm(limit.signal);
       this.#acted.add(step);
       await failpoints.hit(`cutover.step.${step.name}.before`);
+      // The last look before the act: an engine that stood still has been replaced.
+      if (!this.#sealed) await this.#options.deadman?.confirm(limit.signal);
       const detail = await step.run(limit.signal);
       if (step.name === 'resume') this.#heldUntil = clock.monotonic();
       this.#report(step, 'ok', detail, clock.monotonic() - started);

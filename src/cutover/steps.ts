@@ -1,8 +1,9 @@
-import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
+import { VerdigrisError } from '../core/errors.ts';
 import type { FenceState } from '../core/fence.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import { bounded, deadline } from './budget.ts';
 import type { CutoverContext } from './context.ts';
+import { armStep } from './deadman-step.ts';
 import { fenceStep, type Learned } from './fence-step.ts';
 import { closedGates } from './gates.ts';
 import { allOrNothing, confirmRoute, eachAlone, observed, showRoute } from './proxies.ts';
@@ -11,8 +12,6 @@ import type { Step } from './step.ts';
 /** Bound of an act that only reads or writes a row. */
 const SHORT_MS = 15_000;
 const GATES_MS = 60_000;
-/** A process is started and connects; nobody waits for it but the operator. */
-const ARM_MS = 30_000;
 const FORWARD_MS = 60_000;
 const SMOKE_MS = 30_000;
 /** A proxy that does not answer shall not keep the fence up; the undo of the pause tries that proxy again. */
@@ -80,47 +79,6 @@ function gatesStep(context: CutoverContext): Step {
       return closed.length === 0
         ? `all ${results.length} open`
         : `shut: ${closed.map((gate) => gate.name).join(', ')}`;
-    },
-  };
-}
-
-function armStep({ deadman, journal, epoch, proxies }: CutoverContext): Step {
-  return {
-    name: 'arm',
-    timeoutMs: ARM_MS,
-    held: false,
-    pastPointOfNoReturn: false,
-    describe: () =>
-      `arm the dead-man: a process of its own with connections to blue and ${proxies.length} proxies, which takes the switch back when this one cannot`,
-    run: async (signal) => {
-      if (!deadman) return 'none: nobody takes over when this process dies';
-      let detail: string;
-      try {
-        detail = await bounded(deadman.arm(signal), signal);
-      } catch (caught) {
-        const error = asVerdigrisError(caught);
-        throw new VerdigrisError(
-          'CUTOVER_UNDONE',
-          `The dead-man could not be armed, so nothing was paused: ${error.message}`,
-          {
-            remedy: `${error.remedy} Then try the cutover again.`,
-            context: { ...error.context, code: error.code },
-            cause: error,
-          },
-        );
-      }
-      await bounded(journal.note('deadman.armed', { epoch, detail }), signal);
-      return detail;
-    },
-    // It stays on its watch until everything else is undone, and is let go at the end of the attempt.
-    undo: async () => ({ sealed: false, detail: 'not needed any more' }),
-    measure: async (signal) => {
-      if (!deadman) return 'none configured';
-      try {
-        return await bounded(deadman.arm(signal), signal);
-      } finally {
-        await deadman.disarm();
-      }
     },
   };
 }

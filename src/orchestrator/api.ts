@@ -97,7 +97,11 @@ export interface RepairReport {
   /** Differences that were there and are gone. */
   readonly repaired: number;
   /** What could not be repaired by key, and why. */
-  readonly refused: readonly { readonly table: string; readonly differences: number; readonly reason: string }[];
+  readonly refused: readonly {
+    readonly table: string;
+    readonly differences: number;
+    readonly reason: string;
+  }[];
   /** The stored result after the repaired rows were compared again. */
   readonly report: VerifyReport;
 }

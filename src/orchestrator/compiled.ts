@@ -109,7 +109,7 @@ function verifyTable(
     target,
     plans,
     compared: comparable.columns,
-    canonical: comparable.canonical,
+    canonical: canonicalOf(mapping, comparable),
     direct: comparable.direct,
     notCompared: comparable.notCompared,
     links: linksOf(mapping, plans, target),
@@ -117,16 +117,36 @@ function verifyTable(
   };
 }
 
+/** Where a value is passed on between columns of one type its text is the same on both sides, and so compared as it is. */
+function canonicalOf(mapping: CompiledMapping, comparable: CompiledMapping['comparables'][number]): VerifyTable['canonical'] {
+  const { relation } = comparable.table;
+  const exact = new Set(comparable.direct?.columns);
+  for (const { green, sameType } of originsOf(mapping)) {
+    if (sameType && tableId(green) === tableId(relation.table)) exact.add(columnIndex(relation, green.column));
+  }
+  return comparable.canonical.map((canonical, index) => (exact.has(index) ? null : canonical));
+}
+
 /** Per plan the columns of green's key that hold blue's key; null unless all plans agree on them. */
-function linksOf(mapping: CompiledMapping, plans: readonly TablePlan[], target: TargetTable): VerifyTable['links'] {
+function linksOf(
+  mapping: CompiledMapping,
+  plans: readonly TablePlan[],
+  target: TargetTable,
+): VerifyTable['links'] {
   const { relation } = target;
   const origins = originsOf(mapping).filter(({ green }) => tableId(green) === tableId(relation.table));
   const links: number[][] = [];
   for (const plan of plans) {
     const link = plan.from.key.map((blue) => {
       const name = plan.from.columns[blue]?.name ?? '';
-      const own = origins.filter((one) => tableId(one.blue) === tableId(plan.from.table) && one.blue.column === name);
-      return relation.key.find((column) => own.some((one) => one.green.column === relation.columns[column]?.name)) ?? -1;
+      const own = origins.filter(
+        (one) => tableId(one.blue) === tableId(plan.from.table) && one.blue.column === name,
+      );
+      return (
+        relation.key.find((column) =>
+          own.some((one) => one.green.column === relation.columns[column]?.name),
+        ) ?? -1
+      );
     });
     if (link.length === 0 || link.includes(-1)) return null;
     links.push(link);
@@ -150,14 +170,14 @@ function firstKeyPasses(mapping: CompiledMapping, plan: TablePlan, target: Targe
 }
 
 /** Columns that are copied, renamed, or widened among integers: the text of the value stays what it is. */
-function originsOf(mapping: CompiledMapping): ColumnOrigin[] {
+function originsOf(mapping: CompiledMapping): (ColumnOrigin & { readonly sameType: boolean })[] {
   return mapping.report.flatMap((table) => {
     const plan = mapping.plans.find((candidate) => showTable(candidate.from.table) === table.from);
     if (plan === undefined) return [];
     return table.to.flatMap(({ table: name, columns }) => {
       const target = plan.to.find((candidate) => showTable(candidate.relation.table) === name);
       if (target === undefined) return [];
-      return columns.flatMap((column): ColumnOrigin[] => {
+      return columns.flatMap((column) => {
         const from = column.from[0];
         if (from === undefined || column.from.length !== 1 || !/^(copy|rename|cast)\b/.test(column.operation))
           return [];
@@ -169,6 +189,7 @@ function originsOf(mapping: CompiledMapping): ColumnOrigin[] {
           {
             blue: { ...plan.from.table, column: blue.name },
             green: { ...target.relation.table, column: green.name },
+            sameType: blue.type === green.type,
           },
         ];
       });

@@ -46,10 +46,14 @@ export async function admit(
   }
   const began = record.detail['mapping'];
   if (began !== now.mapping && record.phase !== 'preparing') {
-    throw new VerdigrisError('PLAN_STALE', 'The mapping changed since the run began; green holds rows of the old one.', {
-      remedy: 'Go back to the mapping that the run began with, or abort it and start again.',
-      context: { began: String(began).slice(0, 8), now: now.mapping.slice(0, 8) },
-    });
+    throw new VerdigrisError(
+      'PLAN_STALE',
+      'The mapping changed since the run began; green holds rows of the old one.',
+      {
+        remedy: 'Go back to the mapping that the run began with, or abort it and start again.',
+        context: { began: String(began).slice(0, 8), now: now.mapping.slice(0, 8) },
+      },
+    );
   }
   // Other settings may change between two starts; who looked at the plan before has to look again.
   if (record.planHash !== now.plan) await state.replan(now.plan, { mapping: now.mapping });
@@ -113,7 +117,8 @@ function settling(parts: {
         await clock.sleep(SETTLE_POLL_MS * 10, both);
         const { condition, reason } = own.pipelineState();
         if (condition === 'blocked') throw still(reason);
-        if (clock.monotonic() - since > SETTLE_TIMEOUT_MS) throw still(reason === '' ? `nothing for ${SETTLE_TIMEOUT_MS / 1000} s` : reason);
+        if (clock.monotonic() - since > SETTLE_TIMEOUT_MS)
+          throw still(reason === '' ? `nothing for ${SETTLE_TIMEOUT_MS / 1000} s` : reason);
       }
     })();
     const settled = (async () => {
@@ -169,7 +174,10 @@ export async function hold(
     holder: `${settings.migration}:${own.holder}`,
     copyPermit: (signal) => own.permit(signal),
     onState: own.onState,
-    tracked: compiled.verifyTables.map((table) => ({ relation: table.target.relation, identify: subjectOf(table) })),
+    tracked: compiled.verifyTables.map((table) => ({
+      relation: table.target.relation,
+      identify: subjectOf(table),
+    })),
   });
   const blueTables = compiled.sources.map((relation) => relation.table);
   const greenTables = compiled.targets.map((target) => target.relation.table);

@@ -8,7 +8,14 @@ import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
 import { cutover, recover } from '../cutover/recover.ts';
 import { cutoverSteps } from '../cutover/steps.ts';
 import type { PipelineState } from '../pipeline/pipeline.ts';
-import type { CutoverReport, Migration, PlanReport, RepairReport, VerifyReport, VerifyRequest } from './api.ts';
+import type {
+  CutoverReport,
+  Migration,
+  PlanReport,
+  RepairReport,
+  VerifyReport,
+  VerifyRequest,
+} from './api.ts';
 import { compile, type Compiled } from './compiled.ts';
 import { CopyPermit } from './copy-permit.ts';
 import { admit, applySchema, hold, type Held } from './hold.ts';
@@ -163,6 +170,7 @@ class Run implements Migration {
     if (closed.length > 0) throw gateError(closed);
     this.#switching = true;
     try {
+      await this.#verifications.narrow(held, this.#working);
       await blueFence.prepare();
       for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
       await state.enter('cutting_over', { epoch: context.epoch });
@@ -240,7 +248,10 @@ class Run implements Migration {
   async #takeInHand(): Promise<Held> {
     if (this.#held === null) {
       if ((await this.#stored()) === null) {
-        throw new VerdigrisError('CUTOVER_PHASE', `There is no run of ${this.#o.settings.migration} on green.`);
+        throw new VerdigrisError(
+          'CUTOVER_PHASE',
+          `There is no run of ${this.#o.settings.migration} on green.`,
+        );
       }
       const held = await this.#take(await this.#compile());
       await held.sink.prepare(held.compiled.targets);

@@ -45,7 +45,9 @@ export function switchContext(
     journal: { note: (event, detail) => state.note(event, detail) },
     smoke: async ({ via, sql }, signal) => {
       const answers =
-        via === 'green' ? [await green.scalar(sql, SMOKE_TIMEOUT_MS)] : await throughProxies(proxies, sql, signal);
+        via === 'green'
+          ? [await green.scalar(sql, SMOKE_TIMEOUT_MS)]
+          : await throughProxies(proxies, sql, signal);
       // A query that answers false has found what it was asked to find.
       if (answers.some((answer) => answer === 'f' || answer === 'false')) {
         throw new VerdigrisError('VERIFY_FAILED', 'a smoke query answered false');

@@ -12,6 +12,8 @@ import type { Verification } from './status-view.ts';
 const RETRY_MS = 5_000;
 /** Rows that are taken off green and read again together. */
 const REPAIR_BATCH = 500;
+/** Looks at recent changes before writers are held. */
+const NARROWING_LOOKS = 2;
 
 /** Runs one verification at a time, by itself or when asked, and remembers the last result with the run. */
 export class Verifications {
@@ -22,7 +24,11 @@ export class Verifications {
   #running: Promise<unknown> | null = null;
   #background: Promise<void> | null = null;
 
-  constructor(options: { readonly clock: Clock; readonly log: Logger; readonly settings: Settings['verify'] }) {
+  constructor(options: {
+    readonly clock: Clock;
+    readonly log: Logger;
+    readonly settings: Settings['verify'];
+  }) {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#settings = options.settings;
@@ -45,10 +51,35 @@ export class Verifications {
     return this.#exclusively(() => this.#verify(held, options, signal));
   }
 
+  /**
+   * Compares what changed since the last clean round, twice: the second look has only what changed during the first, so that
+   * little is left to compare while writers wait.
+   * @throws VerdigrisError CUTOVER_GATE when something differs
+   */
+  async narrow(held: Held, signal: AbortSignal): Promise<void> {
+    // Never clean: the gate was overridden, and there is nothing to start from.
+    if (this.#now.cleanAt === null) return;
+    for (let look = 0; look < NARROWING_LOOKS; look++) {
+      while (this.#running !== null) await this.#running.catch(() => undefined);
+      const report = await this.run(held, { mode: 'recent' }, signal);
+      if (!report.ok) {
+        throw new VerdigrisError(
+          'CUTOVER_GATE',
+          `${report.mismatches.length} rows differ that changed since the last clean verification; nothing was changed.`,
+          { remedy: 'See `verdigris verify show`, then `verdigris verify repair`.' },
+        );
+      }
+    }
+  }
+
   /** What runs without being asked: the round that was interrupted, the one after the copy, then one after every rest. */
   background(held: Held, signal: AbortSignal): void {
     this.#background ??= this.#rounds(held, signal).catch((error: unknown) => {
-      if (!signal.aborted) this.#log.error({ code: asVerdigrisError(error).code }, `verification ended: ${asVerdigrisError(error).message}`);
+      if (!signal.aborted)
+        this.#log.error(
+          { code: asVerdigrisError(error).code },
+          `verification ended: ${asVerdigrisError(error).message}`,
+        );
     });
   }
 
@@ -89,7 +120,8 @@ export class Verifications {
       while (next !== null) {
         const again = await this.#attempt(held, next, signal);
         // A round that went on after a restart does not know what changed meanwhile: one more, but not for ever.
-        const more: boolean = again === null && afterCopy === 'full' && this.#now.state === 'pass' && this.#now.cleanAt === null;
+        const more: boolean =
+          again === null && afterCopy === 'full' && this.#now.state === 'pass' && this.#now.cleanAt === null;
         next = again ?? (more && !repeated ? { mode: 'full' } : null);
         repeated ||= more;
       }
@@ -115,7 +147,11 @@ export class Verifications {
     }
   }
 
-  async #verify({ verifier, state }: Held, options: VerifyRequest, signal: AbortSignal): Promise<VerifyReport> {
+  async #verify(
+    { verifier, state }: Held,
+    options: VerifyRequest,
+    signal: AbortSignal,
+  ): Promise<VerifyReport> {
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };
     try {
@@ -130,11 +166,21 @@ export class Verifications {
         // A clean look at a part does not take back what a whole round found.
         differences: report.ok && !whole ? before.differences : report.mismatches.length,
         cleanAt: report.ok ? (whole && covered ? this.#clock.now() : before.cleanAt) : null,
-        detail: report.ok && whole && !covered ? 'what changed meanwhile is not known; it has to be verified again' : null,
+        detail:
+          report.ok && whole && !covered
+            ? 'what changed meanwhile is not known; it has to be verified again'
+            : null,
       };
       await this.#remember(state);
       const { ok, rows, mismatches, seconds } = report;
-      await state.note('verify', { ok, rows, differences: mismatches.length, mode: options.mode, seconds, resumed });
+      await state.note('verify', {
+        ok,
+        rows,
+        differences: mismatches.length,
+        mode: options.mode,
+        seconds,
+        resumed,
+      });
       return report;
     } catch (error) {
       this.#now = { ...before, state: 'error', detail: asVerdigrisError(error).message };
@@ -142,9 +188,18 @@ export class Verifications {
     }
   }
 
-  async #repair({ verifier, state, pipeline }: Held, names: readonly string[] | undefined, signal: AbortSignal): Promise<RepairReport> {
+  async #repair(
+    { verifier, state, pipeline }: Held,
+    names: readonly string[] | undefined,
+    signal: AbortSignal,
+  ): Promise<RepairReport> {
     const last = await verifier.last();
-    if (last === null) throw new VerdigrisError('VERIFY_FAILED', 'There is no result of a verification that could be repaired.', { remedy: 'Run `verdigris verify`.' });
+    if (last === null)
+      throw new VerdigrisError(
+        'VERIFY_FAILED',
+        'There is no result of a verification that could be repaired.',
+        { remedy: 'Run `verdigris verify`.' },
+      );
     const { tables } = verifier;
     const refused: { table: string; differences: number; reason: string }[] = [];
     const wanted = new Set<string>();
@@ -169,7 +224,13 @@ export class Verifications {
     const repaired = chosen.filter((one) => !left.has(identity(one))).length;
     if (chosen.length > 0) {
       const cleanAt = report.ok && verifier.covered ? this.#clock.now() : this.#now.cleanAt;
-      this.#now = { ...this.#now, state: report.ok ? 'pass' : 'fail', differences: report.mismatches.length, cleanAt, detail: null };
+      this.#now = {
+        ...this.#now,
+        state: report.ok ? 'pass' : 'fail',
+        differences: report.mismatches.length,
+        cleanAt,
+        detail: null,
+      };
       await this.#remember(state);
     }
     await state.note('verify.repaired', { repaired, left: report.mismatches.length });
@@ -181,5 +242,10 @@ export class Verifications {
   }
 }
 
-const identity = ({ table, key }: { readonly table: string; readonly key: Readonly<Record<string, string | null>> }): string =>
-  JSON.stringify([table, key]);
+const identity = ({
+  table,
+  key,
+}: {
+  readonly table: string;
+  readonly key: Readonly<Record<string, string | null>>;
+}): string => JSON.stringify([table, key]);

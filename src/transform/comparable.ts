@@ -65,7 +65,7 @@ export function comparableOf(table: TargetTable, plans: readonly CompiledPlan[])
 }
 
 /** Equal values of the two columns have equal text on both servers, whatever the value was written as. */
-function sameText(from: Column, to: Column): boolean {
+export function sameText(from: Column, to: Column): boolean {
   const left = typeOf(from);
   const right = typeOf(to);
   if (from.kind !== to.kind) return false;

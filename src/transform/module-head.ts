@@ -90,7 +90,11 @@ function inputsOf(spec: ColumnObject, scope: Scope, problem: Problem): number[] 
   for (const name of new Set(names)) {
     const index = known.indexOf(name);
     if (index >= 0) inputs.push(index);
-    else problem([name === from ? 'from' : 'of'], `${name} is no column of ${scope.side ?? 'blue'}${hint(name, known)}`);
+    else
+      problem(
+        [name === from ? 'from' : 'of'],
+        `${name} is no column of ${scope.side ?? 'blue'}${hint(name, known)}`,
+      );
   }
   return inputs.length === new Set(names).size ? inputs : null;
 }

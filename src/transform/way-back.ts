@@ -88,11 +88,15 @@ function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
     blue: index,
     name: blue.name,
     inputs: [from],
-    evaluate: guarded(blue, plain ? (tuple) => tuple[from] as Cell : (tuple) => convertCell(tuple[from] as Cell)),
+    evaluate: guarded(
+      blue,
+      plain ? (tuple) => tuple[from] as Cell : (tuple) => convertCell(tuple[from] as Cell),
+    ),
     policy: 'reject',
     exact: reason === '',
     faithful: reason === '' && (program.copy !== null || blue.exact),
-    operation: program.copy === null ? `inverse of ${program.operation}` : plain ? 'copy' : `cast ${blue.type}`,
+    operation:
+      program.copy === null ? `inverse of ${program.operation}` : plain ? 'copy' : `cast ${blue.type}`,
     reason: reason === '' ? '' : `${program.name}: ${reason}`,
     checks: reason === '' && program.copy === null ? [program] : [],
   };

@@ -97,6 +97,8 @@ export async function openChunk(options: ChunkOptions): Promise<ChunkWriter> {
       replica: stream.config.session.session_replication_role === 'replica',
       onFallback,
     });
+    // Now, because the connection cannot be asked while a COPY is open on it.
+    for (const { relation } of target.tables) await applier.place({ relation });
     const staged = target.ordinal === null || (await hasLiveUnique(wire, target.tables));
     return new PostgresChunkWriter(options, wire, applier, staged);
   } catch (failure) {

@@ -295,10 +295,7 @@ function toTimestamp(from: Shape, type: TypeWord, rules: ZoneRules | null): Conv
     case 'timestamp':
       return exact(fits);
     case 'date':
-      return exact(
-        midnight,
-        (text) => (isInfinite(text) ? text : showDate(seconds(text))),
-      );
+      return exact(midnight, (text) => (isInfinite(text) ? text : showDate(seconds(text))));
     case 'timestamptz':
       return rules === null
         ? null

@@ -12,7 +12,12 @@ const simple = (text: string, apply: (text: string) => string, reason: string): 
   options: [],
   compile: (context) =>
     takesText(context)
-      ? { text, apply, output: derived('text', context.input.nullable), inverse: { reason, section: (value) => value } }
+      ? {
+          text,
+          apply,
+          output: derived('text', context.input.nullable),
+          inverse: { reason, section: (value) => value },
+        }
       : null,
 });
 

@@ -69,8 +69,7 @@ export const momentInverse = ({ zone, nonexistent }: ZoneRules): Inverse =>
     : { apply: (text) => toLocal(text, zone) };
 
 export function localInverse(zone: Zone): Inverse {
-  const back = (text: string): string =>
-    toMoment(text, { zone, ambiguous: 'earlier', nonexistent: 'shift' });
+  const back = (text: string): string => toMoment(text, { zone, ambiguous: 'earlier', nonexistent: 'shift' });
   return zone.name === 'UTC'
     ? { apply: back }
     : { reason: `local times that came twice in ${zone.name} cannot be told apart`, section: back };

@@ -1,0 +1,471 @@
+import { showTable, type Cell, type Column, type Relation, type Tuple } from '../core/table.ts';
+import { BadValue } from './bad-value.ts';
+import type { Condition } from './condition.ts';
+import { constantFor } from './constant.ts';
+import { hint } from './closest.ts';
+import { elementsRelation, elementWay } from './element.ts';
+import { indexesByName, type Feed } from './feed.ts';
+import type { Issues } from './issue.ts';
+import { overrideWay } from './override.ts';
+import { presenceOf, type Presence } from './presence.ts';
+import type { ModuleFunction, TableSpec } from './spec.ts';
+import { wayFrom, whyNone, type Way } from './way-back.ts';
+
+/** A way and the column of the written relation it goes to. */
+export interface PlacedWay {
+  readonly to: number;
+  readonly way: Way;
+}
+
+/**
+ * What rows of one green table do to one blue table. `row`: they are its rows. `part`: they set some of its columns. `replace`: as row, where it
+ * is not certain that blue has none yet. `element`: they are the elements of its array.
+ */
+export interface BackDraft {
+  readonly role: 'row' | 'part' | 'replace' | 'element';
+  readonly feed: Feed;
+  /** What is written: blue as a sink, or the elements of an array. */
+  readonly relation: Relation;
+  readonly ways: readonly PlacedWay[];
+  readonly presence: Presence | null;
+  /** Conditions that the way there asks of the row. */
+  readonly conditions: readonly { readonly name: string; readonly condition: Condition }[];
+  /** Part: the columns it sets and their values while its row is not there. */
+  readonly off: ReadonlyMap<number, Cell>;
+  readonly array: number;
+}
+
+export interface Impossible {
+  /** Blue table. */
+  readonly table: string;
+  readonly column: string | null;
+  readonly why: string;
+}
+
+export interface ColumnWay {
+  readonly column: string;
+  readonly to: number;
+  /** `exact`: the value comes back. `side-table`: it is kept row by row beside the table. `lossy`: `reason` says what is lost. */
+  readonly way: 'exact' | 'side-table' | 'lossy';
+  /** Columns of green, `schema.table.column`. */
+  readonly from: readonly string[];
+  readonly operation: string;
+  readonly reason: string;
+}
+
+export interface BlueDraft {
+  readonly blue: Relation;
+  readonly relation: Relation;
+  readonly drafts: readonly BackDraft[];
+  readonly columns: readonly ColumnWay[];
+  readonly impossible: readonly Impossible[];
+  readonly warnings: readonly string[];
+}
+
+export interface BlueOptions {
+  /** All green tables that hold something of the table. */
+  readonly feeds: readonly Feed[];
+  readonly relation: Relation;
+  readonly spec: TableSpec | undefined;
+  readonly path: readonly (string | number)[];
+  readonly modules: ReadonlyMap<string, ModuleFunction>;
+  readonly issues: Issues;
+  /** The sink can keep elements of arrays. */
+  readonly elements: boolean;
+}
+
+/** Decides where every column of one blue table comes from. */
+export function draftBlue(options: BlueOptions): BlueDraft {
+  return new Draft(options).compile();
+}
+
+class Draft {
+  readonly #options: BlueOptions;
+  readonly #blue: Relation;
+  readonly #sink: Relation;
+  readonly #name: string;
+  /** Index in blue as a source → as a sink. */
+  readonly #to: readonly number[];
+  readonly #impossible: Impossible[] = [];
+  readonly #warnings: string[] = [];
+  /** Where each column (as a source) comes from. */
+  readonly #homes = new Map<number, { readonly feed: Feed; readonly way: Way }>();
+  readonly #off = new Map<number, Cell>();
+  readonly #arrays = new Map<number, Feed>();
+
+  constructor(options: BlueOptions) {
+    this.#options = options;
+    this.#blue = (options.feeds[0] as Feed).blue;
+    this.#sink = options.relation;
+    this.#name = showTable(this.#blue.table);
+    this.#to = indexesByName(this.#blue, options.relation);
+  }
+
+  compile(): BlueDraft {
+    const { feeds } = this.#options;
+    const flat = feeds.filter((feed) => feed.target.role !== 'explode');
+    const main = this.#mainOf(flat);
+    if (main === null) return this.#result([], null);
+    const others = flat.filter((feed) => feed !== main);
+    this.#readOff();
+    this.#findHomes(main, others);
+    for (const feed of feeds.filter((one) => one.target.role === 'explode')) this.#array(main, feed);
+    const parts = others.flatMap((feed) => this.#part(feed) ?? []);
+    const row = this.#row(main, parts);
+    const elements = [...this.#arrays].flatMap(([array, feed]) => this.#elements(array, feed) ?? []);
+    this.#checkFilled();
+    return this.#result([row, ...parts, ...elements], main);
+  }
+
+  #result(drafts: readonly BackDraft[], main: Feed | null): BlueDraft {
+    return {
+      blue: this.#blue,
+      relation: this.#sink,
+      drafts,
+      columns: this.#blue.columns.map((column, index) => this.#report(column, index, main)),
+      impossible: this.#impossible,
+      warnings: this.#warnings,
+    };
+  }
+
+  #refuse(column: string | null, why: string): void {
+    this.#impossible.push({ table: this.#name, column, why });
+  }
+
+  /** The green table whose rows make and end those of blue: one that holds every row. */
+  #mainOf(flat: readonly Feed[]): Feed | null {
+    const always = flat.filter((feed) => feed.target.emitWhen === null);
+    const rank = (feed: Feed): number =>
+      Number(feed.target.role === 'part') * 2 +
+      Number(this.#sink.key.some((index) => wayFrom(feed, this.#source(index), false) === null));
+    const [best] = [...always].sort((a, b) => rank(a) - rank(b));
+    if (best !== undefined) return best;
+    const [only, more] = flat;
+    if (only !== undefined && more === undefined) return only;
+    this.#refuse(null, 'no green table holds every row of it, so nothing says which rows there are');
+    return null;
+  }
+
+  #source(to: number): number {
+    return this.#to.indexOf(to);
+  }
+
+  #readOff(): void {
+    const { spec, issues, path } = this.#options;
+    for (const [name, value] of Object.entries(spec?.reverse?.off ?? {})) {
+      const at = [...path, 'reverse', 'off', name];
+      const index = this.#blue.columns.findIndex((column) => column.name === name);
+      const column = this.#blue.columns[index];
+      if (column === undefined) {
+        const known = this.#blue.columns.map((one) => one.name);
+        issues.add(at, `${name} is no column of blue${hint(name, known)}`);
+        continue;
+      }
+      const cell = constantFor(value, column, (message) => issues.add(at, message));
+      if (cell !== null) this.#off.set(index, cell.cell);
+    }
+  }
+
+  #findHomes(main: Feed, others: readonly Feed[]): void {
+    const always = others.filter((feed) => feed.target.emitWhen === null);
+    const sometimes = others.filter((feed) => feed.target.emitWhen !== null);
+    const tries: readonly (readonly [Feed, boolean])[] = [
+      ...[main, ...always].map((feed) => [feed, false] as const),
+      [main, true],
+      ...sometimes.map((feed) => [feed, false] as const),
+      ...others.map((feed) => [feed, true] as const),
+    ];
+    const overrides = this.#options.spec?.reverse?.columns ?? {};
+    for (const [index, column] of this.#blue.columns.entries()) {
+      const own = Object.hasOwn(overrides, column.name) ? overrides[column.name] : undefined;
+      if (own !== undefined) {
+        const { modules, issues, path } = this.#options;
+        const at = [...path, 'reverse', 'columns', column.name];
+        const found = overrideWay({
+          spec: own,
+          index,
+          feeds: [main, ...others],
+          targets: this.#options.spec?.to ?? [],
+          modules,
+          problem: (below, message) => issues.add([...at, ...below], message),
+        });
+        if (found !== null) this.#homes.set(index, found);
+        continue;
+      }
+      // Where rows are addressed only what holds every row counts.
+      const key = this.#sink.key.includes(this.#to[index] as number);
+      for (const [feed, sections] of key ? [[main, false] as const] : tries) {
+        const way = wayFrom(feed, index, sections);
+        if (way === null) continue;
+        this.#homes.set(index, { feed, way });
+        break;
+      }
+    }
+  }
+
+  #array(main: Feed, feed: Feed): void {
+    const index = feed.target.explode?.array as number;
+    const column = this.#blue.columns[index] as Column;
+    if (this.#homes.has(index)) return;
+    if (this.#arrays.has(index)) {
+      this.#refuse(column.name, `it is exploded into ${feed.name} and into another table`);
+      return;
+    }
+    this.#arrays.set(index, feed);
+    const empty = '[]';
+    this.#homes.set(index, {
+      feed: main,
+      way: {
+        blue: index,
+        name: column.name,
+        inputs: [],
+        evaluate: () => empty,
+        policy: 'reject',
+        exact: false,
+        faithful: true,
+        operation: 'array of the rows',
+        reason: `of an element that is changed, what ${feed.name} does not hold is lost`,
+        checks: [],
+      },
+    });
+  }
+
+  /** Ways for the key of blue from a green table; null after saying why there is none. */
+  #key(feed: Feed): PlacedWay[] | null {
+    const ways: PlacedWay[] = [];
+    for (const to of this.#sink.key) {
+      const index = this.#source(to);
+      const column = this.#sink.columns[to] as Column;
+      const home = this.#homes.get(index);
+      const way = home?.feed === feed ? home.way : wayFrom(feed, index, false);
+      if (way !== null && (way.exact || home?.feed === feed)) ways.push({ to, way });
+      else {
+        const why = index < 0 ? ['the log does not carry it'] : whyNone(feed, index);
+        this.#refuse(
+          column.name,
+          `it is in the key, and ${feed.name} does not give it back${why.length === 0 ? '' : ` (${why.join('; ')})`}`,
+        );
+        return null;
+      }
+    }
+    return ways;
+  }
+
+  /** Ways of the columns that come from a green table, without the key. */
+  #payload(feed: Feed): PlacedWay[] {
+    return [...this.#homes].flatMap(([index, home]) => {
+      const to = this.#to[index] as number;
+      if (home.feed !== feed || to < 0 || this.#sink.key.includes(to)) return [];
+      return this.#sink.columns[to]?.generated === true ? [] : [{ to, way: home.way }];
+    });
+  }
+
+  #row(feed: Feed, parts: readonly BackDraft[]): BackDraft {
+    const { target, plan } = feed;
+    const presence = presenceOf(feed);
+    const ways = [...(this.#key(feed) ?? []), ...this.#payload(feed)];
+    const conditions = [
+      ...(plan.when === null ? [] : [{ name: 'when', condition: plan.when }]),
+      ...(target.emitWhen === null ? [] : [{ name: 'emit_when', condition: target.emitWhen }]),
+    ];
+    const replace = presence !== null && !presence.certain;
+    if (replace) this.#checkReplace(feed, ways, parts);
+    if (this.#sink.key.length === 0) this.#checkKeyless(ways, parts);
+    for (const { name, condition } of conditions) {
+      const unknown = condition.inputs.filter((index) => this.#homes.get(index)?.feed !== feed);
+      if (unknown.length === 0) continue;
+      const names = unknown.map((index) => this.#blue.columns[index]?.name).join(', ');
+      this.#warnings.push(
+        `${name} of ${this.#name} reads ${names}, which ${feed.name} does not give back: not every row that comes back from green is checked against it.`,
+      );
+    }
+    return {
+      role: replace ? 'replace' : 'row',
+      feed,
+      relation: this.#sink,
+      ways,
+      presence,
+      conditions,
+      off: new Map(),
+      array: -1,
+    };
+  }
+
+  #checkReplace(feed: Feed, ways: readonly PlacedWay[], parts: readonly BackDraft[]): void {
+    const kept = this.#sink.columns.findIndex(
+      (column, to) => !column.generated && !ways.some((one) => one.to === to && one.way.faithful),
+    );
+    const advice = `map a column that it always fills with absent: null, or a constant (value: true, absent: false)`;
+    if (kept >= 0 || parts.length > 0) {
+      const why = parts.length > 0 ? 'it is split' : `${this.#sink.columns[kept]?.name} must stay as it is`;
+      this.#refuse(
+        null,
+        `${feed.name} does not say whether it has a row here, and rows cannot be written anew because ${why}; ${advice}`,
+      );
+      return;
+    }
+    this.#warnings.push(
+      `A row of ${this.#name} that has nothing but the absent values cannot be told from none: once ${feed.name} is written, it is not there. To keep it ${advice}.`,
+    );
+  }
+
+  #checkKeyless(ways: readonly PlacedWay[], parts: readonly BackDraft[]): void {
+    const lost = this.#sink.columns.findIndex(
+      (column, to) => !column.generated && !ways.some((one) => one.to === to && one.way.faithful),
+    );
+    if (lost >= 0 || parts.length > 0) {
+      const column = this.#sink.columns[lost]?.name ?? null;
+      this.#refuse(
+        column,
+        'the table has no key, and a row cannot be found by values that do not come back as they were',
+      );
+    }
+  }
+
+  #part(feed: Feed): BackDraft | null {
+    const payload = this.#payload(feed);
+    if (payload.length === 0) return null;
+    const key = this.#key(feed);
+    const { emitWhen } = feed.target;
+    const off = new Map<number, Cell>();
+    const row: Cell[] = this.#blue.columns.map(() => null);
+    for (const { to } of payload) {
+      const index = this.#source(to);
+      const column = this.#sink.columns[to] as Column;
+      const cell = this.#off.get(index) ?? null;
+      off.set(to, cell);
+      row[index] = cell;
+      if (cell === null && !column.nullable) {
+        this.#refuse(
+          column.name,
+          `it cannot be null, and nothing says what it is while ${feed.name} has no row; write reverse: off: { ${column.name}: … }`,
+        );
+      }
+    }
+    if (emitWhen === null) {
+      this.#warnings.push(
+        `A row that is missing in ${feed.name} sets its columns of ${this.#name} to their off values; going forward again makes it anew.`,
+      );
+    } else this.#checkOff(feed, emitWhen, payload, row);
+    return {
+      role: 'part',
+      feed,
+      relation: this.#sink,
+      ways: [...(key ?? []), ...payload],
+      presence: presenceOf(feed),
+      conditions: emitWhen === null ? [] : [{ name: 'emit_when', condition: emitWhen }],
+      off,
+      array: -1,
+    };
+  }
+
+  /** Without its row the condition must be false, or the way there would make the row again. */
+  #checkOff(feed: Feed, condition: Condition, payload: readonly PlacedWay[], row: Tuple): void {
+    const foreign = condition.inputs.find((index) => !payload.some((one) => one.way.blue === index));
+    if (foreign !== undefined) {
+      const column = this.#blue.columns[foreign]?.name ?? '';
+      this.#refuse(
+        column,
+        `emit_when of ${feed.name} reads it, and it does not come back from there: blue cannot say whether that row is there`,
+      );
+      return;
+    }
+    let on: boolean;
+    try {
+      on = condition.test(row);
+    } catch (error) {
+      if (!(error instanceof BadValue)) throw error;
+      on = true;
+    }
+    if (on) {
+      const names = payload.map((one) => one.way.name).join(', ');
+      this.#refuse(
+        null,
+        `without a row in ${feed.name} emit_when must be false; write reverse: off: with values of ${names} for which it is`,
+      );
+    }
+  }
+
+  #elements(array: number, feed: Feed): BackDraft | null {
+    const column = this.#blue.columns[array] as Column;
+    const refuse = (why: string): null => {
+      this.#refuse(column.name, `${why}; write reverse: columns: { ${column.name}: … } to decide otherwise`);
+      return null;
+    };
+    if (!this.#options.elements)
+      return refuse(`${feed.name} holds one row per element, and blue keeps no elements`);
+    if (feed.target.emitWhen !== null)
+      return refuse(`emit_when of ${feed.name} cannot be asked of an element`);
+    const way = elementWay(feed, column);
+    if (typeof way === 'string') return refuse(way);
+    const keys = this.#key(feed);
+    const to = this.#to[array] as number;
+    const relation = elementsRelation(this.#sink, to);
+    const ordinal = feed.read[feed.target.explode?.ordinal ?? -1] ?? -1;
+    if (keys === null || ordinal < 0) return null;
+    const number: Way = {
+      ...way,
+      blue: -1,
+      name: 'ordinal',
+      inputs: [ordinal],
+      evaluate: (tuple) => tuple[ordinal] as Cell,
+      checks: [],
+    };
+    return {
+      role: 'element',
+      feed,
+      relation,
+      ways: [
+        ...keys.map((one, index) => ({ to: index, way: one.way })),
+        { to: keys.length, way: number },
+        { to: keys.length + 1, way },
+      ],
+      presence: presenceOf(feed),
+      conditions: [],
+      off: new Map(),
+      array: to,
+    };
+  }
+
+  /** Every column that an insert must name has a value. */
+  #checkFilled(): void {
+    for (const [to, column] of this.#sink.columns.entries()) {
+      if (column.nullable || column.hasDefault || column.generated || this.#sink.key.includes(to)) continue;
+      if (this.#homes.has(this.#source(to))) continue;
+      this.#refuse(
+        column.name,
+        `it cannot be null, has no default, and nothing gives it back (${this.#whyLost(this.#source(to))}); write reverse: columns: { ${column.name}: … }`,
+      );
+    }
+  }
+
+  #whyLost(index: number): string {
+    const reasons = this.#options.feeds.flatMap((feed) => whyNone(feed, index));
+    return [...new Set(reasons)].join('; ') || 'it is dropped';
+  }
+
+  #report(column: Column, index: number, main: Feed | null): ColumnWay {
+    const home = this.#homes.get(index);
+    const base = { column: column.name, to: this.#to[index] as number };
+    if (home === undefined) {
+      const rest = 'rows that are there keep theirs, rows that green makes get the default';
+      const reason = `${this.#whyLost(index)}: ${rest}`;
+      return { ...base, way: 'lossy', from: [], operation: 'none', reason };
+    }
+    const { feed, way } = home;
+    const array = this.#arrays.get(index);
+    const source = array ?? feed;
+    const from = (array === undefined ? way.inputs : [...array.green.columns.keys()]).map(
+      (input) => `${source.name}.${source.green.columns[input]?.name ?? ''}`,
+    );
+    const shown = { ...base, from, operation: way.operation };
+    if (array !== undefined) return { ...shown, way: 'side-table', reason: way.reason };
+    if (!way.exact) return { ...shown, way: 'lossy', reason: way.reason };
+    const { emitWhen } = feed.target;
+    const only = feed === main || emitWhen === null || emitWhen.anyNotNull?.includes(index) === true;
+    if (only && this.#off.get(index) === undefined) return { ...shown, way: 'exact', reason: '' };
+    if (feed === main) return { ...shown, way: 'exact', reason: '' };
+    const reason = `a value that stands there while ${feed.name} has no row is not on green`;
+    return { ...shown, way: 'lossy', reason };
+  }
+}

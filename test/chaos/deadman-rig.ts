@@ -1,0 +1,229 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import pg from 'pg';
+import type { DeadmanReport } from '../../src/app/deadman-files.ts';
+import type { Envelope } from '../../src/app/envelope.ts';
+import { run } from '../e2e/cli-run.ts';
+import { createDatabase, type TestDatabase } from '../support/databases.ts';
+import { Workplace, type EngineProcess } from '../support/engine-process.ts';
+import { startPgBouncer, type PgBouncer } from '../support/pgbouncer.ts';
+import { waitFor } from '../support/wait.ts';
+
+export const MIGRATION = 'held';
+const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
+
+/** Clients of the proxy: each commits one transaction after the other, and knows what was acknowledged, and when. */
+export class Writers implements AsyncDisposable {
+  readonly acknowledged = new Map<number, number>();
+  readonly failures: string[] = [];
+  #next = 1;
+  #on = true;
+  readonly #running: Promise<void>[];
+
+  constructor(url: string, count: number) {
+    this.#running = Array.from({ length: count }, () => this.#write(url));
+  }
+
+  /** ms from then to the first transaction acknowledged later. */
+  firstAfter(then: number): Promise<number> {
+    return waitFor(
+      () => {
+        const later = [...this.acknowledged.values()].filter((at) => at > then);
+        return later.length > 0 ? Math.min(...later) - then : null;
+      },
+      { what: 'a client to write again', timeoutMs: 20_000, everyMs: 5 },
+    );
+  }
+
+  async more(count = 20): Promise<void> {
+    const until = this.acknowledged.size + count;
+    await waitFor(() => this.acknowledged.size >= until, { what: `${count} more transactions`, timeoutMs: 20_000 });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#on = false;
+    await Promise.all(this.#running);
+  }
+
+  async #write(url: string): Promise<void> {
+    const client = new pg.Client(url);
+    client.on('error', () => undefined);
+    await client.connect();
+    while (this.#on) {
+      const id = this.#next++;
+      try {
+        await client.query('BEGIN');
+        await client.query({ name: 'order', text: 'INSERT INTO orders (id, note) VALUES ($1, $2)', values: [id, 'x'] });
+        await client.query('COMMIT');
+        this.acknowledged.set(id, performance.now());
+      } catch (error) {
+        this.failures.push(String(error));
+        await client.query('ROLLBACK').catch(() => undefined);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await client.end();
+  }
+}
+
+/** A small migration behind a PgBouncer under load, whose engine is killed again and again. */
+export class Rig implements AsyncDisposable {
+  readonly blue: TestDatabase;
+  readonly green: TestDatabase;
+  readonly bouncer: PgBouncer;
+  readonly place: Workplace;
+  readonly writers: Writers;
+  readonly #stack: AsyncDisposableStack;
+  readonly #groups = new Set<ChildProcess>();
+
+  private constructor(
+    parts: { blue: TestDatabase; green: TestDatabase; bouncer: PgBouncer; place: Workplace; writers: Writers },
+    stack: AsyncDisposableStack,
+  ) {
+    this.blue = parts.blue;
+    this.green = parts.green;
+    this.bouncer = parts.bouncer;
+    this.place = parts.place;
+    this.writers = parts.writers;
+    this.#stack = stack;
+  }
+
+  static async create(): Promise<Rig> {
+    await using stack = new AsyncDisposableStack();
+    const blue = stack.use(await createDatabase(16));
+    const green = stack.use(await createDatabase(18));
+    for (const database of [blue, green])
+      await database.query('CREATE TABLE orders (id bigint PRIMARY KEY, note text)');
+    const at = ({ server, name }: TestDatabase) => ({ host: '127.0.0.1', port: server.port, dbname: name });
+    const bouncer = stack.use(await startPgBouncer({ databases: { shop: at(blue) } }));
+    const place = stack.use(
+      await Workplace.create({
+        'verdigris.yaml': `version: 1
+migration: ${MIGRATION}
+blue: { engine: postgres, url: "${blue.url}" }
+green: { engine: postgres, url: "${green.url}" }
+gates: { stable_for: 500ms, max_round_trip: 20s, max_commit_lag: 20s }
+cutover:
+  max_write_pause: 20s
+  kill_blockers_after: null
+  proxies:
+    - adapter: pgbouncer
+      admin_url: ${bouncer.adminUrl}
+      client_url: ${bouncer.url('shop')}
+      ini: ${bouncer.databasesIniPath}
+      databases: [shop]
+      blue: ${JSON.stringify(at(blue))}
+      green: ${JSON.stringify(at(green))}
+tables:
+  - from: public.orders
+    to: [{ table: public.orders }]
+`,
+      }),
+    );
+    const writers = stack.use(new Writers(bouncer.url('shop'), 4));
+    await writers.more();
+    return new Rig({ blue, green, bouncer, place, writers }, stack.move());
+  }
+
+  get planFile(): string {
+    return join(this.place.dir, 'plan.json');
+  }
+
+  /** An engine that replicates with every gate open. */
+  async engine(failpoint?: string): Promise<EngineProcess> {
+    const engine = this.place.start({
+      args: ['--takeover'],
+      ...(failpoint === undefined ? {} : { failpoint }),
+    });
+    await engine.until(
+      'every gate to be open',
+      ({ phase, gates }) => phase === 'replicating' && gates.length > 0 && gates.every(({ ok }) => ok),
+    );
+    return engine;
+  }
+
+  /** The same as the leader of a process group of its own. */
+  async engineInGroup(failpoint: string): Promise<ChildProcess> {
+    const child = spawn(process.execPath, [MAIN, 'start', '--config', this.place.file, '--takeover', '--json'], {
+      detached: true,
+      cwd: this.place.dir,
+      env: { ...process.env, XDG_STATE_HOME: this.place.dir, VERDIGRIS_FAILPOINT: failpoint },
+      stdio: 'ignore',
+    });
+    this.#groups.add(child);
+    child.once('exit', () => this.#groups.delete(child));
+    await waitFor(async () => (await run(this.place, 'wait', '--for', 'gate=ready', '--timeout', '1s')).code === 0, {
+      what: 'the engine in its group to be ready',
+      timeoutMs: 60_000,
+    });
+    return child;
+  }
+
+  async cutover(): Promise<Envelope | undefined> {
+    await run(this.place, 'plan', '--out', this.planFile, '--quiet');
+    const done = await run(this.place, 'cutover', '--confirm', MIGRATION, '--plan', this.planFile, '--json');
+    return done.envelopes.at(-1);
+  }
+
+  async report(): Promise<DeadmanReport> {
+    return JSON.parse(
+      await readFile(join(this.place.dir, 'verdigris', `${MIGRATION}.deadman.json`), 'utf8'),
+    ) as DeadmanReport;
+  }
+
+  /** Waits until the dead-man has written that it is through, and its process has ended. */
+  async deadmanEnded(): Promise<DeadmanReport> {
+    return waitFor(
+      async () => {
+        const report = await this.report();
+        return report.state !== 'armed' && report.state !== 'acting' && !alive(report.pid) ? report : null;
+      },
+      { what: 'the dead-man to end', timeoutMs: 20_000 },
+    );
+  }
+
+  async record(side: TestDatabase): Promise<string | undefined> {
+    const [row] = await side.query<{ state: string }>('SELECT state FROM verdigris.fence WHERE migration = $1', [MIGRATION]);
+    return row?.state;
+  }
+
+  async events(event: string): Promise<readonly Readonly<Record<string, unknown>>[]> {
+    const rows = await this.green.query<{ detail: Record<string, unknown> }>(
+      'SELECT detail FROM verdigris.journal WHERE id = $1 AND event = $2 ORDER BY sequence',
+      [MIGRATION, event],
+    );
+    return rows.map(({ detail }) => detail);
+  }
+
+  /** What PgBouncer says itself. */
+  async proxy(): Promise<{ dbname: string; paused: boolean }> {
+    const admin = new pg.Client(this.bouncer.adminUrl);
+    await admin.connect();
+    try {
+      const { rows } = await admin.query<{ name: string; database: string; paused: string | number }>('SHOW DATABASES');
+      const row = rows.find(({ name }) => name === 'shop');
+      return { dbname: row?.database ?? '', paused: Number(row?.paused) === 1 };
+    } finally {
+      await admin.end();
+    }
+  }
+
+  async ids(side: TestDatabase): Promise<Set<number>> {
+    return new Set((await side.query<{ id: string }>('SELECT id FROM orders')).map(({ id }) => Number(id)));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#groups) if (child.pid !== undefined) process.kill(child.pid, 'SIGKILL');
+    await this.#stack.disposeAsync();
+  }
+}
+
+export function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
