@@ -118,11 +118,15 @@ function verifyTable(
 }
 
 /** Where a value is passed on between columns of one type its text is the same on both sides, and so compared as it is. */
-function canonicalOf(mapping: CompiledMapping, comparable: CompiledMapping['comparables'][number]): VerifyTable['canonical'] {
+function canonicalOf(
+  mapping: CompiledMapping,
+  comparable: CompiledMapping['comparables'][number],
+): VerifyTable['canonical'] {
   const { relation } = comparable.table;
   const exact = new Set(comparable.direct?.columns);
   for (const { green, sameType } of originsOf(mapping)) {
-    if (sameType && tableId(green) === tableId(relation.table)) exact.add(columnIndex(relation, green.column));
+    if (sameType && tableId(green) === tableId(relation.table))
+      exact.add(columnIndex(relation, green.column));
   }
   return comparable.canonical.map((canonical, index) => (exact.has(index) ? null : canonical));
 }

@@ -12,8 +12,9 @@ import type { Verification } from './status-view.ts';
 const RETRY_MS = 5_000;
 /** Rows that are taken off green and read again together. */
 const REPAIR_BATCH = 500;
-/** Looks at recent changes before writers are held. */
-const NARROWING_LOOKS = 2;
+/** Looks at recent changes before writers are held, and how few rows are few enough. */
+const MOST_LOOKS = 4;
+const FEW_ROWS = 1_000;
 
 /** Runs one verification at a time, by itself or when asked, and remembers the last result with the run. */
 export class Verifications {
@@ -52,14 +53,14 @@ export class Verifications {
   }
 
   /**
-   * Compares what changed since the last clean round, twice: the second look has only what changed during the first, so that
-   * little is left to compare while writers wait.
+   * Compares what changed since the last clean round, again and again: each look has only what changed during the one before, so
+   * that little is left to compare while writers wait.
    * @throws VerdigrisError CUTOVER_GATE when something differs
    */
   async narrow(held: Held, signal: AbortSignal): Promise<void> {
     // Never clean: the gate was overridden, and there is nothing to start from.
     if (this.#now.cleanAt === null) return;
-    for (let look = 0; look < NARROWING_LOOKS; look++) {
+    for (let look = 0; look < MOST_LOOKS; look++) {
       while (this.#running !== null) await this.#running.catch(() => undefined);
       const report = await this.run(held, { mode: 'recent' }, signal);
       if (!report.ok) {
@@ -69,6 +70,7 @@ export class Verifications {
           { remedy: 'See `verdigris verify show`, then `verdigris verify repair`.' },
         );
       }
+      if (report.rows <= FEW_ROWS) return;
     }
   }
 

@@ -77,8 +77,13 @@ export class Applier {
     if (this.#failure !== null) throw this.#failure;
   }
 
-  /** Starts a group; call only when {@link idle}. Failures surface in {@link settle} and {@link throwIfFailed}. */
+  /**
+   * Starts a group; call only when {@link idle}. Failures surface in {@link settle} and {@link throwIfFailed}, and in the next
+   * start at the latest.
+   */
   start(group: Group, holes: HoleChanges): void {
+    // A group on top of one that failed would build on the checkpoint before that one, and the failed one would be skipped.
+    this.throwIfFailed();
     const job = { previous: this.#committed, end: group.end, runs: group.take(), holes };
     this.#running = this.#apply(
       { ...job, transactions: group.transactions, newestCommitMs: group.newestCommitMs },

@@ -32,7 +32,7 @@ test('names that are made to break what quotes them carelessly go through copy, 
     blue: `CREATE TABLE public.y (id int); ${ddl}
       ${NAMES.map((name) => `INSERT INTO ${q(name)}.${q(name)} SELECT g, 'v' || g, g FROM generate_series(1, 250) g;`).join('\n')} ANALYZE;`,
     green: ddl,
-    tables: NAMES.map((name) => `- from: ${JSON.stringify(`${quoted(name)}.${quoted(name)}`)}`).join('\n'),
+    tables: NAMES.map((name) => `- from: ${JSON.stringify(`${quoted(name)}.${quoted(name)}`.replaceAll('${', () => '$${'))}`).join('\n'),
     settings: 'copy: { workers: 2, chunk: { max_rows: 100 } }\ngates: { stable_for: 1s }',
   });
   await run.start();

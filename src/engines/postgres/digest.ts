@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Digest, Digester } from '../../core/digest.ts';
 import type { KeyRange } from '../../core/snapshot.ts';
+import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, type Cell, type Relation, type Tuple } from '../../core/table.ts';
 import { copyOut } from './chunk-reader.ts';
 import { readAccess, selectRange, type TableAccess } from './chunk-reader-sql.ts';
@@ -24,7 +25,7 @@ export function createDigester(pool: ConnectionPool, where: Where): Digester {
         return result;
       });
     } catch (error) {
-      throw translate(error, where, { table: showTable(relation.table) });
+      throw failed(error, where, relation);
     }
   };
   return {
@@ -53,6 +54,18 @@ export function createDigester(pool: ConnectionPool, where: Where): Digester {
       });
     },
   };
+}
+
+/** Undefined column, table or type. */
+const CHANGED = new Set(['42703', '42P01', '42704', '3F000']);
+
+function failed(error: unknown, where: Where, relation: Relation): VerdigrisError {
+  const table = showTable(relation.table);
+  const translated = translate(error, where, { table });
+  if (!CHANGED.has(String(translated.context['sqlstate']))) return translated;
+  return new VerdigrisError('SCHEMA_CHANGED', `The layout of ${table} changed: it cannot be compared (${translated.message}).`, {
+    context: translated.context,
+  });
 }
 
 async function begin(client: pg.Client, relation: Relation): Promise<void> {
@@ -105,12 +118,11 @@ async function* stream(
   relation: Relation,
   what: { readonly columns: number; readonly query: (access: TableAccess) => string },
 ): AsyncGenerator<readonly Tuple[]> {
-  const context = { table: showTable(relation.table) };
   let client: pg.Client;
   try {
     client = await pool.acquire();
   } catch (error) {
-    throw translate(error, where, context);
+    throw failed(error, where, relation);
   }
   let clean = false;
   try {
@@ -122,7 +134,7 @@ async function* stream(
     await client.query('COMMIT');
     clean = true;
   } catch (error) {
-    throw translate(error, where, context);
+    throw failed(error, where, relation);
   } finally {
     pool.release(client, !clean);
   }
