@@ -1,6 +1,6 @@
 import { VerdigrisError } from '../../core/errors.ts';
 import type { RowRun } from '../../core/change.ts';
-import { showTable, UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
+import { showTable, UNCHANGED, type Cell, type Tuple, type Column, type Kind } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
 import { arrayLiteral, cellText } from './sink-text.ts';
 import type { Statement } from './sink-wire.ts';
@@ -192,9 +192,23 @@ function movedValue(layout: SinkLayout, run: RowRun, column: number, arrays: Arr
   return `CASE WHEN ${arrays.add(known, 0, 'boolean')} THEN ${arrays.add(cells, 0, type)} ELSE g.${layout.columns[column]?.sql} END`;
 }
 
+const SCALAR: ReadonlySet<Kind> = new Set([
+  'integer',
+  'boolean',
+  'uuid',
+  'date',
+  'timestamp',
+  'timestamptz',
+  'text',
+  'bytes',
+]);
+
+/** The type has an equality, and it is that of its text. */
+const comparable = (column: Column | undefined): boolean => column?.exact === true && SCALAR.has(column.kind);
+
 /**
- * One row of a table without a key, found by its whole old image: exactly one of possibly many equal rows. Values are compared as
- * the text the server prints (json has no equality, -0 equals 0, NaN differs nowhere).
+ * One row of a table without a key, found by its whole old image: exactly one of possibly many equal rows. Values whose equality
+ * is not that of their text are compared as the text the server prints (json has no equality, -0 equals 0, NaN differs nowhere).
  */
 export function imageStep(place: Place, run: RowRun, row: number, set: readonly number[] | null): Step {
   const { layout } = place;
@@ -212,6 +226,11 @@ export function imageStep(place: Place, run: RowRun, row: number, set: readonly 
     if (cell === UNCHANGED) return [];
     const name = `f.${layout.columns[column]?.sql}`;
     const value = param(cell);
+    // Where equal values have equal text, plain equality says the same: it is many times cheaper in the scan, and may use an index.
+    if (cell !== null && comparable(run.relation.columns[column])) {
+      // The sub-select is computed once; input functions of dates are not constant to the planner.
+      return [`${name} = (SELECT ${value}::${typeOf(layout, column)})`];
+    }
     return [
       // Not IS NULL: that is true too for a composite value whose fields are all null.
       `(${name} IS NOT DISTINCT FROM NULL) = (${value} IS NULL) AND ` +
@@ -244,7 +263,9 @@ export function prefixStep(place: Place, run: RowRun): Step {
   const first = run.before[0];
   // A repair removes rows by the part of the key that it knows.
   const columns =
-    layout.prefix > 0 ? layout.key.slice(0, layout.prefix) : layout.key.filter((column) => first?.[column] !== UNCHANGED);
+    layout.prefix > 0
+      ? layout.key.slice(0, layout.prefix)
+      : layout.key.filter((column) => first?.[column] !== UNCHANGED);
   if (columns.length === 0) throw new VerdigrisError('INTERNAL', 'Rows are replaced by a key of no columns.');
   const where = join(layout, columns, (column) =>
     arrays.add(run.before as readonly Tuple[], column, typeOf(layout, column)),
