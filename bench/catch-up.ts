@@ -163,7 +163,7 @@ class CatchUp implements Prepared {
       this.#measure('ours', OURS_SLOT, () => pid, () => {
         const engine = this.#place.start({
           args: ['--interval', '1s', '--log-level', 'warn'],
-          env: cpuProfile === null ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${cpuProfile}` },
+          env: cpuProfile === null ? {} : { NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --cpu-prof --cpu-prof-dir=${cpuProfile}` },
         });
         pid = engine.pid;
         started.resolve(engine);
@@ -233,6 +233,7 @@ class CatchUp implements Prepared {
       { what: `slot ${slot} in use`, timeoutMs: 60_000, everyMs: 3 },
     );
     const began = performance.now();
+    await sampler.begin();
     await waitFor(async () => (await green.query(`SELECT FROM ${END}`)).rows.length > 0, {
       what: `the end of the backlog on green`,
       timeoutMs,

@@ -51,6 +51,7 @@ export function table(all: readonly Series[], facts: Facts): string {
       .map(([name, amount]) => `${name} ${amount}`)
       .join('\n');
   for (const row of rows) {
+    const total = Object.values(row['cpuSeconds'] as Record<string, number>).reduce((sum, one) => sum + one, 0);
     const lag = row['p99Ms'] === undefined ? '' : `${String(row['p50Ms'])} / ${String(row['p99Ms'])} / ${String(row['maxMs'] ?? '')}`;
     out.push([
       String(row['name']),
@@ -58,7 +59,7 @@ export function table(all: readonly Series[], facts: Facts): string {
       String(row['changesPerSecond']),
       String(row['mbPerSecond']),
       String(row['startSeconds']),
-      each(row['cpuSeconds']),
+      `${each(row['cpuSeconds'])}\nall ${round(total)}`,
       each(row['peakMb']),
       lag,
     ]);

@@ -22,6 +22,12 @@ export class Sampler {
     this.#loop = this.#run();
   }
 
+  /** The clock starts: what was used up to here does not count. */
+  async begin(): Promise<void> {
+    await this.#look();
+    for (const process of this.#known.values()) process.before = process.cpu;
+  }
+
   async stop(): Promise<Pick<Run, 'cpu' | 'peakMb'>> {
     await this.#look();
     this.#stop.abort();

@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { LoadedConfig } from './load.ts';
 import { controlSocketPath } from './socket-path.ts';
@@ -30,12 +30,21 @@ export interface DeadmanReport {
   }[];
 }
 
-/** A reader sees the old or the new one, never a part. */
+/** A reader sees the old or the new one, never a part. That of a later attempt stays. */
 export async function writeReport(path: string, report: DeadmanReport): Promise<void> {
+  if ((await epochIn(path)) > report.epoch) return;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const temporary = `${path}.${report.pid}`;
   await writeFile(temporary, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
   await rename(temporary, path);
+}
+
+async function epochIn(path: string): Promise<number> {
+  try {
+    return (JSON.parse(await readFile(path, 'utf8')) as Partial<DeadmanReport>).epoch ?? 0;
+  } catch {
+    return 0;
+  }
 }
 
 /** After an attempt in which it had nothing to do. */

@@ -7,8 +7,11 @@ const ENGINES: Readonly<Record<string, () => Promise<{ readonly engine: Engine }
 };
 
 const PROXIES: Readonly<Record<string, () => Promise<{ readonly proxy: ProxyFactory }>>> = {
+  command: () => import('../proxies/command/index.ts'),
+  haproxy: () => import('../proxies/haproxy/index.ts'),
   memory: () => import('../proxies/memory/index.ts'),
   pgbouncer: () => import('../proxies/pgbouncer/index.ts'),
+  template: () => import('../proxies/template/index.ts'),
 };
 
 export const engineNames = (): readonly string[] => Object.keys(ENGINES);

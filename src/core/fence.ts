@@ -29,6 +29,11 @@ export interface WriteFence {
   /** sealed or raised → open whatever the epoch: only for the side that starts writing, after the other side is sealed. */
   open(epoch: number): Promise<void>;
   state(): Promise<FenceState>;
+  /**
+   * A text that changes whenever a guard was switched, replaced or removed, or a table came that has none, by whomever, and does not
+   * change back. Who switches the guards off can write past the fence: this is how it shows. Absent where it cannot be told.
+   */
+  evidence?(): Promise<string>;
   /** Removes guards and record. */
   retire(): Promise<void>;
 }

@@ -56,6 +56,12 @@ export interface Reject {
   readonly column: string;
   /** Why, without values. */
   readonly reason: string;
+  /**
+   * True: what the sink has of the row stays as it was before this change, out of date instead of missing. The whole image that closes such
+   * a hole has to reach the plan as an update of which only the old key is known (or none, where the key stayed), and a delete as a
+   * delete. Only from plans that were compiled to do so; absent: the row is not on the sink.
+   */
+  readonly stays?: boolean;
 }
 
 export interface PlanOutput {

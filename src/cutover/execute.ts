@@ -93,17 +93,16 @@ class Execution {
   /** The signal of a step before the seal. The seal itself is not cancelled: its outcome would not be known. */
   #limit(step: Step): Deadline {
     const { clock, signal, budgetMs, deadman } = this.#options;
+    const stoppers = [signal, ...(deadman ? [deadman.lost] : [])];
+    const stopped = [...stoppers, ...(this.#budget ? [this.#budget.signal] : [])].find(
+      (other) => other.aborted,
+    );
+    if (stopped) throw reasonOf(stopped);
     if (step.held && this.#heldSince === null) {
       this.#heldSince = clock.monotonic();
       this.#budget = deadline(clock, budgetMs, `The write pause of ${budgetMs} ms was used up.`);
     }
-    const others = [
-      signal,
-      ...(deadman ? [deadman.lost] : []),
-      ...(this.#budget ? [this.#budget.signal] : []),
-    ];
-    const stopped = others.find((other) => other.aborted);
-    if (stopped) throw reasonOf(stopped);
+    const others = [...stoppers, ...(this.#budget ? [this.#budget.signal] : [])];
     const late = `Step ${step.name} took longer than ${step.timeoutMs} ms.`;
     return deadline(clock, step.timeoutMs, late, step.seals ? [] : others);
   }

@@ -382,7 +382,10 @@ class Run implements Migration {
   }
 
   async #gates(fresh: boolean): Promise<readonly GateResult[]> {
-    const { facts, pipeline } = this.#required();
+    const held = this.#required();
+    const { facts, pipeline } = held;
+    // What cannot be asked is no evidence; the gates of that side say so themselves.
+    await this.#verifications.checkGuards(held, { fresh }).catch(() => undefined);
     const { gates, cutover: switching } = this.#o.settings;
     const read = await facts.read(pipeline, this.#verifications.now, {
       fresh,

@@ -10,6 +10,10 @@ import type { Verification } from './status-view.ts';
 
 /** After an error of a round that nobody waits for. */
 const RETRY_MS = 5_000;
+/** Between two looks at green's guards. */
+const GUARDS_EVERY_MS = 5_000;
+const UNCOVERED = 'what changed meanwhile is not known; it has to be verified again';
+const UNGUARDED = "green's guards were switched: there may be writes that are not ours; it has to be verified again";
 /** Rows that are taken off green and read again together. */
 const REPAIR_BATCH = 500;
 /** Looks at recent changes before writers are held, and how few rows are few enough. */
@@ -23,6 +27,9 @@ export class Verifications {
   readonly #settings: Settings['verify'];
   #now: Verification = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: null };
   #running: Promise<unknown> | null = null;
+  /** State of green's guards as of the last clean round. */
+  #guards: string | null = null;
+  #guardsAt = Number.NEGATIVE_INFINITY;
   #background: Promise<void> | null = null;
 
   constructor(options: {
@@ -94,6 +101,20 @@ export class Verifications {
     return this.#exclusively(() => this.#repair(held, tables, signal));
   }
 
+  /** Takes a clean result back when somebody has switched green's guards since: there may be writes that are not ours. */
+  async checkGuards(held: Held, options: { readonly fresh: boolean }): Promise<void> {
+    const due = options.fresh || this.#clock.monotonic() - this.#guardsAt > GUARDS_EVERY_MS;
+    if (this.#now.cleanAt === null || this.#guards === null || !due) return;
+    const now = await held.greenFence.evidence?.();
+    this.#guardsAt = this.#clock.monotonic();
+    if (now === undefined || now === this.#guards || this.#now.cleanAt === null) return;
+    this.#guards = null;
+    this.#now = { ...this.#now, cleanAt: null, detail: UNGUARDED };
+    this.#log.warn({}, UNGUARDED);
+    await held.state.note('green.unguarded', {});
+    await this.#remember(held.state);
+  }
+
   async settled(): Promise<void> {
     await this.#background;
     await this.#running?.catch(() => undefined);
@@ -150,28 +171,28 @@ export class Verifications {
   }
 
   async #verify(
-    { verifier, state }: Held,
+    { verifier, state, greenFence }: Held,
     options: VerifyRequest,
     signal: AbortSignal,
   ): Promise<VerifyReport> {
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };
     try {
+      const guards = (await greenFence.evidence?.()) ?? null;
       const { resumed, ...report } = await verifier.run(options, signal, ({ rows, table }) => {
         this.#now = { ...this.#now, rows, detail: table === '' ? null : table };
       });
       const whole = options.mode !== 'sample' && (options.tables ?? []).length === 0;
       const covered = verifier.covered;
+      const guarded = ((await greenFence.evidence?.()) ?? null) === guards;
+      if (report.ok && whole && covered && guarded) this.#guards = guards;
       this.#now = {
         state: report.ok ? 'pass' : 'fail',
         rows: report.rows,
         // A clean look at a part does not take back what a whole round found.
         differences: report.ok && !whole ? before.differences : report.mismatches.length,
-        cleanAt: report.ok ? (whole && covered ? this.#clock.now() : before.cleanAt) : null,
-        detail:
-          report.ok && whole && !covered
-            ? 'what changed meanwhile is not known; it has to be verified again'
-            : null,
+        cleanAt: !report.ok ? null : !whole || !covered ? before.cleanAt : guarded ? this.#clock.now() : null,
+        detail: !report.ok || !whole ? null : !covered ? UNCOVERED : guarded ? null : UNGUARDED,
       };
       await this.#remember(state);
       const { ok, rows, mismatches, seconds } = report;

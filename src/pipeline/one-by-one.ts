@@ -70,7 +70,8 @@ export class OneByOne {
     for await (const batch of batches) {
       if (!this.#cutting || batch.end === null || batch.transactions.length < 2) yield batch;
       else yield* transactions(batch, this.#positions);
-      if (this.#until !== null && batch.end !== null && this.#positions.covers(batch.end, this.#until)) this.#passed = true;
+      if (this.#until !== null && batch.end !== null && this.#positions.covers(batch.end, this.#until))
+        this.#passed = true;
     }
   }
 }
@@ -81,7 +82,8 @@ function* transactions(batch: ChangeBatch, positions: Positions): Generator<Chan
   let marks = batch.marks;
   for (const [index, transaction] of batch.transactions.entries()) {
     const end = index === last ? batch.end : transaction.end;
-    const here = index === last ? marks : marks.filter((mark) => positions.covers(transaction.end, mark.position));
+    const here =
+      index === last ? marks : marks.filter((mark) => positions.covers(transaction.end, mark.position));
     marks = marks.filter((mark) => !here.includes(mark));
     yield {
       runs: batch.runs.flatMap((run) => partOf(run, index)),

@@ -17,9 +17,13 @@ export class BackPlan implements TablePlan {
   readonly passthrough = null;
   readonly inputs: readonly number[];
   readonly targets: readonly BackTarget[];
+  /** An update that does not fit leaves blue's row as it was. */
+  readonly #keeps: boolean;
 
-  constructor(from: Relation, targets: readonly BackTarget[]) {
+  constructor(from: Relation, targets: readonly BackTarget[], misfits: 'remove' | 'keep' = 'remove') {
     this.from = from;
+    // Where the old row says whether blue has one, the image before the rejected one would have to be known.
+    this.#keeps = misfits === 'keep' && targets.every((target) => target.presenceInputs.length === 0);
     this.targets = targets;
     this.to = targets.map((target) => target.table);
     this.inputs = [...new Set(targets.flatMap((target) => target.inputs))].sort((a, b) => a - b);
@@ -69,7 +73,7 @@ export class BackPlan implements TablePlan {
     return { runs, rejects };
   }
 
-  /** A row that does not fit is on no blue table; what it was there before goes. */
+  /** A row that does not fit is on no blue table and what it was there goes, or that stays as it was. */
   #each(
     row: number,
     builders: readonly RunBuilder[],
@@ -80,7 +84,12 @@ export class BackPlan implements TablePlan {
     try {
       for (const emit of emits()) emit(builders);
     } catch (error) {
-      rejects.push(this.#reject(error, row));
+      const reject = this.#reject(error, row);
+      if (this.#keeps && old !== null && reject.kind === 'value') {
+        rejects.push({ ...reject, stays: true });
+        return;
+      }
+      rejects.push(reject);
       if (old !== null) for (const emit of this.#leave(old)) emit(builders);
     }
   }
@@ -154,11 +163,14 @@ export class BackPlan implements TablePlan {
     if (bound !== undefined) {
       throw new VerdigrisError(
         'SCHEMA_UNSUPPORTED',
-        `${showTable(this.from.table)} was truncated, and ${showTable(bound.relation.table)} on blue also holds what is not from there.`,
+        `${showTable(this.from.table)} was truncated, and ${showTable((bound.table.elements?.of ?? bound.relation).table)} on blue also holds what is not from there.`,
         {
           remedy:
             'Use DELETE instead of TRUNCATE while the way back is kept; blue can no longer follow from here on.',
-          context: { table: showTable(this.from.table), target: showTable(bound.relation.table) },
+          context: {
+            table: showTable(this.from.table),
+            target: showTable((bound.table.elements?.of ?? bound.relation).table),
+          },
         },
       );
     }
@@ -235,7 +247,7 @@ function stay(index: number, target: BackTarget, { view, old, hadBefore, changed
     if (!moved && rewritten === null) return [];
     return [...(moved ? [disappear(index, target, old)] : []), appear(index, target, view)];
   }
-  const row = rewritten ?? (moved ? target.key(view) : null);
+  const row = moved ? target.arrived(rewritten ?? target.key(view)) : rewritten;
   if (row === null) return [];
   const op = target.role === 'part' ? 'put' : 'update';
   const before = moved || !keyed ? target.old(old) : null;

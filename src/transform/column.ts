@@ -1,10 +1,11 @@
 import type { Cell, Column, Tuple } from '../core/table.ts';
 import { BadValue } from './bad-value.ts';
 import { hint } from './closest.ts';
+import { backOf, chain, elementPart, type ElementPart } from './column-back.ts';
 import { constantFor } from './constant.ts';
 import { moduleHead } from './module-head.ts';
 import { toTarget } from './operations/cast.ts';
-import { asIsProblem, convert, IDENTITY } from './operations/convert.ts';
+import { asIsProblem, IDENTITY } from './operations/convert.ts';
 import { extract } from './operations/json.ts';
 import {
   derived,
@@ -42,14 +43,6 @@ export interface ColumnProgram {
   readonly pure: boolean;
   /** Merge: the cell while the part's row does not exist. */
   readonly absent: Cell;
-}
-
-/** What a column takes out of the element of an exploded array. */
-export interface ElementPart {
-  /** Keys and indexes; empty: the element itself. */
-  readonly path: readonly (string | number)[];
-  /** From green's text to the text at that place; null when there is no way. */
-  readonly back: ((text: string) => string | null) | null;
 }
 
 interface Start {
@@ -104,8 +97,19 @@ export function compileColumn(
       : evaluator({ start, steps, fallback: fallback?.cell ?? null, required, replacement }),
     policy: spec.on_error === 'reject' ? 'reject' : 'fail',
     operation: describe(start, steps, names, column, spec),
-    inverse: inverseOf({ start, steps, defaulted: fallback !== null && shape.nullable, replacement, scope }),
-    element: elementOf(start, steps, scope),
+    inverse:
+      start.reason === null
+        ? backOf({
+            steps,
+            defaulted: fallback !== null && shape.nullable,
+            replaced: replacement !== null,
+            blue: scope.columns[start.inputs[0] as number] as Column,
+          })
+        : { reason: start.reason },
+    element:
+      scope.element >= 0 && start.inputs.length === 1 && start.inputs[0] === scope.element
+        ? elementPart(steps)
+        : null,
     nullable: (nullable && !required) || replacement?.cell === null,
     splitPart: splitPartOf(spec, start, steps),
     pure: start.pure,
@@ -330,62 +334,6 @@ function evaluator(program: {
       throw error;
     }
   };
-}
-
-type Apply = (text: string) => string | null;
-
-function chain(steps: readonly Apply[]): Apply {
-  const [first, second] = steps;
-  if (first === undefined) return IDENTITY;
-  if (second === undefined) return first;
-  return (text) => {
-    let value: string | null = text;
-    for (const step of steps) {
-      value = step(value);
-      if (value === null) return null;
-    }
-    return value;
-  };
-}
-
-function inverseOf(program: {
-  readonly start: Start;
-  readonly steps: readonly Step[];
-  readonly defaulted: boolean;
-  readonly replacement: { readonly cell: Cell } | null;
-  readonly scope: Scope;
-}): Inverse {
-  const { start, steps } = program;
-  if (start.reason !== null) return { reason: start.reason };
-  const back: Apply[] = [];
-  const reasons: string[] = [];
-  for (const { inverse } of steps) {
-    if ('reason' in inverse) reasons.push(inverse.reason);
-    const apply = 'apply' in inverse ? inverse.apply : inverse.section;
-    if (apply === undefined) return { reason: reasons[0] as string };
-    back.unshift(apply);
-  }
-  if (program.defaulted) reasons.push('null becomes the default');
-  if (program.replacement !== null) reasons.push('values that do not fit are replaced');
-  const blue = program.scope.columns[start.inputs[0] as number] as Column;
-  const conversion = steps.length === 0 ? null : convert(derived(blue.kind, true), blue, null);
-  if (conversion !== null && typeof conversion !== 'string') back.push(conversion.apply);
-  const apply = chain(back.filter((one) => one !== IDENTITY));
-  const [reason] = reasons;
-  return reason === undefined ? { apply } : { reason, section: apply };
-}
-
-function elementOf(start: Start, steps: readonly Step[], scope: Scope): ElementPart | null {
-  const [first, ...rest] = steps;
-  if (scope.element < 0 || start.inputs.length !== 1 || start.inputs[0] !== scope.element) return null;
-  if (first?.path === undefined) return null;
-  const back: Apply[] = [];
-  for (const { inverse } of rest) {
-    const apply = 'apply' in inverse ? inverse.apply : inverse.section;
-    if (apply === undefined) return { path: first.path, back: null };
-    back.unshift(apply);
-  }
-  return { path: first.path, back: chain(back.filter((one) => one !== IDENTITY)) };
 }
 
 /** A part of a split that was changed by nothing else: with its sibling it gives the text back. */

@@ -1,6 +1,7 @@
 import type { Cell, Column, Relation, Tuple } from '../core/table.ts';
 import { BadValue } from './bad-value.ts';
-import type { ColumnProgram, ElementPart } from './column.ts';
+import type { ColumnProgram } from './column.ts';
+import type { ElementPart } from './column-back.ts';
 import type { Feed } from './feed.ts';
 import { textOf } from './operations/operation.ts';
 import type { Way } from './way-back.ts';

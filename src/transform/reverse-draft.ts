@@ -1,12 +1,11 @@
 import { showTable, type Cell, type Column, type Relation, type Tuple } from '../core/table.ts';
 import { BadValue } from './bad-value.ts';
 import type { Condition } from './condition.ts';
-import { constantFor } from './constant.ts';
-import { hint } from './closest.ts';
 import { elementsRelation, elementWay } from './element.ts';
 import { indexesByName, type Feed } from './feed.ts';
+import { findHomes, readOff, type Home } from './homes.ts';
 import type { Issues } from './issue.ts';
-import { overrideWay } from './override.ts';
+import { columnWays, whyLost, type ColumnWay } from './column-ways.ts';
 import { presenceOf, type Presence } from './presence.ts';
 import type { ModuleFunction, TableSpec } from './spec.ts';
 import { wayFrom, whyNone, type Way } from './way-back.ts';
@@ -40,17 +39,6 @@ export interface Impossible {
   readonly table: string;
   readonly column: string | null;
   readonly why: string;
-}
-
-export interface ColumnWay {
-  readonly column: string;
-  readonly to: number;
-  /** `exact`: the value comes back. `side-table`: it is kept row by row beside the table. `lossy`: `reason` says what is lost. */
-  readonly way: 'exact' | 'side-table' | 'lossy';
-  /** Columns of green, `schema.table.column`. */
-  readonly from: readonly string[];
-  readonly operation: string;
-  readonly reason: string;
 }
 
 export interface BlueDraft {
@@ -89,7 +77,7 @@ class Draft {
   readonly #impossible: Impossible[] = [];
   readonly #warnings: string[] = [];
   /** Where each column (as a source) comes from. */
-  readonly #homes = new Map<number, { readonly feed: Feed; readonly way: Way }>();
+  readonly #homes = new Map<number, Home>();
   readonly #off = new Map<number, Cell>();
   readonly #arrays = new Map<number, Feed>();
 
@@ -107,8 +95,9 @@ class Draft {
     const main = this.#mainOf(flat);
     if (main === null) return this.#result([], null);
     const others = flat.filter((feed) => feed !== main);
-    this.#readOff();
-    this.#findHomes(main, others);
+    const places = { ...this.#options, blue: this.#blue, to: this.#to };
+    for (const [index, cell] of readOff(places)) this.#off.set(index, cell);
+    for (const [index, home] of findHomes(main, others, places)) this.#homes.set(index, home);
     for (const feed of feeds.filter((one) => one.target.role === 'explode')) this.#array(main, feed);
     const parts = others.flatMap((feed) => this.#part(feed) ?? []);
     const row = this.#row(main, parts);
@@ -122,7 +111,14 @@ class Draft {
       blue: this.#blue,
       relation: this.#sink,
       drafts,
-      columns: this.#blue.columns.map((column, index) => this.#report(column, index, main)),
+      columns: columnWays({
+        feeds: this.#options.feeds,
+        main,
+        homes: this.#homes,
+        arrays: this.#arrays,
+        off: this.#off,
+        to: this.#to,
+      }),
       impossible: this.#impossible,
       warnings: this.#warnings,
     };
@@ -150,59 +146,6 @@ class Draft {
     return this.#to.indexOf(to);
   }
 
-  #readOff(): void {
-    const { spec, issues, path } = this.#options;
-    for (const [name, value] of Object.entries(spec?.reverse?.off ?? {})) {
-      const at = [...path, 'reverse', 'off', name];
-      const index = this.#blue.columns.findIndex((column) => column.name === name);
-      const column = this.#blue.columns[index];
-      if (column === undefined) {
-        const known = this.#blue.columns.map((one) => one.name);
-        issues.add(at, `${name} is no column of blue${hint(name, known)}`);
-        continue;
-      }
-      const cell = constantFor(value, column, (message) => issues.add(at, message));
-      if (cell !== null) this.#off.set(index, cell.cell);
-    }
-  }
-
-  #findHomes(main: Feed, others: readonly Feed[]): void {
-    const always = others.filter((feed) => feed.target.emitWhen === null);
-    const sometimes = others.filter((feed) => feed.target.emitWhen !== null);
-    const tries: readonly (readonly [Feed, boolean])[] = [
-      ...[main, ...always].map((feed) => [feed, false] as const),
-      [main, true],
-      ...sometimes.map((feed) => [feed, false] as const),
-      ...others.map((feed) => [feed, true] as const),
-    ];
-    const overrides = this.#options.spec?.reverse?.columns ?? {};
-    for (const [index, column] of this.#blue.columns.entries()) {
-      const own = Object.hasOwn(overrides, column.name) ? overrides[column.name] : undefined;
-      if (own !== undefined) {
-        const { modules, issues, path } = this.#options;
-        const at = [...path, 'reverse', 'columns', column.name];
-        const found = overrideWay({
-          spec: own,
-          index,
-          feeds: [main, ...others],
-          targets: this.#options.spec?.to ?? [],
-          modules,
-          problem: (below, message) => issues.add([...at, ...below], message),
-        });
-        if (found !== null) this.#homes.set(index, found);
-        continue;
-      }
-      // Where rows are addressed only what holds every row counts.
-      const key = this.#sink.key.includes(this.#to[index] as number);
-      for (const [feed, sections] of key ? [[main, false] as const] : tries) {
-        const way = wayFrom(feed, index, sections);
-        if (way === null) continue;
-        this.#homes.set(index, { feed, way });
-        break;
-      }
-    }
-  }
-
   #array(main: Feed, feed: Feed): void {
     const index = feed.target.explode?.array as number;
     const column = this.#blue.columns[index] as Column;
@@ -224,6 +167,7 @@ class Draft {
         exact: false,
         faithful: true,
         operation: 'array of the rows',
+        array: true,
         reason: `of an element that is changed, what ${feed.name} does not hold is lost`,
         checks: [],
       },
@@ -268,6 +212,7 @@ class Draft {
       ...(plan.when === null ? [] : [{ name: 'when', condition: plan.when }]),
       ...(target.emitWhen === null ? [] : [{ name: 'emit_when', condition: target.emitWhen }]),
     ];
+    this.#warnAboutRows(feed, ways);
     const replace = presence !== null && !presence.certain;
     if (replace) this.#checkReplace(feed, ways, parts);
     if (this.#sink.key.length === 0) this.#checkKeyless(ways, parts);
@@ -289,6 +234,28 @@ class Draft {
       off: new Map(),
       array: -1,
     };
+  }
+
+  /** Rows of green that are none of blue, or one of blue together. */
+  #warnAboutRows(feed: Feed, ways: readonly PlacedWay[]): void {
+    const { target, green, name } = feed;
+    const constants = target.programs.filter((one) => one.constant !== null).map((one) => one.name);
+    const inKey = ways.filter((one) => this.#sink.key.includes(one.to)).flatMap((one) => one.way.inputs);
+    const kinds: string[] = [];
+    const loose: string[] = [];
+    for (const index of green.key) {
+      const column = (green.columns[index] as Column).name;
+      if (constants.includes(column)) kinds.push(column);
+      else if (!inKey.includes(index)) loose.push(column);
+    }
+    if (kinds.length > 0)
+      this.#warnings.push(
+        `Rows of ${name} with another ${kinds.join(', ')} than the mapping's stay on green.`,
+      );
+    if (loose.length > 0)
+      this.#warnings.push(
+        `The key of ${name} also holds ${loose.join(', ')}: two rows there may be one of ${this.#name}, and the second is then refused.`,
+      );
   }
 
   #checkReplace(feed: Feed, ways: readonly PlacedWay[], parts: readonly BackDraft[]): void {
@@ -327,6 +294,7 @@ class Draft {
     if (payload.length === 0) return null;
     const key = this.#key(feed);
     const { emitWhen } = feed.target;
+    this.#warnAboutRows(feed, [...(key ?? []), ...payload]);
     const off = new Map<number, Cell>();
     const row: Cell[] = this.#blue.columns.map(() => null);
     for (const { to } of payload) {
@@ -434,38 +402,8 @@ class Draft {
       if (this.#homes.has(this.#source(to))) continue;
       this.#refuse(
         column.name,
-        `it cannot be null, has no default, and nothing gives it back (${this.#whyLost(this.#source(to))}); write reverse: columns: { ${column.name}: … }`,
+        `it cannot be null, has no default, and nothing gives it back (${whyLost(this.#options.feeds, this.#source(to))}); write reverse: columns: { ${column.name}: … }`,
       );
     }
-  }
-
-  #whyLost(index: number): string {
-    const reasons = this.#options.feeds.flatMap((feed) => whyNone(feed, index));
-    return [...new Set(reasons)].join('; ') || 'it is dropped';
-  }
-
-  #report(column: Column, index: number, main: Feed | null): ColumnWay {
-    const home = this.#homes.get(index);
-    const base = { column: column.name, to: this.#to[index] as number };
-    if (home === undefined) {
-      const rest = 'rows that are there keep theirs, rows that green makes get the default';
-      const reason = `${this.#whyLost(index)}: ${rest}`;
-      return { ...base, way: 'lossy', from: [], operation: 'none', reason };
-    }
-    const { feed, way } = home;
-    const array = this.#arrays.get(index);
-    const source = array ?? feed;
-    const from = (array === undefined ? way.inputs : [...array.green.columns.keys()]).map(
-      (input) => `${source.name}.${source.green.columns[input]?.name ?? ''}`,
-    );
-    const shown = { ...base, from, operation: way.operation };
-    if (array !== undefined) return { ...shown, way: 'side-table', reason: way.reason };
-    if (!way.exact) return { ...shown, way: 'lossy', reason: way.reason };
-    const { emitWhen } = feed.target;
-    const only = feed === main || emitWhen === null || emitWhen.anyNotNull?.includes(index) === true;
-    if (only && this.#off.get(index) === undefined) return { ...shown, way: 'exact', reason: '' };
-    if (feed === main) return { ...shown, way: 'exact', reason: '' };
-    const reason = `a value that stands there while ${feed.name} has no row is not on green`;
-    return { ...shown, way: 'lossy', reason };
   }
 }

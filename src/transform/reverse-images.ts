@@ -12,7 +12,7 @@ export function backImageReasons(plan: BackPlan): FullImageNeed[] {
   const identity = from.identity === 'key' ? from.key : [];
   const reasons: string[] = from.identity === 'none' ? ['its log brings nothing of old rows'] : [];
   for (const target of plan.targets) {
-    const name = showTable(target.relation.table);
+    const name = showTable((target.table.elements?.of ?? target.relation).table);
     const names = (inputs: readonly number[]): string[] =>
       inputs.filter((index) => !identity.includes(index)).map((index) => from.columns[index]?.name ?? '');
     if (target.relation.key.length === 0)
@@ -22,7 +22,7 @@ export function backImageReasons(plan: BackPlan): FullImageNeed[] {
     const presence = names(target.presenceInputs);
     if (presence.length > 0) reasons.push(`whether ${name} has a row reads ${presence.join(', ')}`);
     if (target.role === 'element' || target.role === 'replace')
-      reasons.push(`rows of ${name} are written as a whole`);
+      reasons.push(`${target.role === 'element' ? 'elements' : 'rows'} of ${name} are written as a whole`);
     if (target.asksAgain) reasons.push(`the conditions of ${name} are asked of whole rows`);
     const loose = target.ways.filter(
       ({ way }) => way.inputs.length > 0 && !(way.faithful && way.inputs.length === 1),

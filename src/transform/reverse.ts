@@ -1,3 +1,4 @@
+import { VerdigrisError } from '../core/errors.ts';
 import type { TargetTable } from '../core/plan.ts';
 import { showTable, tableId, type Cell, type Relation, type TableName } from '../core/table.ts';
 import { BackPlan } from './back-plan.ts';
@@ -8,13 +9,8 @@ import { feedOf, type Feed } from './feed.ts';
 import type { FullImageNeed } from './full-images.ts';
 import { Issues } from './issue.ts';
 import { entryIndex } from './override.ts';
-import {
-  draftBlue,
-  type BackDraft,
-  type BlueDraft,
-  type ColumnWay,
-  type Impossible,
-} from './reverse-draft.ts';
+import type { ColumnWay } from './column-ways.ts';
+import { draftBlue, type BackDraft, type BlueDraft, type Impossible } from './reverse-draft.ts';
 import { backImageReasons } from './reverse-images.ts';
 import type { MappingSpec, ModuleFunction } from './spec.ts';
 import { CompiledPlan } from './table-plan.ts';
@@ -31,6 +27,11 @@ export interface ReverseOptions {
   readonly modules: ReadonlyMap<string, ModuleFunction>;
   /** The sink on blue keeps the elements of arrays (`TargetTable.elements`). Default: false; then an exploded array has no way back. */
   readonly elements?: boolean;
+  /**
+   * What becomes of blue's row when green changes it to something that does not fit. `remove` (default): it goes, as a hole means, and what
+   * only blue had of it is lost. `keep`: it stays out of date; the pipeline must know what `Reject.stays` asks of it.
+   */
+  readonly misfits?: 'remove' | 'keep';
 }
 
 /** One blue table in `plan`. */
@@ -75,7 +76,12 @@ export function compileReverse(options: ReverseOptions): ReverseMapping {
   const issues = new Issues();
   const impossible: Impossible[] = [];
   const blues = options.compiled.plans.flatMap((plan) => {
-    const draft = draftOf(plan as CompiledPlan, options, issues, impossible);
+    if (!(plan instanceof CompiledPlan))
+      throw new VerdigrisError(
+        'INTERNAL',
+        `The plan of ${showTable(plan.from.table)} was not compiled here.`,
+      );
+    const draft = draftOf(plan, options, issues, impossible);
     return draft === null ? [] : [{ draft, table: tableOf(draft) }];
   });
   issues.check();
@@ -96,7 +102,9 @@ export function compileReverse(options: ReverseOptions): ReverseMapping {
       entry.targets.push(target);
     }
   }
-  const plans = [...byGreen.values()].map(({ green, targets: own }) => new BackPlan(green, own));
+  const plans = [...byGreen.values()].map(
+    ({ green, targets: own }) => new BackPlan(green, own, options.misfits),
+  );
   return {
     plans,
     units: unitsOf(plans, owners),
@@ -105,7 +113,10 @@ export function compileReverse(options: ReverseOptions): ReverseMapping {
     report: blues.map(({ draft }) => ({
       table: showTable(draft.blue.table),
       from: [...new Set(draft.drafts.map((back) => back.feed.name))],
-      columns: draft.columns.map(({ to: _, ...column }) => column),
+      columns: draft.columns.map((column) => {
+        const { to: _, ...shown } = column;
+        return shown;
+      }),
     })),
     greenOnly: plans.flatMap(greenOnly),
     impossible: [...impossible, ...blues.flatMap(({ draft }) => draft.impossible)],

@@ -23,6 +23,8 @@ export interface Way {
   readonly operation: string;
   /** Why it is not exact; empty when it is. */
   readonly reason: string;
+  /** An array whose elements come by themselves: empty where the row arrives under a key. */
+  readonly array?: boolean;
   /** Columns of green that must come out again when what was made is mapped once more. */
   readonly checks: readonly ColumnProgram[];
 }
@@ -94,13 +96,17 @@ function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
     ),
     policy: 'reject',
     exact: reason === '',
-    faithful: reason === '' && (program.copy !== null || blue.exact),
+    faithful: reason === '' && (program.copy !== null || oneText(blue)),
     operation:
       program.copy === null ? `inverse of ${program.operation}` : plain ? 'copy' : `cast ${blue.type}`,
     reason: reason === '' ? '' : `${program.name}: ${reason}`,
     checks: reason === '' && program.copy === null ? [program] : [],
   };
 }
+
+/** Equal values have equal text: with a fixed number of digits decimals too. */
+const oneText = (column: Column): boolean =>
+  column.exact || (column.kind === 'decimal' && typeOf(column).scale !== null);
 
 /** Back into the type that green's was widened from; checked. The reason when there is no way. */
 function copyBack(green: Column, blue: Column): ((text: string) => string) | string {

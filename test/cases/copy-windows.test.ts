@@ -7,7 +7,8 @@ const COPYING = {
   blue: `CREATE TABLE public.doc (id int PRIMARY KEY, n int NOT NULL, big text NOT NULL);
     ALTER TABLE public.doc ALTER big SET STORAGE EXTERNAL;
     INSERT INTO public.doc SELECT g * 2, 0, repeat('t' || g, 1000) FROM generate_series(1, 300) g; ANALYZE;`,
-  green: 'CREATE SCHEMA app; CREATE TABLE app.paper (number bigint PRIMARY KEY, n int NOT NULL, body text NOT NULL);',
+  green:
+    'CREATE SCHEMA app; CREATE TABLE app.paper (number bigint PRIMARY KEY, n int NOT NULL, body text NOT NULL);',
   tables: `
 - from: public.doc
   to:
@@ -20,10 +21,16 @@ const GREEN = 'SELECT number, n, md5(body), length(body) FROM app.paper ORDER BY
 
 /** Ranges as the sink has them, in order: lower bound and whether it is done. */
 const ranges = (run: Run): Promise<{ lower: string | null; done: boolean }[]> =>
-  run.green.query(`SELECT lower, upto IS NOT NULL AS done FROM verdigris.ranges WHERE unit LIKE '%doc%' ORDER BY ordinal`);
+  run.green.query(
+    `SELECT lower, upto IS NOT NULL AS done FROM verdigris.ranges WHERE unit LIKE '%doc%' ORDER BY ordinal`,
+  );
 
 const holes = async (run: Run): Promise<string[]> =>
-  (await run.green.query<{ key: string }>(`SELECT key[1] AS key FROM verdigris.holes WHERE kind = 'incomplete' ORDER BY 1`)).map((row) => row.key);
+  (
+    await run.green.query<{ key: string }>(
+      `SELECT key[1] AS key FROM verdigris.holes WHERE kind = 'incomplete' ORDER BY 1`,
+    )
+  ).map((row) => row.key);
 
 describe('changes without their whole image while the table is being copied (F53)', () => {
   test('update-of-uncopied-key-with-toast: the value that the log left out is not lost, wherever the update falls', async () => {
@@ -51,17 +58,27 @@ describe('changes without their whole image while the table is being copied (F53
     const points = new HoldPoints();
     await using run = await Run.create(COPYING);
     await holdAfterFirstRange(run, points);
-    const [first, second] = (await ranges(run)).map((range, index, all) => ({ lower: range.lower, upper: all[index + 1]?.lower ?? null, done: range.done }));
+    const [first, second] = (await ranges(run)).map((range, index, all) => ({
+      lower: range.lower,
+      upper: all[index + 1]?.lower ?? null,
+      done: range.done,
+    }));
     expect([first?.done, second?.done]).toEqual([true, false]);
     const done = Number(first?.upper) - 1;
-    await run.blue.query('BEGIN; UPDATE public.doc SET id = $1 WHERE id = 598; COMMIT'.replace('$1', String(done)));
+    await run.blue.query(
+      'BEGIN; UPDATE public.doc SET id = $1 WHERE id = 598; COMMIT'.replace('$1', String(done)),
+    );
     // Open (its window is held) to done, done to open, done to todo and back in one transaction, todo to open.
     await run.blue.query(`UPDATE public.doc SET id = ${done - 2} WHERE id = ${Number(first?.upper) + 2}`);
     await run.blue.query(`UPDATE public.doc SET id = ${Number(first?.upper) + 1} WHERE id = 10`);
-    await run.blue.query(`BEGIN; UPDATE public.doc SET id = 10001 WHERE id = 12; UPDATE public.doc SET id = 12, n = 3 WHERE id = 10001; COMMIT`);
+    await run.blue.query(
+      `BEGIN; UPDATE public.doc SET id = 10001 WHERE id = 12; UPDATE public.doc SET id = 12, n = 3 WHERE id = 10001; COMMIT`,
+    );
     await run.blue.query(`UPDATE public.doc SET id = 10003 WHERE id = 14`);
     await run.blue.query(`UPDATE public.doc SET id = ${Number(first?.upper) + 3} WHERE id = 596`);
-    await waitFor(async () => (await holes(run)).includes(String(done)), { what: 'the row without its whole image to be noted' });
+    await waitFor(async () => (await holes(run)).includes(String(done)), {
+      what: 'the row without its whole image to be noted',
+    });
     // A later change of a row that green lacks finds nothing there, and that is expected.
     await run.blue.query(`UPDATE public.doc SET n = n + 1 WHERE id = ${done}`);
     points.release('copy.window-open');
@@ -83,7 +100,9 @@ describe('changes without their whole image while the table is being copied (F53
     await run.started();
     await run.settled();
     expect(await run.compare(BLUE, GREEN)).toHaveLength(50);
-    await run.blue.query(`BEGIN; INSERT INTO public.doc VALUES (90, 1, 'lost'); TRUNCATE public.doc; INSERT INTO public.doc VALUES (91, 1, 'kept'); COMMIT`);
+    await run.blue.query(
+      `BEGIN; INSERT INTO public.doc VALUES (90, 1, 'lost'); TRUNCATE public.doc; INSERT INTO public.doc VALUES (91, 1, 'kept'); COMMIT`,
+    );
     await run.settled();
     expect(await run.compare(BLUE, GREEN)).toHaveLength(1);
   });
@@ -113,8 +132,11 @@ describe('what the log carries for us', () => {
     await writer.query('BEGIN');
     await writer.query(`INSERT INTO public.t VALUES (1, 'before the slot')`);
     await run.begin();
-    const published = () => run.blue.query(`SELECT 1 FROM pg_publication WHERE pubname = $1`, [`verdigris_${run.name}`]);
-    await waitFor(async () => (await published()).length > 0, { what: 'the publication to be made while the writer is open' });
+    const published = () =>
+      run.blue.query(`SELECT 1 FROM pg_publication WHERE pubname = $1`, [`verdigris_${run.name}`]);
+    await waitFor(async () => (await published()).length > 0, {
+      what: 'the publication to be made while the writer is open',
+    });
     await writer.query(`INSERT INTO public.t VALUES (2, 'after the publication')`);
     await writer.query('COMMIT');
     await run.started();
@@ -122,8 +144,14 @@ describe('what the log carries for us', () => {
     expect(await run.compare('SELECT * FROM public.t ORDER BY id')).toHaveLength(2);
 
     await run.blue.query(`ALTER PUBLICATION "verdigris_${run.name}" ADD TABLE public.later`);
-    await expect(run.engine.ended()).rejects.toMatchObject({ code: 'SOURCE_PUBLICATION_CHANGED', directive: 'fatal' });
+    await expect(run.engine.ended()).rejects.toMatchObject({
+      code: 'SOURCE_PUBLICATION_CHANGED',
+      directive: 'fatal',
+    });
     await run.stop();
-    await expect(run.start()).rejects.toMatchObject({ code: 'SOURCE_PUBLICATION_CHANGED', message: expect.stringContaining('later') as string });
+    await expect(run.start()).rejects.toMatchObject({
+      code: 'SOURCE_PUBLICATION_CHANGED',
+      message: expect.stringContaining('later') as string,
+    });
   });
 });

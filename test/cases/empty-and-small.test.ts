@@ -12,9 +12,17 @@ test('a table without rows, one with a single row, and sixty small ones together
   });
   await run.start();
   const all = ['none', 'one', ...names];
-  const everything = all.map((name) => `SELECT '${name}' AS t, id::text, v FROM public.${name}`).join(' UNION ALL ');
+  const everything = all
+    .map((name) => `SELECT '${name}' AS t, id::text, v FROM public.${name}`)
+    .join(' UNION ALL ');
   expect(await run.compare(`SELECT * FROM (${everything}) x ORDER BY 1, 2`)).toHaveLength(1 + (59 * 60) / 2);
-  await run.blue.query(`INSERT INTO public.none VALUES (1, 'first'); UPDATE public.one SET v = 'b'; DELETE FROM public.small_59 WHERE id = 1`);
+  await run.blue.query(
+    `INSERT INTO public.none VALUES (1, 'first'); UPDATE public.one SET v = 'b'; DELETE FROM public.small_59 WHERE id = 1`,
+  );
   await run.settled();
-  expect(await run.compare(`SELECT * FROM (${everything}) x ORDER BY 1, 2`)).toContainEqual(['none', '1', 'first']);
+  expect(await run.compare(`SELECT * FROM (${everything}) x ORDER BY 1, 2`)).toContainEqual([
+    'none',
+    '1',
+    'first',
+  ]);
 }, 60_000);

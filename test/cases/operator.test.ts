@@ -5,7 +5,8 @@ import { waitFor } from '../support/wait.ts';
 /** Where the stream stands still on purpose: at an exact place, with everything before it on green and nothing skipped. */
 
 const checkpoint = async (run: Run): Promise<string> =>
-  (await run.green.query<{ position: string }>('SELECT position FROM verdigris.checkpoint'))[0]?.position ?? '';
+  (await run.green.query<{ position: string }>('SELECT position FROM verdigris.checkpoint'))[0]?.position ??
+  '';
 
 /** The stream stays where it is, also after a resume, until the operator has done something. */
 async function staysThere(run: Run, code: string): Promise<void> {
@@ -32,7 +33,9 @@ const TOO_LONG = [
 describe('one-too-long-per-type: a value that green cannot hold stops the stream there, and goes through once green is wider (F41, F60)', () => {
   test('every type with a length', async () => {
     const names = TOO_LONG.map((_, index) => `t${index}`);
-    const ddl = TOO_LONG.map(([, wide], index) => `CREATE TABLE public.t${index} (id int PRIMARY KEY, v ${wide});`).join(' ');
+    const ddl = TOO_LONG.map(
+      ([, wide], index) => `CREATE TABLE public.t${index} (id int PRIMARY KEY, v ${wide});`,
+    ).join(' ');
     await using run = await Run.create({
       blue: `${ddl} ${TOO_LONG.map(([, wide, fits], index) => `INSERT INTO public.t${index} VALUES (1, ${fits}::${wide === 'bit(5)' ? 'bit(5)' : wide});`).join(' ')}`,
       green: ddl,
@@ -55,7 +58,10 @@ describe('one-too-long-per-type: a value that green cannot hold stops the stream
       expect(status.error?.message, narrow).toContain(`${table}, column v`);
       expect(JSON.stringify(status)).not.toContain(tooLong.replaceAll(/[B'{}]/g, ''));
       await run.marked(before);
-      expect(await run.green.query(`SELECT id FROM ${table} ORDER BY id`), narrow).toEqual([{ id: 1 }, { id: 2 }]);
+      expect(await run.green.query(`SELECT id FROM ${table} ORDER BY id`), narrow).toEqual([
+        { id: 1 },
+        { id: 2 },
+      ]);
       if (index === 0) await staysThere(run, 'SINK_FAILED');
       await run.green.query(`ALTER TABLE ${table} ALTER v TYPE ${wide}`);
       await run.resume();
@@ -70,7 +76,8 @@ describe('a value that the mapping cannot take', () => {
     blue: `CREATE TABLE public.bill (id int PRIMARY KEY, amount numeric(12,4) NOT NULL, state smallint, note text);
       ALTER TABLE public.bill ALTER note SET STORAGE EXTERNAL;
       INSERT INTO public.bill SELECT g, g, 0, repeat('n' || g, 1000) FROM generate_series(1, 20) g;`,
-    green: 'CREATE SCHEMA pay; CREATE TABLE pay.bill (id int PRIMARY KEY, cents bigint NOT NULL, state text, note text);',
+    green:
+      'CREATE SCHEMA pay; CREATE TABLE pay.bill (id int PRIMARY KEY, cents bigint NOT NULL, state text, note text);',
     tables: `
 - from: public.bill
   to:
@@ -85,9 +92,11 @@ describe('a value that the mapping cannot take', () => {
     WHERE amount * 100 = trunc(amount * 100) AND coalesce(state, 0) IN (0, 1) ORDER BY id`;
   const GREEN = 'SELECT id, cents, state, md5(note) FROM pay.bill ORDER BY id';
   const rejects = async (run: Run): Promise<string[]> =>
-    (await run.green.query<{ row: string }>(`SELECT table_name || ' ' || key[1] || ' ' || column_name AS row FROM verdigris.rejects ORDER BY key[1]::int`)).map(
-      ({ row }) => row,
-    );
+    (
+      await run.green.query<{ row: string }>(
+        `SELECT table_name || ' ' || key[1] || ' ' || column_name AS row FROM verdigris.rejects ORDER BY key[1]::int`,
+      )
+    ).map(({ row }) => row);
 
   test('on_error fail: stops the stream at exactly that transaction, skips nothing, and goes on when green takes it otherwise', async () => {
     await using run = await Run.create(shape('fail'));
@@ -96,7 +105,9 @@ describe('a value that the mapping cannot take', () => {
     await migration.pause('apply', 'test');
     await run.blue.query('UPDATE public.bill SET state = 1 WHERE id = 1');
     const before = await run.mark();
-    await run.blue.query('BEGIN; UPDATE public.bill SET state = 1 WHERE id = 2; UPDATE public.bill SET amount = 0.001 WHERE id = 3; COMMIT');
+    await run.blue.query(
+      'BEGIN; UPDATE public.bill SET state = 1 WHERE id = 2; UPDATE public.bill SET amount = 0.001 WHERE id = 3; COMMIT',
+    );
     await run.blue.query('UPDATE public.bill SET state = 1 WHERE id = 4');
     await migration.resume('apply');
     const status = await run.parked('MAPPING_VALUE');
@@ -114,14 +125,29 @@ describe('a value that the mapping cannot take', () => {
     await run.blue.query('UPDATE public.bill SET amount = 0.001 WHERE id IN (5, 6, 7)');
     await run.start();
     expect(await rejects(run)).toEqual(['bill 5 cents', 'bill 6 cents', 'bill 7 cents']);
-    await run.blue.query(`INSERT INTO public.bill VALUES (30, 0.005, 0, 'x'), (31, 1, 9, 'y'), (32, 1, 0, 'z')`);
+    await run.blue.query(
+      `INSERT INTO public.bill VALUES (30, 0.005, 0, 'x'), (31, 1, 9, 'y'), (32, 1, 0, 'z')`,
+    );
     await run.blue.query('UPDATE public.bill SET amount = 2.345 WHERE id IN (8, 9)');
     await run.blue.query('UPDATE public.bill SET state = 7 WHERE id = 9');
     await run.settled();
-    expect(await rejects(run)).toEqual(['bill 5 cents', 'bill 6 cents', 'bill 7 cents', 'bill 8 cents', 'bill 9 cents', 'bill 30 cents', 'bill 31 state']);
+    expect(await rejects(run)).toEqual([
+      'bill 5 cents',
+      'bill 6 cents',
+      'bill 7 cents',
+      'bill 8 cents',
+      'bill 9 cents',
+      'bill 30 cents',
+      'bill 31 state',
+    ]);
     expect((await run.engine.status()).apply.rejects).toBe(7);
     await run.compare(BLUE, GREEN);
-    expect(await run.rows('green', `SELECT reason FROM verdigris.rejects WHERE reason LIKE '%2.345%' OR reason LIKE '%0.001%'`)).toEqual([]);
+    expect(
+      await run.rows(
+        'green',
+        `SELECT reason FROM verdigris.rejects WHERE reason LIKE '%2.345%' OR reason LIKE '%0.001%'`,
+      ),
+    ).toEqual([]);
 
     // Corrected without the large value (it is read again), with it, moved to another key, and deleted.
     await run.blue.query('UPDATE public.bill SET amount = 5 WHERE id = 5');

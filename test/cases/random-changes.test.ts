@@ -54,7 +54,9 @@ let fresh = 100_000;
 
 async function perform(client: pg.Client, { kind, a, b }: Step): Promise<void> {
   const table = kind.includes('position') || kind.includes('slot') ? 'slot' : 'item';
-  const { rows } = await client.query<{ id: number; code: string; pos: number }>(`SELECT * FROM public.${table} ORDER BY id`);
+  const { rows } = await client.query<{ id: number; code: string; pos: number }>(
+    `SELECT * FROM public.${table} ORDER BY id`,
+  );
   const one = rows[a % rows.length];
   const other = rows[b % rows.length];
   if (one === undefined || other === undefined || rows.length < 4) return;
@@ -81,7 +83,12 @@ async function perform(client: pg.Client, { kind, a, b }: Step): Promise<void> {
       // Every key moves to the one its neighbour leaves.
       return run(
         ['UPDATE public.item SET id = $1 WHERE id = $2', -fresh, rows[0]?.id],
-        ...rows.slice(1, 5).map((row, index) => ['UPDATE public.item SET id = $1, n = n + 1 WHERE id = $2', rows[index]?.id, row.id] as const),
+        ...rows
+          .slice(1, 5)
+          .map(
+            (row, index) =>
+              ['UPDATE public.item SET id = $1, n = n + 1 WHERE id = $2', rows[index]?.id, row.id] as const,
+          ),
         ['UPDATE public.item SET id = $1 WHERE id = $2', rows.slice(1, 5).at(-1)?.id, -fresh],
       );
     case 'key away and back':
@@ -91,7 +98,12 @@ async function perform(client: pg.Client, { kind, a, b }: Step): Promise<void> {
       );
     case 'delete and re-insert':
       return run(
-        ['CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM public.item WHERE id = $1'.replace('$1', String(one.id))],
+        [
+          'CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM public.item WHERE id = $1'.replace(
+            '$1',
+            String(one.id),
+          ),
+        ],
         ['DELETE FROM public.item WHERE id = $1', one.id],
         ['INSERT INTO public.item SELECT id, code, n + 1, big FROM kept'],
         ['DROP TABLE kept'],
@@ -140,7 +152,12 @@ async function perform(client: pg.Client, { kind, a, b }: Step): Promise<void> {
     case 'position of a deleted row':
       return run(
         ['DELETE FROM public.slot WHERE id = $1', one.id],
-        ['INSERT INTO public.slot VALUES ($1, $2, $3)', b % 2 === 0 ? fresh : one.id, one.pos, 'w'.repeat(2_500)],
+        [
+          'INSERT INTO public.slot VALUES ($1, $2, $3)',
+          b % 2 === 0 ? fresh : one.id,
+          one.pos,
+          'w'.repeat(2_500),
+        ],
       );
     case 'key of a slot':
       return run(['UPDATE public.slot SET id = $1 WHERE id = $2', fresh, one.id]);
@@ -161,39 +178,46 @@ const SIZES = [
 ];
 
 describe('swaps of unique values, chains of key changes, delete and re-insert: green is what blue is (F54, F59)', () => {
-  test.each(SIZES)('groups of $rows rows, parts from $part, streaming $streaming', async ({ rows, part, streaming }) => {
-    const seed = Number(process.env['VERDIGRIS_TEST_SEED'] ?? Date.now() % 1_000_000);
-    const all = fc.sample(transaction, { seed: seed + rows, numRuns: 120 });
-    await using run = await Run.create({
-      blue: tables('DEFERRABLE INITIALLY DEFERRED') + FILL,
-      green: tables(''),
-      tables: '- from: public.item\n- from: public.slot',
-      settings: `apply: { batch: { max_rows: ${rows} }, max_transaction: ${part}, heartbeat: 200ms }\ncopy: { workers: 2, chunk: { max_rows: 100 } }`,
-      blueSettings: `replication: { streaming: ${streaming} }`,
-    });
-    const client = await run.blue.connect();
-    try {
-      const write = async (some: readonly (readonly Step[])[]): Promise<void> => {
-        for (const steps of some) {
-          await client.query('BEGIN');
-          for (const one of steps) await perform(client, one);
-          await client.query('COMMIT');
+  test.each(SIZES)(
+    'groups of $rows rows, parts from $part, streaming $streaming',
+    async ({ rows, part, streaming }) => {
+      const seed = Number(process.env['VERDIGRIS_TEST_SEED'] ?? Date.now() % 1_000_000);
+      const all = fc.sample(transaction, { seed: seed + rows, numRuns: 120 });
+      await using run = await Run.create({
+        blue: tables('DEFERRABLE INITIALLY DEFERRED') + FILL,
+        green: tables(''),
+        tables: '- from: public.item\n- from: public.slot',
+        settings: `apply: { batch: { max_rows: ${rows} }, max_transaction: ${part}, heartbeat: 200ms }\ncopy: { workers: 2, chunk: { max_rows: 100 } }`,
+        blueSettings: `replication: { streaming: ${streaming} }`,
+      });
+      const client = await run.blue.connect();
+      try {
+        const write = async (some: readonly (readonly Step[])[]): Promise<void> => {
+          for (const steps of some) {
+            await client.query('BEGIN');
+            for (const one of steps) await perform(client, one);
+            await client.query('COMMIT');
+          }
+        };
+        // The first ones meet the copy.
+        await Promise.all([run.start(), write(all.slice(0, 40))]);
+        const migration = await run.engine.migration();
+        for (let at = 40; at < all.length; at += 20) {
+          // Once the stream is held back, so that groups are filled to the limit; once they are as small as they come.
+          const held = (at / 20) % 2 === 0;
+          if (held) await migration.pause('apply', 'test');
+          await write(all.slice(at, at + 20));
+          if (held) await migration.resume('apply');
+          await run.settled();
+          for (const state of STATE) await run.compare(state);
         }
-      };
-      // The first ones meet the copy.
-      await Promise.all([run.start(), write(all.slice(0, 40))]);
-      const migration = await run.engine.migration();
-      for (let at = 40; at < all.length; at += 20) {
-        // Once the stream is held back, so that groups are filled to the limit; once they are as small as they come.
-        const held = (at / 20) % 2 === 0;
-        if (held) await migration.pause('apply', 'test');
-        await write(all.slice(at, at + 20));
-        if (held) await migration.resume('apply');
-        await run.settled();
-        for (const state of STATE) await run.compare(state);
+      } catch (error) {
+        throw new Error(
+          `seed ${seed} (VERDIGRIS_TEST_SEED): ${error instanceof Error ? error.message : String(error)}`,
+          { cause: error },
+        );
       }
-    } catch (error) {
-      throw new Error(`seed ${seed} (VERDIGRIS_TEST_SEED): ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
-  }, 120_000);
+    },
+    120_000,
+  );
 });

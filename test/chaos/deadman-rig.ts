@@ -38,7 +38,10 @@ export class Writers implements AsyncDisposable {
 
   async more(count = 20): Promise<void> {
     const until = this.acknowledged.size + count;
-    await waitFor(() => this.acknowledged.size >= until, { what: `${count} more transactions`, timeoutMs: 20_000 });
+    await waitFor(() => this.acknowledged.size >= until, {
+      what: `${count} more transactions`,
+      timeoutMs: 20_000,
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -54,7 +57,11 @@ export class Writers implements AsyncDisposable {
       const id = this.#next++;
       try {
         await client.query('BEGIN');
-        await client.query({ name: 'order', text: 'INSERT INTO orders (id, note) VALUES ($1, $2)', values: [id, 'x'] });
+        await client.query({
+          name: 'order',
+          text: 'INSERT INTO orders (id, note) VALUES ($1, $2)',
+          values: [id, 'x'],
+        });
         await client.query('COMMIT');
         this.acknowledged.set(id, performance.now());
       } catch (error) {
@@ -76,9 +83,17 @@ export class Rig implements AsyncDisposable {
   readonly writers: Writers;
   readonly #stack: AsyncDisposableStack;
   readonly #groups = new Set<ChildProcess>();
+  readonly #deadmen = new Set<number>();
+  #planned = false;
 
   private constructor(
-    parts: { blue: TestDatabase; green: TestDatabase; bouncer: PgBouncer; place: Workplace; writers: Writers },
+    parts: {
+      blue: TestDatabase;
+      green: TestDatabase;
+      bouncer: PgBouncer;
+      place: Workplace;
+      writers: Writers;
+    },
     stack: AsyncDisposableStack,
   ) {
     this.blue = parts.blue;
@@ -105,7 +120,7 @@ blue: { engine: postgres, url: "${blue.url}" }
 green: { engine: postgres, url: "${green.url}" }
 gates: { stable_for: 500ms, max_round_trip: 20s, max_commit_lag: 20s }
 cutover:
-  max_write_pause: 20s
+  max_write_pause: 8s
   kill_blockers_after: null
   proxies:
     - adapter: pgbouncer
@@ -145,23 +160,31 @@ tables:
 
   /** The same as the leader of a process group of its own. */
   async engineInGroup(failpoint: string): Promise<ChildProcess> {
-    const child = spawn(process.execPath, [MAIN, 'start', '--config', this.place.file, '--takeover', '--json'], {
-      detached: true,
-      cwd: this.place.dir,
-      env: { ...process.env, XDG_STATE_HOME: this.place.dir, VERDIGRIS_FAILPOINT: failpoint },
-      stdio: 'ignore',
-    });
+    const child = spawn(
+      process.execPath,
+      [MAIN, 'start', '--config', this.place.file, '--takeover', '--json'],
+      {
+        detached: true,
+        cwd: this.place.dir,
+        env: { ...process.env, XDG_STATE_HOME: this.place.dir, VERDIGRIS_FAILPOINT: failpoint },
+        stdio: 'ignore',
+      },
+    );
     this.#groups.add(child);
     child.once('exit', () => this.#groups.delete(child));
-    await waitFor(async () => (await run(this.place, 'wait', '--for', 'gate=ready', '--timeout', '1s')).code === 0, {
-      what: 'the engine in its group to be ready',
-      timeoutMs: 60_000,
-    });
+    await waitFor(
+      async () => (await run(this.place, 'wait', '--for', 'gate=ready', '--timeout', '1s')).code === 0,
+      {
+        what: 'the engine in its group to be ready',
+        timeoutMs: 60_000,
+      },
+    );
     return child;
   }
 
   async cutover(): Promise<Envelope | undefined> {
-    await run(this.place, 'plan', '--out', this.planFile, '--quiet');
+    if (!this.#planned) await run(this.place, 'plan', '--out', this.planFile, '--quiet');
+    this.#planned = true;
     const done = await run(this.place, 'cutover', '--confirm', MIGRATION, '--plan', this.planFile, '--json');
     return done.envelopes.at(-1);
   }
@@ -172,28 +195,45 @@ tables:
     ) as DeadmanReport;
   }
 
-  /** Waits until the dead-man has written that it is through, and its process has ended. */
-  async deadmanEnded(): Promise<DeadmanReport> {
+  /** Waits until the dead-man of this attempt acts. */
+  async deadmanActs(): Promise<DeadmanReport> {
     return waitFor(
       async () => {
-        const report = await this.report();
-        return report.state !== 'armed' && report.state !== 'acting' && !alive(report.pid) ? report : null;
+        const found = await this.report();
+        return found.state !== 'armed' && !this.#deadmen.has(found.pid) ? found : null;
       },
-      { what: 'the dead-man to end', timeoutMs: 20_000 },
+      { what: 'the dead-man to act', timeoutMs: 40_000, everyMs: 5 },
     );
   }
 
+  /** Waits until the dead-man has written what it came to. Its watch over what follows may still go on. */
+  async deadmanDone(): Promise<DeadmanReport> {
+    const report = await waitFor(
+      async () => {
+        const found = await this.report();
+        const done = found.state !== 'armed' && found.state !== 'acting';
+        return done && !this.#deadmen.has(found.pid) ? found : null;
+      },
+      { what: 'the dead-man to come to something', timeoutMs: 20_000 },
+    );
+    this.#deadmen.add(report.pid);
+    return report;
+  }
+
   async record(side: TestDatabase): Promise<string | undefined> {
-    const [row] = await side.query<{ state: string }>('SELECT state FROM verdigris.fence WHERE migration = $1', [MIGRATION]);
+    const [row] = await side.query<{ state: string }>(
+      'SELECT state FROM verdigris.fence WHERE migration = $1',
+      [MIGRATION],
+    );
     return row?.state;
   }
 
   async events(event: string): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const rows = await this.green.query<{ detail: Record<string, unknown> }>(
+    const rows = await this.green.query<{ detail: string }>(
       'SELECT detail FROM verdigris.journal WHERE id = $1 AND event = $2 ORDER BY sequence',
       [MIGRATION, event],
     );
-    return rows.map(({ detail }) => detail);
+    return rows.map(({ detail }) => JSON.parse(detail) as Record<string, unknown>);
   }
 
   /** What PgBouncer says itself. */
@@ -201,7 +241,9 @@ tables:
     const admin = new pg.Client(this.bouncer.adminUrl);
     await admin.connect();
     try {
-      const { rows } = await admin.query<{ name: string; database: string; paused: string | number }>('SHOW DATABASES');
+      const { rows } = await admin.query<{ name: string; database: string; paused: string | number }>(
+        'SHOW DATABASES',
+      );
       const row = rows.find(({ name }) => name === 'shop');
       return { dbname: row?.database ?? '', paused: Number(row?.paused) === 1 };
     } finally {
@@ -215,6 +257,8 @@ tables:
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#groups) if (child.pid !== undefined) process.kill(child.pid, 'SIGKILL');
+    // None outlives its job: without an engine it ends by itself.
+    await waitFor(() => [...this.#deadmen].every((pid) => !alive(pid)), { what: 'every dead-man to end' });
     await this.#stack.disposeAsync();
   }
 }

@@ -1,20 +1,20 @@
-import { readFile } from 'node:fs/promises';
-import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { NO_FAILPOINTS } from '../../src/core/failpoint.ts';
 import { SILENT } from '../../src/core/log.ts';
 import type { ProxyAdapter } from '../../src/core/proxy.ts';
 import { proxy } from '../../src/proxies/haproxy/index.ts';
-import { createDatabase, type TestDatabase } from '../support/databases.ts';
+import type { TestDatabase } from '../support/databases.ts';
 import { debianProgramOrReason } from '../support/debian.ts';
+import { freePort } from '../support/free-port.ts';
 import { HAPROXY, startHaproxy, type Haproxy } from '../support/haproxy.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 import { describeProxy, type ProxyHarness } from './proxy.ts';
-import { sqlClient } from './sql-client.ts';
+import { sqlClient, twoSides } from './two-sides.ts';
 
 const soon = (): AbortSignal => AbortSignal.timeout(10_000);
 const found = await debianProgramOrReason(HAPROXY);
+const sides = twoSides();
 const missing = 'reason' in found ? found.reason : undefined;
 
 interface World extends ProxyHarness {
@@ -26,15 +26,9 @@ interface World extends ProxyHarness {
   adapter(more?: Record<string, unknown>): ProxyAdapter;
 }
 
-/** HAProxy knows no databases, so blue and green are databases of one name on two servers. */
 async function start(edit?: (text: string) => string): Promise<World> {
   if ('reason' in found) throw new Error(found.reason);
-  const blue = await createDatabase(16);
-  const green = await createDatabase(18, blue.name);
-  for (const [side, database] of Object.entries({ blue, green })) {
-    await database.query('CREATE TABLE whoami (side text)');
-    await database.query('INSERT INTO whoami VALUES ($1)', [side]);
-  }
+  const { blue, green } = sides;
   const toGreen = await startTcpProxy({ host: '127.0.0.1', port: green.server.port });
   const haproxy = await startHaproxy({
     program: found.program,
@@ -56,6 +50,7 @@ async function start(edit?: (text: string) => string): Promise<World> {
         green: { server: 'green', host: '127.0.0.1', port: toGreen.port },
         state_file: haproxy.stateFile,
         holds_for_ms: 120_000,
+        drain_ms: 600,
         ...more,
       });
       if ('issues' in parsed) throw new Error(JSON.stringify(parsed.issues));
@@ -65,8 +60,6 @@ async function start(edit?: (text: string) => string): Promise<World> {
     [Symbol.asyncDispose]: async () => {
       await haproxy[Symbol.asyncDispose]();
       await toGreen[Symbol.asyncDispose]();
-      await blue[Symbol.asyncDispose]();
-      await green[Symbol.asyncDispose]();
     },
   };
 }
@@ -114,12 +107,13 @@ describe.skipIf(missing !== undefined)('haproxy', () => {
     expect(await client.ask()).toBe('green');
   });
 
-  test('several backends go together; on different sides they are mixed, and one that holds is paused', async () => {
+  test('several backends go together, over a TCP stats socket; on different sides they are mixed, and one that holds is paused', async () => {
+    const port = await freePort();
     const second = (text: string): string =>
-      `${text}\n${text.slice(text.indexOf('backend db')).replace('backend db', 'backend reports')}`;
+      `${text.replace('\n  maxconn', `\n  stats socket ipv4@127.0.0.1:${port} level admin\n  maxconn`)}\n${text.slice(text.indexOf('\nbackend db')).replace('\nbackend db', '\nbackend reports')}`;
     await using world = await start(second);
     const { haproxy } = world;
-    await using adapter = world.adapter({ backends: ['db', 'reports'] });
+    await using adapter = world.adapter({ backends: ['db', 'reports'], socket: `127.0.0.1:${port}` });
     expect((await adapter.probe(soon())).findings).toEqual([]);
     await haproxy.command('set server reports/hold state ready');
     expect(await adapter.observe(soon())).toEqual({ to: 'blue', paused: true });
@@ -223,7 +217,7 @@ describe.skipIf(missing !== undefined)('haproxy', () => {
   test('probe names what would hurt: no admin level, servers in the wrong role, missing or too many, no state file', async () => {
     const wrong = (text: string): string =>
       text
-        .replace('level admin', 'level operator')
+        .replace('600 level admin', '600 level operator')
         .replace('server hold 127.0.0.1:1 disabled', 'server hold 127.0.0.1:1 backup disabled')
         .replace(/server green.*/, 'server other 127.0.0.1:9');
     await using world = await start(wrong);
@@ -251,7 +245,9 @@ describe.skipIf(missing !== undefined)('haproxy', () => {
   test('a route whose state file cannot be written is refused, and half of a configuration too', async () => {
     await using world = await start();
     await using adapter = world.adapter({ state_file: '/proc/none/state' });
-    expect((await adapter.probe(soon())).findings).toContainEqual(expect.objectContaining({ level: 'block' }));
+    expect((await adapter.probe(soon())).findings).toContainEqual(
+      expect.objectContaining({ level: 'block' }),
+    );
     await adapter.pause(soon());
     await expect(adapter.route('green', 1, soon())).rejects.toMatchObject({ code: 'PROXY_UNEXPECTED' });
     const bad = proxy.parseConfig({
@@ -266,24 +262,4 @@ describe.skipIf(missing !== undefined)('haproxy', () => {
       'green.host',
     ]);
   });
-
-  test('maxconn-0: the version here kills itself when a frontend limit of 0 is raised over waiting clients, which is why a server holds', async () => {
-    await using world = await start();
-    const version = /Version: (\S+)/.exec(await world.haproxy.command('show info'))?.[1] ?? '';
-    if (!/^2\.6\.(9|1[0-9])\b/.test(version)) return;
-    await world.haproxy.command('set maxconn frontend crm 0');
-    const waiting = new pg.Client(world.haproxy.url(world.blue.name));
-    waiting.on('error', () => undefined);
-    const connecting = expect(waiting.connect()).rejects.toThrow();
-    await waitFor(async () => (await readFile('/proc/net/tcp', 'utf8')).includes(accepting(world.haproxy.port)), {
-      what: 'a connection in the accept queue',
-    });
-    await world.haproxy.command('set maxconn frontend crm 100').catch(() => '');
-    await connecting;
-    await waitFor(() => world.haproxy.log().includes('is about to kill the process'), { what: 'its watchdog' });
-  });
 });
-
-/** A listening socket of 127.0.0.1 with one connection that nobody has accepted. */
-const accepting = (port: number): string =>
-  `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')} 00000000:0000 0A 00000000:00000001`;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { ProxyAdapter, ProxyPromise } from '../../src/core/proxy.ts';
 import { waitFor } from '../support/wait.ts';
@@ -34,7 +35,10 @@ export function describeProxy(
 ): void {
   const holdsConnections = promise.holdsConnections ?? promise.holdsStatements;
   /** Whoever comes while the proxy is paused: a statement of a client that is there, or else a new connection. */
-  const arrive = async (harness: ProxyHarness, existing: ProxyClient | null): Promise<'blue' | 'green' | 'refused'> => {
+  const arrive = async (
+    harness: ProxyHarness,
+    existing: ProxyClient | null,
+  ): Promise<'blue' | 'green' | 'refused'> => {
     if (promise.holdsStatements && existing) return existing.ask();
     try {
       await using client = await harness.client();
@@ -76,7 +80,9 @@ export function describeProxy(
           answered = true;
           return side;
         });
-        await waitFor(async () => [1, null].includes(await adapter.waiting(soon())), { what: 'somebody to wait' });
+        await waitFor(async () => [1, null].includes(await adapter.waiting(soon())), {
+          what: 'somebody to wait',
+        });
         expect({ ended, answered }).toEqual({ ended: false, answered: false });
         await busy.commit();
         if (!promise.keepsConnections) await busy[Symbol.asyncDispose]();
@@ -177,6 +183,8 @@ export function describeProxy(
                 }
               } catch {
                 refused++;
+                // Clients back off: a refused connection costs nothing, and trying at once would fill a core.
+                await sleep(20);
               }
             }
             return sides;
@@ -192,7 +200,9 @@ export function describeProxy(
         expect(await adapter.observe(soon())).toEqual({ to: 'green', paused: true });
         const count = await adapter.waiting(soon());
         if (holdsConnections && count !== null)
-          await waitFor(async () => (await adapter.waiting(soon())) === answered.length, { what: 'all to wait' });
+          await waitFor(async () => (await adapter.waiting(soon())) === answered.length, {
+            what: 'all to wait',
+          });
         await adapter.resume(soon());
         expect(await adapter.observe(soon())).toEqual({ to: 'green', paused: false });
         await each('every client to be answered by green');

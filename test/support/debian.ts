@@ -45,7 +45,9 @@ export async function debianProgram({ packages, program }: DebianProgramOptions)
       if (!(await exists(folder))) await unpack(folder, packages);
     });
     if (!(await exists(join(folder, program)))) {
-      throw new Error(`${packages.join(', ')} hold no ${program}; remove ${folder} and name the right package`);
+      throw new Error(
+        `${packages.join(', ')} hold no ${program}; remove ${folder} and name the right package`,
+      );
     }
   }
   const root = await reachableCopy(folder, `debian-${name}`);
@@ -78,9 +80,12 @@ async function unpack(folder: string, packages: readonly string[]): Promise<void
     await download(debs, packages).catch(async (error: unknown) => {
       // No lists (a fresh machine), or so old that the mirror has dropped what they name.
       if (process.getuid?.() !== 0) {
-        throw new Error(`apt-get download failed, and only root may run apt-get update: ${firstLine(error)}`, {
-          cause: error,
-        });
+        throw new Error(
+          `apt-get download failed, and only root may run apt-get update: ${firstLine(error)}`,
+          {
+            cause: error,
+          },
+        );
       }
       await locked(join(CACHE, '.apt.lock'), () => run('apt-get', ['update']));
       await download(debs, packages);
@@ -109,7 +114,8 @@ async function libraries(root: string): Promise<string> {
   for (const base of ['usr/lib', 'lib']) {
     const inside = await readdir(join(root, base), { withFileTypes: true }).catch(() => []);
     for (const entry of inside) {
-      if (entry.isDirectory() && entry.name.includes('-linux-gnu')) folders.push(join(root, base, entry.name));
+      if (entry.isDirectory() && entry.name.includes('-linux-gnu'))
+        folders.push(join(root, base, entry.name));
     }
   }
   return folders.join(':');
@@ -132,7 +138,8 @@ async function locked<T>(path: string, work: () => Promise<T>): Promise<T> {
       break;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      if (performance.now() > until) throw new Error(`${path} is held for too long; remove it`, { cause: error });
+      if (performance.now() > until)
+        throw new Error(`${path} is held for too long; remove it`, { cause: error });
       await takeOver(path);
       await sleep(LOOK_MS);
     }

@@ -141,7 +141,8 @@ export class Run implements AsyncDisposable {
     const mark = await this.mark();
     await this.marked(mark, timeoutMs);
     await waitFor(
-      async () => (await this.green.query(`SELECT 1 FROM verdigris.holes WHERE kind = 'incomplete'`)).length === 0,
+      async () =>
+        (await this.green.query(`SELECT 1 FROM verdigris.holes WHERE kind = 'incomplete'`)).length === 0,
       { what: 'incomplete rows to be read again', timeoutMs },
     );
   }

@@ -14,6 +14,7 @@ import {
   byTable,
   createSql,
   family,
+  guardEvidence,
   guardNames,
   readGuards,
   switchSql,
@@ -291,6 +292,14 @@ class Fence implements PostgresFence {
     return row === null ? { state: 'open', epoch: 0 } : { state: row.state, epoch: Number(row.epoch) };
   }
 
+  async evidence(): Promise<string> {
+    const { migration, stateSchema } = this.#env;
+    return this.#sessions.run(ACT_MS, async (client) => {
+      const members = await family(client, this.#tables);
+      return `${members.map((member) => member.oid).join()} ${await guardEvidence(client, stateSchema, migration)}`;
+    });
+  }
+
   async retire(): Promise<void> {
     const { migration, stateSchema } = this.#env;
     await this.#sessions.run(PATIENCE_MS + ACT_MS, async (client) => {
@@ -317,6 +326,8 @@ class Fence implements PostgresFence {
 
   /** Runs DDL on one table in attempts that give up their place in the lock queue before anybody notices. */
   async #patiently(client: pg.Client, table: TableName, deadline: number, sql: string): Promise<void> {
+    // A running autovacuum gives way only to who waits longer than this, which by default is longer than one attempt.
+    await client.query(`SET deadlock_timeout = '20ms'`).catch(() => undefined);
     for (let pause = 50; ; pause = Math.min(pause * 2, 1_000)) {
       try {
         await begin(client, { limitMs: ATTEMPT_LOCK_MS, commit: 'on' });

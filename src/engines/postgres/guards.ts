@@ -162,6 +162,17 @@ export async function readGuards(
   }));
 }
 
+/** Guards as they stand, with the transactions that wrote their rows of the catalog: an ALTER TABLE there and back leaves a new one. */
+export async function guardEvidence(client: pg.Client, schema: string, migration: string): Promise<string> {
+  const { rows } = await client.query<{ evidence: string | null }>(
+    `SELECT md5(string_agg(concat_ws(' ', t.oid, t.tgrelid, t.tgenabled, t.xmin, p.oid, p.xmin), ',' ORDER BY t.oid)) AS evidence
+     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace
+     WHERE pn.nspname = $1 AND p.proname = $2`,
+    [schema, guardNames(migration).function],
+  );
+  return rows[0]?.evidence ?? 'none';
+}
+
 /**
  * Guards a member needs. Statement triggers stop every client; logical apply workers fire only row triggers, and so does an
  * insert routed in through a parent that is not fenced itself.

@@ -98,9 +98,10 @@ export async function openChunk(options: ChunkOptions): Promise<ChunkWriter> {
       onFallback,
     });
     // Now, because the connection cannot be asked while a COPY is open on it.
-    for (const { relation } of target.tables) await applier.place({ relation });
+    const places = new Map<string, Place>();
+    for (const { relation } of target.tables) places.set(tableId(relation.table), await applier.place({ relation }));
     const staged = target.ordinal === null || (await hasLiveUnique(wire, target.tables));
-    return new PostgresChunkWriter(options, wire, applier, staged);
+    return new PostgresChunkWriter(options, wire, { applier, places, staged });
   } catch (failure) {
     const error = sinkError(failure, begin.length);
     if (!wire.lost) await wire.one('ROLLBACK').catch(() => undefined);
@@ -120,6 +121,7 @@ class PostgresChunkWriter implements ChunkWriter {
   readonly #options: ChunkOptions;
   readonly #wire: Wire;
   readonly #applier: Applier;
+  readonly #places: ReadonlyMap<string, Place>;
   /**
    * Rows go to a temporary table first and into the real one at close: a re-read of keys, or a copy under live unique indexes. Else
    * this transaction would hold unique values that the pump's next group waits for, while this one waits for the pump.
@@ -134,11 +136,16 @@ class PostgresChunkWriter implements ChunkWriter {
   #state: 'open' | 'failed' | 'closed' = 'open';
   #failure: VerdigrisError | null = null;
 
-  constructor(options: ChunkOptions, wire: Wire, applier: Applier, staged: boolean) {
+  constructor(
+    options: ChunkOptions,
+    wire: Wire,
+    parts: { readonly applier: Applier; readonly places: ReadonlyMap<string, Place>; readonly staged: boolean },
+  ) {
     this.#options = options;
     this.#wire = wire;
-    this.#applier = applier;
-    this.#staged = staged;
+    this.#applier = parts.applier;
+    this.#places = parts.places;
+    this.#staged = parts.staged;
     this.#onAbort = () => {
       if (this.#state === 'open') this.#wire.destroy();
     };
@@ -160,7 +167,7 @@ class PostgresChunkWriter implements ChunkWriter {
     return this.#attempt(async () => {
       // A table that nobody has looked up yet is looked up on this connection: not while a COPY is open on it.
       if (this.#options.layouts.known(run.relation) === undefined) await this.#endCopy();
-      const place = await this.#applier.place(run);
+      const place = this.#place(run);
       if (run.op === 'insert' && place.layout.merge === null) {
         await this.#writeCopy(run);
         return;
@@ -229,9 +236,16 @@ class PostgresChunkWriter implements ChunkWriter {
     );
   }
 
+  /** Known from the start: while a COPY is open the server cannot be asked. */
+  #place(run: Pick<RowRun, 'relation'>): Place {
+    const place = this.#places.get(tableId(run.relation.table));
+    if (place === undefined) throw new VerdigrisError('INTERNAL', 'A chunk brings rows of a table it was not opened for.');
+    return place;
+  }
+
   /** Where plain rows of a table go. */
   async #destination(run: Pick<RowRun, 'relation'>): Promise<Place> {
-    const real = await this.#applier.place(run);
+    const real = this.#place(run);
     if (!this.#staged) return real;
     const id = tableId(real.layout.table);
     const known = this.#stages.get(id);
@@ -243,7 +257,7 @@ class PostgresChunkWriter implements ChunkWriter {
   }
 
   async #writeCopy(run: RowRun): Promise<void> {
-    const layout = (await this.#applier.place(run)).layout;
+    const { layout } = this.#place(run);
     const columns = (run.columns ?? layout.writable).filter(
       (column) => layout.columns[column]?.generated !== true,
     );

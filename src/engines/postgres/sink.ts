@@ -98,6 +98,8 @@ export class PostgresSink implements Sink {
       if (this.#open !== null) await this.#rollback(wire);
       await this.#ghosts.end(wire);
       await this.#force(wire);
+      // Asked when the stream is opened anew: an operator may have mended the tables since.
+      this.#forgetLayouts(wire);
       const position = await readCheckpoint(wire, this.#stream);
       this.#durability.restart(position);
       this.#unsure = false;

@@ -57,9 +57,13 @@ export class HaproxyProxy implements ProxyAdapter {
     await this.#emptied(signal, async (open) => {
       const held = (await this.#servers(signal)).filter((server) => server.name === hold && server.enabled);
       if (backends.some((backend) => !held.some((server) => server.backend === backend))) {
-        throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: somebody ended the pause while it began.`, {
-          remedy: 'Find who else works on this HAProxy, then try again.',
-        });
+        throw new VerdigrisError(
+          'PROXY_UNEXPECTED',
+          `${this.name}: somebody ended the pause while it began.`,
+          {
+            remedy: 'Find who else works on this HAProxy, then try again.',
+          },
+        );
       }
       return open > 0 && performance.now() >= ends;
     });
@@ -76,15 +80,16 @@ export class HaproxyProxy implements ProxyAdapter {
     for (const backend of backends) {
       for (const { server } of [this.#config.blue, this.#config.green]) this.#known(before, backend, server);
     }
+    const target = this.#config[side];
     for (const backend of backends) {
-      const target = this.#config[side];
-      await this.#set(backend, this.#config[other].server, 'state maint', signal);
       if (target.host !== undefined && !isAt(this.#known(before, backend, target.server), target)) {
         // Answers with a sentence about what changed; what counts is read below.
         const to = `addr ${target.host} port ${target.port}`;
         await this.#api.ask(`set server ${backend}/${target.server} ${to}`, signal);
       }
+      // In this order there is always one that is ready; of two only the first of the file is used.
       await this.#set(backend, target.server, 'state ready', signal);
+      await this.#set(backend, this.#config[other].server, 'state maint', signal);
     }
     await this.#routed(side, signal);
     // Paused: there is none. Not paused (repair after a restart of HAProxy): sessions on the other server stay for ever.
@@ -98,7 +103,8 @@ export class HaproxyProxy implements ProxyAdapter {
     const { backends, hold } = this.#config;
     for (const backend of backends) await this.#set(backend, hold, 'state maint', signal);
     const { paused } = await this.observe(signal);
-    if (paused) throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: still holds after ${hold} was disabled.`);
+    if (paused)
+      throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: still holds after ${hold} was disabled.`);
     await this.#remember(signal, 'log');
     this.#log.info({}, 'resumed');
   }
@@ -107,12 +113,14 @@ export class HaproxyProxy implements ProxyAdapter {
   async waiting(signal: AbortSignal): Promise<number | null> {
     const counts = parseStat(await this.#api.ask('show stat', signal));
     const { blue, green } = this.#config;
-    return counts
-      .filter((count) => this.#config.backends.includes(count.backend))
+    const count = counts
+      .filter(({ backend }) => this.#config.backends.includes(backend))
       .reduce((sum, { name, sessions }) => {
         if (name === 'BACKEND') return sum + sessions;
         return name === blue.server || name === green.server ? sum - sessions : sum;
       }, 0);
+    // The rows are not taken at one moment.
+    return Math.max(0, count);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -141,7 +149,10 @@ export class HaproxyProxy implements ProxyAdapter {
       const route = routeOf(servers, this.#config);
       if (route.to !== side) {
         const shown = 'detail' in route ? route.detail : route.to;
-        throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: shows ${shown} after it was pointed to ${side}.`);
+        throw new VerdigrisError(
+          'PROXY_UNEXPECTED',
+          `${this.name}: shows ${shown} after it was pointed to ${side}.`,
+        );
       }
       const name = this.#config[side].server;
       if (this.#config.backends.every((backend) => find(servers, backend, name)?.running === true)) return;
@@ -158,10 +169,12 @@ export class HaproxyProxy implements ProxyAdapter {
     mayEnd: (open: number) => Promise<boolean>,
     servers: readonly string[] = [this.#config.blue.server, this.#config.green.server],
   ): Promise<void> {
-    for (let empty = 0; ; ) {
+    for (let empty = 0; ;) {
       const counts = parseStat(await this.#api.ask('show stat', signal)).filter(
         (count) => this.#config.backends.includes(count.backend) && servers.includes(count.name),
       );
+      if (counts.length !== this.#config.backends.length * servers.length)
+        throw new VerdigrisError('PROXY_UNEXPECTED', `${this.name}: a server is not among the counters.`);
       const open = counts.reduce((sum, count) => sum + count.sessions, 0);
       const end = await mayEnd(open);
       empty = open === 0 ? empty + 1 : 0;

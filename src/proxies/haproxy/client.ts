@@ -1,3 +1,4 @@
+import { Socket } from 'node:net';
 import pg from 'pg';
 import { VerdigrisError } from '../../core/errors.ts';
 
@@ -6,12 +7,19 @@ const rawText: pg.CustomTypesConfig = { getTypeParser: () => (value: string) => 
 
 /**
  * One statement over a fresh client connection, first cell of the first row as text.
- * @throws VerdigrisError PROXY_UNEXPECTED with the server's SQLSTATE
+ * @throws VerdigrisError PROXY_UNEXPECTED with the server's SQLSTATE; the reason of the signal when it fires
  */
 export async function queryAsClient(url: string, sql: string, signal: AbortSignal): Promise<string | null> {
-  const client = new pg.Client({ connectionString: url, types: rawText, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  const socket = new Socket();
+  const client = new pg.Client({
+    connectionString: url,
+    types: rawText,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    stream: () => socket,
+  });
   client.on('error', () => undefined);
-  const stop = (): void => void client.end().catch(() => undefined);
+  // A connection that is held answers nothing, not even a goodbye.
+  const stop = (): void => void socket.destroy();
   signal.addEventListener('abort', stop, { once: true });
   try {
     signal.throwIfAborted();
@@ -22,9 +30,11 @@ export async function queryAsClient(url: string, sql: string, signal: AbortSigna
   } catch (error) {
     signal.throwIfAborted();
     const state = (error as { readonly code?: string }).code ?? 'no answer';
-    throw new VerdigrisError('PROXY_UNEXPECTED', `A query through the proxy failed (${state}).`, { context: { state } });
+    throw new VerdigrisError('PROXY_UNEXPECTED', `A query through the proxy failed (${state}).`, {
+      context: { state },
+    });
   } finally {
     signal.removeEventListener('abort', stop);
-    await client.end().catch(() => undefined);
+    if (!socket.destroyed) await client.end().catch(() => undefined);
   }
 }

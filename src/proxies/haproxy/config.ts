@@ -21,7 +21,10 @@ const side = z.strictObject({
 export const schema = z.strictObject({
   socket: z
     .string()
-    .regex(/^(\/[^\0\r\n]+|(\[[0-9a-fA-F:]+\]|[^\s:/[\]]+):\d{1,5})$/, 'neither an absolute path nor host:port')
+    .regex(
+      /^(\/[^\0\r\n]+|(\[[0-9a-fA-F:]+\]|[^\s:/[\]]+):\d{1,5})$/,
+      'neither an absolute path nor host:port',
+    )
     .describe('Stats socket with `level admin`: path of a unix socket, or host:port.'),
   client_url: z
     .string()
@@ -44,7 +47,9 @@ export const schema = z.strictObject({
     .int()
     .min(0)
     .default(1_000)
-    .describe('How long sessions may end by themselves before they are ended, milliseconds; part of the write pause.'),
+    .describe(
+      'How long sessions may end by themselves before they are ended, milliseconds; part of the write pause.',
+    ),
   holds_for_ms: z
     .int()
     .min(1)
@@ -84,7 +89,10 @@ function crossIssues(config: HaproxyConfig): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
   const { blue, green, hold } = config;
   if (blue.server === green.server)
-    issues.push({ path: ['green', 'server'], message: 'the same server as blue: the two could not be told apart' });
+    issues.push({
+      path: ['green', 'server'],
+      message: 'the same server as blue: the two could not be told apart',
+    });
   if (hold === blue.server || hold === green.server)
     issues.push({ path: ['hold'], message: 'the server that holds must be a third one' });
   for (const side of ['blue', 'green'] as const) {

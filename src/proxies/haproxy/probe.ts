@@ -25,7 +25,10 @@ export async function probeHaproxy({ name, config, api, signal }: ProbeInput): P
   const findings: Finding[] = [];
   if (level !== 'admin') {
     findings.push(
-      block(`the stats socket has level ${level.slice(0, 20)}`, 'Write `level admin` on its `stats socket` line.'),
+      block(
+        `the stats socket has level ${level.slice(0, 20)}`,
+        'Write `level admin` on its `stats socket` line.',
+      ),
     );
   }
   if (fact('Stopping') === '1') {
@@ -40,7 +43,11 @@ export async function probeHaproxy({ name, config, api, signal }: ProbeInput): P
   };
 }
 
-async function serverFindings(config: HaproxyConfig, api: RuntimeApi, signal: AbortSignal): Promise<Finding[]> {
+async function serverFindings(
+  config: HaproxyConfig,
+  api: RuntimeApi,
+  signal: AbortSignal,
+): Promise<Finding[]> {
   const servers = parseServersState(await api.ask('show servers state', signal));
   const counts = parseStat(await api.ask('show stat', signal));
   const findings: Finding[] = [];
@@ -58,7 +65,9 @@ async function serverFindings(config: HaproxyConfig, api: RuntimeApi, signal: Ab
     for (const [name, backup] of roles) {
       const row = rows.find((candidate) => candidate.name === name);
       if (row === undefined) {
-        findings.push(block(`backend ${backend} has no server ${name}`, 'Add its line, then reload HAProxy.'));
+        findings.push(
+          block(`backend ${backend} has no server ${name}`, 'Add its line, then reload HAProxy.'),
+        );
       } else if (row.backup !== backup) {
         findings.push(
           block(
@@ -69,7 +78,8 @@ async function serverFindings(config: HaproxyConfig, api: RuntimeApi, signal: Ab
       }
     }
     const others = rows.filter(
-      (row) => row.name !== 'BACKEND' && row.name !== 'FRONTEND' && !roles.some(([name]) => name === row.name),
+      (row) =>
+        row.name !== 'BACKEND' && row.name !== 'FRONTEND' && !roles.some(([name]) => name === row.name),
     );
     if (others.length > 0) {
       findings.push(
@@ -96,7 +106,10 @@ async function serverFindings(config: HaproxyConfig, api: RuntimeApi, signal: Ab
   const route = routeOf(servers, config);
   if (route.to === 'mixed' || route.to === 'unknown') {
     findings.push(
-      block(`HAProxy shows ${route.detail}`, 'Exactly one of blue and green is ready, in every backend, at its address.'),
+      block(
+        `HAProxy shows ${route.detail}`,
+        'Exactly one of blue and green is ready, in every backend, at its address.',
+      ),
     );
   }
   return findings;

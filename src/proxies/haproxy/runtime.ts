@@ -48,9 +48,11 @@ export class RuntimeApi {
         fail('PROXY_UNREACHABLE', `cannot be reached (${error.code ?? error.name})`, error),
       );
       socket.on('close', () => {
-        // Every answer ends with an empty line; less means that the process died over it.
+        // What is shown ends with an empty line, what was done is one: less means that the process died over it, and half of
+        // the counters must not pass for all of them.
         const answer = Buffer.concat(chunks).toString('utf8');
-        if (!answer.endsWith('\n')) return fail('PROXY_UNREACHABLE', 'closed its runtime socket without an answer');
+        if (answer !== '\n' && !answer.endsWith('\n\n'))
+          return fail('PROXY_UNREACHABLE', 'closed its runtime socket before its answer was complete');
         settle();
         return resolve(answer);
       });

@@ -26,7 +26,8 @@ const RUNNING = '2';
 /** `srv_admin_state`: maintenance forced 1, inherited 2, by name resolution 32, by host name change 64; drain forced 8, inherited 16. */
 const NOT_ENABLED = 1 | 2 | 8 | 16 | 32 | 64;
 
-const columns = (line: string, separator: RegExp): string[] => line.replace(/^# ?/, '').trim().split(separator);
+const columns = (line: string, separator: RegExp): string[] =>
+  line.replace(/^# ?/, '').trim().split(separator);
 
 /** The rows of `show servers state`, whose header names the columns; versions add columns at the end. */
 export function parseServersState(text: string): ShownServer[] {
@@ -72,8 +73,11 @@ export function parseStat(text: string): ShownCounts[] {
   });
 }
 
-export const find = (servers: readonly ShownServer[], backend: string, name: string): ShownServer | undefined =>
-  servers.find((server) => server.backend === backend && server.name === name);
+export const find = (
+  servers: readonly ShownServer[],
+  backend: string,
+  name: string,
+): ShownServer | undefined => servers.find((server) => server.backend === backend && server.name === name);
 
 /** Whether the server stands where the configuration says, if it says so. */
 export const isAt = (server: ShownServer, side: HaproxyConfig['blue']): boolean =>
@@ -90,10 +94,14 @@ function sideOf(
   const enabled: ('blue' | 'green')[] = [];
   for (const side of ['blue', 'green'] as const) {
     const server = find(servers, backend, config[side].server);
-    if (server === undefined) return { side: null, detail: `${backend} has no server ${config[side].server}` };
+    if (server === undefined)
+      return { side: null, detail: `${backend} has no server ${config[side].server}` };
     if (!server.enabled) continue;
     if (!isAt(server, config[side])) {
-      return { side: null, detail: `${backend}: ${place(server)} is not at ${config[side].host}:${config[side].port}` };
+      return {
+        side: null,
+        detail: `${backend}: ${place(server)} is not at ${config[side].host}:${config[side].port}`,
+      };
     }
     enabled.push(side);
   }

@@ -12,7 +12,12 @@ const VARIANTS = ['plain', 'mapped', 'keyless'] as const;
 
 interface WideTable {
   readonly name: string;
-  readonly columns: readonly { readonly name: string; readonly type: string; readonly values: readonly string[]; readonly send: boolean }[];
+  readonly columns: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly values: readonly string[];
+    readonly send: boolean;
+  }[];
 }
 
 /**
@@ -51,7 +56,8 @@ export async function everyTypeArrives(from: PostgresVersion, to: PostgresVersio
   expect((await run.engine.status()).apply.rejects).toBe(0);
   const different: string[] = [];
   for (const table of tables) {
-    for (const variant of VARIANTS) different.push(...(await differences(run, `${table.name}_${variant}`, table)));
+    for (const variant of VARIANTS)
+      different.push(...(await differences(run, `${table.name}_${variant}`, table)));
   }
   expect(different).toEqual([]);
   expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
@@ -63,7 +69,12 @@ function wideTables(oldest: number): WideTable[] {
       .filter((column) => (column.from ?? 0) <= oldest)
       .map((column) => ({
         ...column,
-        values: [...column.values, ...Object.entries(column.since ?? {}).flatMap(([version, values]) => (Number(version) <= oldest ? values : []))],
+        values: [
+          ...column.values,
+          ...Object.entries(column.since ?? {}).flatMap(([version, values]) =>
+            Number(version) <= oldest ? values : [],
+          ),
+        ],
       }));
   const plain = usable(COLUMNS);
   const made = usable(MADE_COLUMNS);
@@ -79,11 +90,18 @@ function wideTables(oldest: number): WideTable[] {
       send: isBuiltIn(column) && column.type !== 'xml',
     })),
   });
-  return [wide('scalar', plain, false), wide('array', plain, true), wide('made', made, false), wide('made_array', made, true)];
+  return [
+    wide('scalar', plain, false),
+    wide('array', plain, true),
+    wide('made', made, false),
+    wide('made_array', made, true),
+  ];
 }
 
 function arraysOf({ values, delimiter = ',' }: TypeColumn): string[] {
-  const quoted = values.map((value) => (value.length > 20_000 ? 'NULL' : `"${value.replaceAll(/["\\]/g, '\\$&')}"`));
+  const quoted = values.map((value) =>
+    value.length > 20_000 ? 'NULL' : `"${value.replaceAll(/["\\]/g, '\\$&')}"`,
+  );
   const [first = 'NULL', second = 'NULL', third = 'NULL'] = quoted;
   const list = (...elements: string[]): string => `{${elements.join(delimiter)}}`;
   return [
@@ -143,7 +161,9 @@ async function update(run: Run, table: WideTable): Promise<void> {
       `UPDATE ${name} t SET ${set} FROM public.${table.name}_plain s
        WHERE t.id BETWEEN ${CLASSES.updated} AND ${CLASSES.updated + 899} AND s.id = t.id - ${CLASSES.updated - CLASSES.copied}`,
     );
-    await run.blue.query(`UPDATE ${name} SET tag = 1 WHERE id BETWEEN ${CLASSES.touched} AND ${CLASSES.touched + 899}`);
+    await run.blue.query(
+      `UPDATE ${name} SET tag = 1 WHERE id BETWEEN ${CLASSES.touched} AND ${CLASSES.touched + 899}`,
+    );
   }
 }
 
@@ -160,16 +180,23 @@ async function differences(run: Run, name: string, table: WideTable): Promise<st
     // As it is printed: a cast to text prints some types otherwise (char(n), boolean, xml).
     const printed = `CASE WHEN ${column.name} IS DISTINCT FROM NULL THEN format('%s', ${column.name}) END`;
     const text = { column: `${column.name} ${column.type}`, sql: printed };
-    const binary = { column: `${text.column} (binary)`, sql: `encode(${send.get(column.name)}(${column.name}), 'hex')` };
+    const binary = {
+      column: `${text.column} (binary)`,
+      sql: `encode(${send.get(column.name)}(${column.name}), 'hex')`,
+    };
     return column.send && send.has(column.name) ? [text, binary] : [text];
   });
   const columns = [{ column: 'tag', sql: 'tag::text' }, ...shown];
-  const sql = (some: typeof columns): string => `SELECT id::text, ${some.map((one) => one.sql).join(', ')} FROM public.${name} ORDER BY id`;
+  const sql = (some: typeof columns): string =>
+    `SELECT id::text, ${some.map((one) => one.sql).join(', ')} FROM public.${name} ORDER BY id`;
   const found: string[] = [];
   for (let at = 0; at < columns.length; at += 200) {
     const some = columns.slice(at, at + 200);
     const [left, right] = [await run.rows('blue', sql(some)), await run.rows('green', sql(some))];
-    expect(right.map((row) => row[0]), `rows of ${name}`).toEqual(left.map((row) => row[0]));
+    expect(
+      right.map((row) => row[0]),
+      `rows of ${name}`,
+    ).toEqual(left.map((row) => row[0]));
     expect(left.length).toBe(4 * rowsOf(table) + (name.endsWith('_plain') ? 3 : 0));
     left.forEach((row, index) =>
       row.forEach((cell, column) => {
@@ -180,7 +207,8 @@ async function differences(run: Run, name: string, table: WideTable): Promise<st
     const byId = new Map(right.map((row) => [Number(row[0]), row.slice(at === 0 ? 2 : 1)]));
     for (let row = 0; row < rowsOf(table); row++) {
       const copied = byId.get(CLASSES.copied + row);
-      for (const base of Object.values(CLASSES)) expect(byId.get(base + row), `${name} ${base + row}`).toEqual(copied);
+      for (const base of Object.values(CLASSES))
+        expect(byId.get(base + row), `${name} ${base + row}`).toEqual(copied);
     }
   }
   return found;

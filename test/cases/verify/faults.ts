@@ -11,13 +11,24 @@ export interface Fault {
   readonly repaired: boolean;
 }
 
-const touched = (table: string, ...ids: number[]): string =>
-  `UPDATE public.${table} SET ${({ account: 'note = note', person: 'email = email', orders: 'items = items', product: 'title = title', stock: 'shelf = shelf' } as Record<string, string>)[table] ?? 'n = n'} WHERE ${table === 'stock' ? 'product_id' : 'id'} IN (${ids.join(', ')})`;
+/** Per table two changes after which a row of blue is what it was, and the stream has changed what it makes on green. */
+const THERE_AND_BACK: Readonly<Record<string, readonly [string, string]>> = {
+  account: ['note = note', 'note = note'],
+  person: [`full_name = full_name || ' x', email = coalesce(email, '') || '.'`, `full_name = left(full_name, -2), email = nullif(left(email, -1), '')`],
+  orders: [`items = items || '[{"sku": "t"}]'`, 'items = items - -1'],
+  product: ['title = title', 'title = title'],
+  stock: ['shelf = shelf', 'shelf = shelf'],
+};
 
-const one = (name: string, sql: string, touch: string, ...found: string[]): Fault => ({
+const touched = (table: string, ...ids: number[]): string[] =>
+  (THERE_AND_BACK[table] ?? []).map(
+    (change) => `UPDATE public.${table} SET ${change} WHERE ${table === 'stock' ? 'product_id' : 'id'} IN (${ids.join(', ')})`,
+  );
+
+const one = (name: string, sql: string, touch: string | readonly string[], ...found: string[]): Fault => ({
   name,
   sql: [sql],
-  touch: [touch],
+  touch: [touch].flat(),
   found,
   repaired: true,
 });

@@ -1,5 +1,6 @@
 import { tableId, type Column, type Kind, type Relation, type TableName } from '../../../src/core/table.ts';
 import { compileMapping, type CompiledMapping } from '../../../src/transform/compile.ts';
+import { compileReverse, type ReverseMapping } from '../../../src/transform/reverse.ts';
 import { mappingSchema, type ModuleFunction } from '../../../src/transform/spec.ts';
 import { readType } from '../../../src/transform/type-word.ts';
 import { VerdigrisError } from '../../../src/core/errors.ts';
@@ -83,4 +84,27 @@ export function problems(spec: unknown, sides: Sides): string[] {
     );
   }
   return [];
+}
+
+/** The way back of the same mapping; blue as a sink and green as a source are the same layouts unless said otherwise. */
+export function compileBack(
+  spec: unknown,
+  sides: Sides & {
+    readonly elements?: boolean;
+    readonly misfits?: 'remove' | 'keep';
+    readonly blueTarget?: readonly Relation[];
+    readonly greenSource?: readonly Relation[];
+  },
+): ReverseMapping {
+  const lookup = (relations: readonly Relation[]) => (table: TableName) =>
+    relations.find((one) => tableId(one.table) === tableId(table)) ?? null;
+  return compileReverse({
+    compiled: compile(spec, sides),
+    spec: mappingSchema.parse(spec),
+    blueTarget: lookup(sides.blueTarget ?? sides.blue),
+    greenSource: lookup(sides.greenSource ?? sides.green),
+    modules: new Map(Object.entries(sides.modules ?? {})),
+    elements: sides.elements ?? true,
+    ...(sides.misfits === undefined ? {} : { misfits: sides.misfits }),
+  });
 }
