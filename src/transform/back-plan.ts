@@ -107,9 +107,9 @@ export class BackPlan implements TablePlan {
     const view = after.includes(UNCHANGED)
       ? after.map((cell, index) => (cell === UNCHANGED ? (old[index] as Cell) : cell))
       : after;
-    const changed = after.map(
-      (cell, index) => cell !== UNCHANGED && (old[index] === UNCHANGED || old[index] !== cell),
-    );
+    const changed = new Array<boolean>(after.length);
+    for (let index = 0; index < after.length; index++)
+      changed[index] = after[index] !== UNCHANGED && old[index] !== after[index];
     const images: Images = { view, old, hadBefore: before !== null, changed };
     return this.targets.flatMap((target, index): Emit[] => {
       this.#require(target.presenceInputs, view);

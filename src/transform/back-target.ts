@@ -45,7 +45,13 @@ export class BackTarget {
   readonly #byBlue: ReadonlyMap<number, Way>;
   readonly #checks: ReadonlyMap<Way, readonly Check[]>;
   readonly #asked: readonly Asked[];
+  /** Without the key. */
+  readonly #payload: readonly PlacedWay[];
+  /** Something is asked of rows after they are made. */
+  readonly #looksAgain: boolean;
+  /** Blue as a source, for an insert and for an update, before anything comes from green. */
   readonly #unknown: readonly Cell[];
+  readonly #unseen: readonly Cell[];
 
   constructor(draft: BackDraft, table: TargetTable) {
     const { relation } = draft;
@@ -65,6 +71,8 @@ export class BackTarget {
     this.inputs = unique([...draft.ways.flatMap((one) => one.way.inputs), ...this.presenceInputs]);
     this.conditional = draft.presence !== null || draft.conditions.length > 0;
     this.#unknown = this.#blueOnInsert();
+    this.#unseen = this.#unknown.map(() => UNCHANGED);
+    this.#payload = draft.ways.filter((one) => !relation.key.includes(one.to));
     this.#asked = draft.conditions.flatMap(({ name, condition }): Asked[] => {
       const known = (index: number): boolean => this.#byBlue.has(index);
       const askable = (index: number): boolean => known(index) || this.#unknown[index] === null;
@@ -72,13 +80,14 @@ export class BackTarget {
       const { inputs } = condition;
       return [{ name, inputs, test: (row) => condition.test(row), always: inputs.every(known) }];
     });
+    this.#looksAgain = this.#asked.length > 0 || draft.ways.some(({ way }) => way.checks.length > 0);
     this.asksAgain = this.#asked.some(({ always, inputs }) => always && inputs.length > 0);
     const written = relation.columns.flatMap((column, index) => (column.generated ? [] : [index]));
     const fed = unique(draft.ways.map((one) => one.to));
     this.columns = draft.role !== 'part' && fed.length === written.length ? undefined : fed;
   }
 
-  /** Blue as a source, before anything comes from green: null where an insert that leaves the column out makes it null. */
+  /** Null where an insert that leaves the column out makes it null. */
   #blueOnInsert(): Cell[] {
     const { feed } = this.#draft;
     const row: Cell[] = feed.blue.columns.map((column) => {
@@ -105,8 +114,12 @@ export class BackTarget {
   /** Every column. @throws RowProblem */
   whole(tuple: Tuple): Cell[] {
     const row = this.#blank.slice();
-    const back = this.#unknown.slice();
-    for (const { to, way } of this.ways) row[to] = back[placeOf(way, back)] = evaluate(way, tuple);
+    const back = this.#looksAgain ? this.#unknown.slice() : null;
+    for (const { to, way } of this.ways) {
+      const cell = (row[to] = evaluate(way, tuple));
+      if (back !== null && way.blue >= 0) back[way.blue] = cell;
+    }
+    if (back === null) return row;
     for (const asked of this.#asked) this.#ask(asked, back);
     for (const { way } of this.ways) this.#check(way, back, tuple);
     return row;
@@ -117,23 +130,25 @@ export class BackTarget {
    * @param changed per column of green
    */
   changed(tuple: Tuple, changed: readonly boolean[]): Cell[] | null {
-    const touched = this.ways.filter(
-      ({ to, way }) => !this.relation.key.includes(to) && way.inputs.some((input) => changed[input]),
-    );
-    if (touched.length === 0) return null;
-    const row = this.key(tuple);
-    const back: Cell[] = this.#draft.feed.blue.columns.map(() => UNCHANGED);
-    back.push(UNCHANGED);
-    for (const { to, way } of touched) row[to] = back[placeOf(way, back)] = evaluate(way, tuple);
-    const written = new Set(touched.map(({ way }) => way.blue));
+    let row: Cell[] | null = null;
+    let back: Cell[] | null = null;
+    for (const { to, way } of this.#payload) {
+      if (!touches(way, changed)) continue;
+      row ??= this.key(tuple);
+      const cell = (row[to] = evaluate(way, tuple));
+      if (!this.#looksAgain || way.blue < 0) continue;
+      back ??= this.#unseen.slice();
+      back[way.blue] = cell;
+    }
+    if (row === null || back === null) return row;
     for (const asked of this.#asked) {
-      if (!asked.always || !asked.inputs.some((index) => written.has(index))) continue;
+      if (!asked.always || asked.inputs.every((index) => back[index] === UNCHANGED)) continue;
       for (const index of asked.inputs) {
         if (back[index] === UNCHANGED) back[index] = evaluate(this.#byBlue.get(index) as Way, tuple);
       }
       this.#ask(asked, back);
     }
-    for (const { way } of touched) this.#check(way, back, tuple);
+    for (const { way } of this.#payload) if (touches(way, changed)) this.#check(way, back, tuple);
     return row;
   }
 
@@ -152,6 +167,7 @@ export class BackTarget {
 
   /** What was made, mapped once more, must be what green has. */
   #check(way: Way, back: Tuple, tuple: Tuple): void {
+    if (way.checks.length === 0) return;
     for (const { program, read, same } of this.#checks.get(way) ?? []) {
       let again: Cell;
       try {
@@ -174,8 +190,8 @@ export class BackTarget {
     for (const { to, way } of this.#key) {
       const cell = (row[to] = evaluate(way, tuple));
       if (way.checks.length === 0) continue;
-      back ??= this.#draft.feed.blue.columns.map(() => UNCHANGED);
-      back[placeOf(way, back)] = cell;
+      back ??= this.#unseen.slice();
+      back[way.blue] = cell;
       this.#check(way, back, tuple);
     }
     return row;
@@ -218,8 +234,10 @@ export class BackTarget {
 
 const unique = (indexes: readonly number[]): number[] => [...new Set(indexes)].sort((a, b) => a - b);
 
-/** Ordinals are no column of blue: their place is thrown away. */
-const placeOf = (way: Way, back: readonly Cell[]): number => (way.blue < 0 ? back.length : way.blue);
+function touches(way: Way, changed: readonly boolean[]): boolean {
+  for (const input of way.inputs) if (changed[input] === true) return true;
+  return false;
+}
 
 function checkOf({ feed }: BackDraft, program: ColumnProgram): Check {
   const read = feed.read[program.column] as number;

@@ -182,6 +182,8 @@ function* cut(run: RowRun, sized: readonly Tuple[]): Generator<RowRun> {
   else if (from < sized.length) yield slice(run, from, sized.length);
 }
 
+const MOVED = 'moved';
+
 /**
  * Runs from the fold have one shape and say which. Others may mix rows with and without unchanged cells: one statement per
  * shape, never the shape of the first row for all.
@@ -196,12 +198,13 @@ function shapes(layout: SinkLayout, run: RowRun): readonly RowRun[] {
     // Key changes stay together, whatever their shapes: a key may move to where another one leaves.
     const moved = keyed && keyMoved(layout, run, row);
     const columns = moved ? layout.writable : present;
-    const shape = moved ? 'moved' : columns.join();
+    const shape = moved ? MOVED : columns.join();
     const found = byShape.get(shape);
     if (found === undefined) byShape.set(shape, { columns, rows: [row] });
     else found.rows.push(row);
   });
-  return [...byShape.values()].map(({ columns, rows }) => ({
+  const first = [...byShape].sort(([a], [b]) => Number(b === MOVED) - Number(a === MOVED));
+  return first.map(([, { columns, rows }]) => ({
     ...(rows.length === run.after.length ? run : pick(run, rows)),
     columns,
   }));

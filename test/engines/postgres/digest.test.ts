@@ -135,7 +135,7 @@ describe('digest', () => {
     const relation = await opened.relation('t');
     await db.query('DROP TABLE t');
     await expect(opened.digester.digest(relation, [0], WHOLE)).rejects.toMatchObject({
-      code: 'SINK_FAILED',
+      code: 'SCHEMA_CHANGED',
       context: expect.objectContaining({ table: 'public.t', sqlstate: '42P01' }) as unknown,
     });
   });
