@@ -14,7 +14,7 @@ export interface MergePart {
  * and never its siblings. The target's relation is made up: the key columns of `of`, then the ordinal, then the element as JSON text;
  * its key is all but the element, and its name is not to be looked up. Only insert, update and delete come for it.
  *
- * The sink keeps these rows in its state, so that gaps in the ordinals last. It takes a parent's elements (with the ordinals 1..n) from the
+ * The sink keeps these rows in its state until the stream is retired, so that gaps in the ordinals last. It takes a parent's elements (with the ordinals 1..n) from the
  * array when a group touches that parent for the first time, before any run of the group; then applies the runs as to any table; and
  * at the end of each sink transaction writes the array of every touched parent: the elements in the order of their ordinals, `[]` when
  * there are none. A parent that is not there is left out; elements of it that are deleted and were never taken count as deleted.

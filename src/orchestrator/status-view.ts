@@ -41,6 +41,7 @@ export class StatusView {
   readonly #startedAt: number;
   readonly #copyRows: Rate;
   readonly #changes: Rate;
+  readonly #verified: Rate;
   #finishing: string | null = null;
   blocked: VerdigrisError | null = null;
   pauseReason = '';
@@ -51,6 +52,7 @@ export class StatusView {
     this.#startedAt = clock.monotonic();
     this.#copyRows = new Rate(clock);
     this.#changes = new Rate(clock);
+    this.#verified = new Rate(clock);
   }
 
   finishing(step: FinishStep | null): void {
@@ -69,6 +71,7 @@ export class StatusView {
       position === null || position === undefined ? null : facts.describe(position);
     const counters = pipeline?.counters;
     this.#changes.sample(counters?.changes ?? 0);
+    if (verification.state === 'running') this.#verified.sample(verification.rows);
     return {
       migration: this.#settings.migration,
       phase,
@@ -104,6 +107,8 @@ export class StatusView {
         totalRows: facts.compiled === null ? null : totalRows(facts.compiled),
         differences: verification.differences,
         ageSeconds: verification.cleanAt === null ? null : (this.#clock.now() - verification.cleanAt) / 1000,
+        etaSeconds:
+          verification.state === 'running' && facts.compiled !== null ? this.#verified.eta(totalRows(facts.compiled)) : null,
         detail: verification.detail,
       },
       source: {

@@ -25,6 +25,8 @@ export interface VerifyState {
   readonly differences: number;
   /** Seconds since the last finished round; null: never. */
   readonly ageSeconds: number | null;
+  /** Lowest and highest guess for the running round; null when it cannot be told. */
+  readonly etaSeconds?: readonly [number, number] | null;
   readonly detail: string | null;
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../core/clock.ts';
-import { showTable } from '../core/table.ts';
+import { showTable, type Cell, type Tuple } from '../core/table.ts';
 import type { StoredDifference } from '../core/verification.ts';
 import type { Changes } from './changes.ts';
 import { compare, type Finding } from './compare.ts';
@@ -146,7 +146,14 @@ async function compared(
     signal.throwIfAborted();
     for (const row of rows) if (asked.has(subject(row)?.id ?? '')) found.add(row);
   }
-  return compare(table, expected, found);
+  return compare(table, expected, found).map((finding) => ({ ...finding, row: keyOnly(table, finding.row) }));
+}
+
+/** Of a row that is kept only what names it: rows may be wide, and many may differ. */
+function keyOnly(table: VerifyTable, row: Tuple): Tuple {
+  const slim: Cell[] = [];
+  for (const column of table.target.relation.key) slim[column] = row[column] as Cell;
+  return slim;
 }
 
 function differenceOf(table: VerifyTable, finding: Finding, firstSeen: string): StoredDifference {

@@ -14,6 +14,8 @@ export interface Scanned {
   readonly rows: number;
   /** Where the two sides were not the same when they were read; nothing is proven yet. */
   readonly suspects: ReadonlyMap<string, Subject>;
+  /** There are more suspects than can be held; these are the first. */
+  readonly capped: boolean;
 }
 
 interface Entry {
@@ -46,6 +48,7 @@ class Scan {
   readonly #suspects = new Map<string, Subject>();
   readonly #keyless: boolean;
   #rows = 0;
+  #capped = false;
 
   constructor(sides: Sides, table: VerifyTable, range: Range, { signal, mostHeld = MOST_HELD }: ScanOptions) {
     this.#sides = sides;
@@ -59,17 +62,18 @@ class Scan {
   async run(): Promise<Scanned> {
     if (methodOf(this.#table) === 'server') {
       const digested = await this.#digests();
-      if (digested !== null) return { rows: digested, suspects: this.#suspects };
+      if (digested !== null) return { rows: digested, suspects: this.#suspects, capped: false };
     }
     try {
       await this.#pass(() => true);
     } catch (error) {
       if (!(error instanceof Oversize)) throw error;
       this.#suspects.clear();
+      this.#capped = false;
       const rows = await this.#inParts();
-      return { rows, suspects: this.#suspects };
+      return { rows, suspects: this.#suspects, capped: this.#capped };
     }
-    return { rows: this.#rows, suspects: this.#suspects };
+    return { rows: this.#rows, suspects: this.#suspects, capped: this.#capped };
   }
 
   /** The number of rows where both servers digest the same. */
@@ -101,7 +105,6 @@ class Scan {
         if (typeof expected === 'number' && expected > 1) held.set(id, expected - 1);
         else if (expected === hash || typeof expected === 'number') held.delete(id);
         else this.#suspect(id);
-        if (this.#suspects.size > this.#most) throw new Oversize();
       }
     }
     for (const id of held.keys()) this.#suspect(id);
@@ -146,6 +149,7 @@ class Scan {
       } catch (error) {
         if (!(error instanceof Oversize) || slices > BUCKETS / 4) throw error;
         this.#suspects.clear();
+      this.#capped = false;
       }
     }
   }
@@ -193,7 +197,9 @@ class Scan {
 
   #suspect(id: string): void {
     const subject = this.#keyless ? { id, key: [] } : subjectOf(this.#table)(rowOfId(this.#table, id));
-    if (subject !== null) this.#suspects.set(subject.id, subject);
+    if (subject === null) return;
+    if (this.#suspects.size < this.#most || this.#suspects.has(subject.id)) this.#suspects.set(subject.id, subject);
+    else this.#capped = true;
   }
 }
 

@@ -224,9 +224,14 @@ export class Verifier {
       await permit(signal);
       const started = clock.monotonic();
       const range = { lower: edges[ordinal] as Cell | null, upper: edges[ordinal + 1] as Cell | null };
-      const { rows, suspects } = await scan(sides, table, range, { signal });
+      const { rows, suspects, capped } = await scan(sides, table, range, { signal });
       await failpoints.hit('verify.scanned');
       const { differences, unsettled } = await confirm(this.#confirmOptions(), table, suspects, signal);
+      if (capped && differences.length === 0) {
+        throw new VerdigrisError('VERIFY_FAILED', `More than ${suspects.size} rows of ${nameOf(table)} were on their way at the same time.`, {
+          remedy: 'Run it again at a quieter time: it goes on where it was.',
+        });
+      }
       await failpoints.hit('verify.before-store');
       await round.advance(nameOf(table), { ...step, rows, unsettled }, differences);
       await failpoints.hit('verify.stored');

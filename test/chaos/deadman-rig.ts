@@ -151,10 +151,20 @@ tables:
       args: ['--takeover'],
       ...(failpoint === undefined ? {} : { failpoint }),
     });
-    await engine.until(
-      'every gate to be open',
-      ({ phase, gates }) => phase === 'replicating' && gates.length > 0 && gates.every(({ ok }) => ok),
-    );
+    try {
+      await engine.until(
+        'every gate to be open',
+        ({ phase, gates }) => phase === 'replicating' && gates.length > 0 && gates.every(({ ok }) => ok),
+      );
+    } catch (cause) {
+      const shut = engine.status?.gates
+        .filter(({ ok }) => !ok)
+        .map(({ name, reason }) => `${name}: ${reason}`);
+      throw new Error(
+        `phase ${engine.status?.phase}, shut: ${shut?.join('; ')}\n${engine.output().slice(-1500)}`,
+        { cause },
+      );
+    }
     return engine;
   }
 

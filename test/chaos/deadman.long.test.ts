@@ -78,7 +78,9 @@ describe('the engine is lost anywhere in a switch', () => {
 
   test('the dead-man dies right after it was armed: nothing is paused', async () => {
     const engine = await rig.engine('deadman.watching:exit');
-    expect(await rig.cutover()).toMatchObject({ data: { outcome: 'undone', error: { code: 'CUTOVER_UNDONE' } } });
+    expect(await rig.cutover()).toMatchObject({
+      data: { outcome: 'undone', error: { code: 'CUTOVER_UNDONE' } },
+    });
     await onBlue();
     await engine.kill('SIGKILL');
   }, 120_000);

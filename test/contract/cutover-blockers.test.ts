@@ -10,38 +10,41 @@ import { createDatabase } from '../support/databases.ts';
 test.each([
   { killBlockersAfterMs: 300, ends: true },
   { killBlockersAfterMs: null, ends: false },
-])('F82: a session that holds the fence up (kill_blockers_after $killBlockersAfterMs)', async ({ killBlockersAfterMs, ends }) => {
-  await using blue = await createDatabase(16);
-  await blue.query('CREATE TABLE orders (id int PRIMARY KEY)');
-  const parsed = engine.parseConfig({ url: blue.url });
-  if ('issues' in parsed) throw new Error(JSON.stringify(parsed.issues));
-  await using session = await engine.connect(parsed.config, {
-    migration: 'blockers',
-    side: 'blue',
-    stateSchema: 'verdigris',
-    log: SILENT,
-    failpoints: NO_FAILPOINTS,
-  });
-  const blueFence = session.fence([{ schema: 'public', name: 'orders' }]);
-  await blueFence.prepare();
-  const holder = await blue.connect();
-  holder.on('error', () => undefined);
-  await holder.query('BEGIN');
-  await holder.query('INSERT INTO orders VALUES (1)');
+])(
+  'F82: a session that holds the fence up (kill_blockers_after $killBlockersAfterMs)',
+  async ({ killBlockersAfterMs, ends }) => {
+    await using blue = await createDatabase(16);
+    await blue.query('CREATE TABLE orders (id int PRIMARY KEY)');
+    const parsed = engine.parseConfig({ url: blue.url });
+    if ('issues' in parsed) throw new Error(JSON.stringify(parsed.issues));
+    await using session = await engine.connect(parsed.config, {
+      migration: 'blockers',
+      side: 'blue',
+      stateSchema: 'verdigris',
+      log: SILENT,
+      failpoints: NO_FAILPOINTS,
+    });
+    const blueFence = session.fence([{ schema: 'public', name: 'orders' }]);
+    await blueFence.prepare();
+    const holder = await blue.connect();
+    holder.on('error', () => undefined);
+    await holder.query('BEGIN');
+    await holder.query('INSERT INTO orders VALUES (1)');
 
-  const settings = { killBlockersAfterMs, fenceTimeoutMs: 1_500 };
-  const context = { blueFence, clock: SYSTEM_CLOCK, epoch: 1, settings } as unknown as CutoverContext;
-  const step = fenceStep(context, { barrier: null });
-  const signal = new AbortController().signal;
-  if (ends) {
-    expect(await step.run(signal)).toMatch(/ended 1 sessions that held it up/);
-    await expect(holder.query('COMMIT')).rejects.toThrow();
-    expect(await blueFence.state()).toEqual({ state: 'raised', epoch: 1 });
-    expect(await blue.query('SELECT id FROM orders')).toEqual([]);
-  } else {
-    await expect(step.run(signal)).rejects.toMatchObject({ code: 'CUTOVER_UNDONE' });
-    expect((await blueFence.state()).state).toBe('open');
-    await holder.query('COMMIT');
-    expect(await blue.query('SELECT id FROM orders')).toEqual([{ id: 1 }]);
-  }
-});
+    const settings = { killBlockersAfterMs, fenceTimeoutMs: 1_500 };
+    const context = { blueFence, clock: SYSTEM_CLOCK, epoch: 1, settings } as unknown as CutoverContext;
+    const step = fenceStep(context, { barrier: null });
+    const signal = new AbortController().signal;
+    if (ends) {
+      expect(await step.run(signal)).toMatch(/ended 1 sessions that held it up/);
+      await expect(holder.query('COMMIT')).rejects.toThrow();
+      expect(await blueFence.state()).toEqual({ state: 'raised', epoch: 1 });
+      expect(await blue.query('SELECT id FROM orders')).toEqual([]);
+    } else {
+      await expect(step.run(signal)).rejects.toMatchObject({ code: 'CUTOVER_UNDONE' });
+      expect((await blueFence.state()).state).toBe('open');
+      await holder.query('COMMIT');
+      expect(await blue.query('SELECT id FROM orders')).toEqual([{ id: 1 }]);
+    }
+  },
+);

@@ -7,7 +7,7 @@ import { SILENT } from '../../src/core/log.ts';
 import type { ProxyAdapter } from '../../src/core/proxy.ts';
 import { proxy } from '../../src/proxies/command/index.ts';
 import { startPgBouncer } from '../support/pgbouncer.ts';
-import { newDir } from '../support/run-dir.ts';
+import { newDir, runDir } from '../support/run-dir.ts';
 import { describeProxy, type ProxyHarness } from './proxy.ts';
 import { sqlClient, twoSides } from './two-sides.ts';
 
@@ -36,7 +36,14 @@ async function start(): Promise<ProxyHarness> {
   return {
     adapter: () =>
       create({
-        command: [process.execPath, '--no-warnings', PROGRAM, settings],
+        // One process for each action: compiled once for all of them.
+        command: [
+          '/usr/bin/env',
+          `NODE_COMPILE_CACHE=${join(runDir(), 'compiled')}`,
+          process.execPath,
+          PROGRAM,
+          settings,
+        ],
         show_output: true,
         promise: { holds_statements: true, holds_connections: true, keeps_connections: true },
       }),

@@ -480,7 +480,9 @@ test('a query as a client of the proxy reaches the side that is routed, and a fa
   });
   const signal = AbortSignal.timeout(10_000);
   expect(await queryAsClient(bouncer.url('app'), 'SELECT side FROM public.mark', signal)).toBe('here');
-  await expect(queryAsClient(bouncer.url('app'), `SELECT 1 / 0 FROM public.mark`, signal)).rejects.toMatchObject({
+  await expect(
+    queryAsClient(bouncer.url('app'), `SELECT 1 / 0 FROM public.mark`, signal),
+  ).rejects.toMatchObject({
     code: 'PROXY_UNEXPECTED',
     context: { state: '22012' },
   });

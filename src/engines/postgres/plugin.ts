@@ -17,7 +17,7 @@ interface Wire {
 }
 
 /** The socket rests for this long once so many bytes came within it: from some 4 MB/s on. */
-const GATHER_MS = 4;
+const GATHER_MS = 25;
 const GATHER_BYTES = 16 * 1024;
 
 /**

@@ -9,7 +9,11 @@ const rawText: pg.CustomTypesConfig = { getTypeParser: () => (value: string) => 
  * @throws VerdigrisError PROXY_UNEXPECTED with the server's SQLSTATE
  */
 export async function queryAsClient(url: string, sql: string, signal: AbortSignal): Promise<string | null> {
-  const client = new pg.Client({ connectionString: url, types: rawText, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
+  const client = new pg.Client({
+    connectionString: url,
+    types: rawText,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+  });
   client.on('error', () => undefined);
   const stop = (): void => void client.end().catch(() => undefined);
   signal.addEventListener('abort', stop, { once: true });
@@ -22,7 +26,9 @@ export async function queryAsClient(url: string, sql: string, signal: AbortSigna
   } catch (error) {
     signal.throwIfAborted();
     const state = (error as { readonly code?: string }).code ?? 'no answer';
-    throw new VerdigrisError('PROXY_UNEXPECTED', `A query through the proxy failed (${state}).`, { context: { state } });
+    throw new VerdigrisError('PROXY_UNEXPECTED', `A query through the proxy failed (${state}).`, {
+      context: { state },
+    });
   } finally {
     signal.removeEventListener('abort', stop);
     await client.end().catch(() => undefined);
