@@ -10,14 +10,17 @@ export interface MergePart {
 }
 
 /**
- * A JSON array of a sink table, written element by element: the way back of an exploded array, of which one change brings one element
- * and never its siblings. The target's relation is made up: the key columns of `of`, then the ordinal, then the element as JSON text;
- * its key is all but the element, and its name is not to be looked up. Only insert, update and delete come for it.
+ * A JSON array of a sink table, written element by element: the way back of an exploded array, of which one change
+ * brings one element and never its siblings. The target's relation is made up: the key columns of `of`, then the
+ * ordinal, then the element as JSON text; its key is all but the element, and its name is not to be looked up. Only
+ * insert, update and delete come for it.
  *
- * The sink keeps these rows in its state until the stream is retired, so that gaps in the ordinals last. It takes a parent's elements (with the ordinals 1..n) from the
- * array when a group touches that parent for the first time, before any run of the group; then applies the runs as to any table; and
- * at the end of each sink transaction writes the array of every touched parent: the elements in the order of their ordinals, `[]` when
- * there are none. A parent that is not there is left out; elements of it that are deleted and were never taken count as deleted.
+ * The sink keeps these rows in its state until the stream is retired, so that gaps in the ordinals last. It takes a
+ * parent's elements (with the ordinals 1..n) from the array when a group touches that parent for the first time, before
+ * any run of the group; then applies the runs as to any table; and at the end of each sink transaction writes the array
+ * of every touched parent (of the old and of the new key of each row): the elements in the order of their ordinals,
+ * `[]` when there are none. A parent that is not there is left out; elements that are deleted and whose parent was not
+ * there when they were to be taken count as deleted.
  */
 export interface ArrayElements {
   /** The relation with the array, as the other runs of that table name it. */
@@ -57,9 +60,10 @@ export interface Reject {
   /** Why, without values. */
   readonly reason: string;
   /**
-   * True: what the sink has of the row stays as it was before this change, out of date instead of missing. The whole image that closes such
-   * a hole has to reach the plan as an update of which only the old key is known (or none, where the key stayed), and a delete as a
-   * delete. Only from plans that were compiled to do so; absent: the row is not on the sink.
+   * True: what the sink has of the row stays as it was before this change, out of date instead of missing. The whole
+   * image that closes such a hole has to reach the plan as an update of which only the old key is known (or none, where
+   * the key stayed), and a delete as a delete. Only from plans that were compiled to do so; absent: the row is not on
+   * the sink.
    */
   readonly stays?: boolean;
 }

@@ -78,9 +78,8 @@ const INTERVALS = [
   '-178000000 years',
   '2147483647 days',
   '-00:00:00.000001',
-  '2562047788:00:54.775807',
 ];
-const MORE_INTERVALS = { 17: ['infinity', '-infinity'] };
+const MORE_INTERVALS = { 15: ['2562047788:00:54.775807'], 17: ['infinity', '-infinity'] };
 
 /** At least one column for every type of the server that can hold a value anywhere. */
 export const COLUMNS: readonly TypeColumn[] = [
