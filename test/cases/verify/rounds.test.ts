@@ -60,7 +60,7 @@ test('an invalid index, a foreign key that is not validated and missing statisti
   await using run = await shop({ settings: settings('after_copy: "off"') });
   await run.start();
   const gate = async (name: string) => (await run.engine.status()).gates.find((one) => one.name === name);
-  for (const name of ['indexes', 'constraints', 'statistics']) expect(await gate(name), JSON.stringify(await gate(name))).toMatchObject({ ok: true });
+  for (const name of ['indexes', 'constraints', 'statistics']) await waitFor(async () => (await gate(name))?.ok, { what: `gate ${name} to open` });
   await expect(run.green.query('CREATE UNIQUE INDEX CONCURRENTLY twice ON shop.account ((amount * 0))')).rejects.toMatchObject({ code: '23505' });
   await run.green.query('ALTER TABLE shop.line ADD CONSTRAINT line_order FOREIGN KEY (order_id) REFERENCES shop.orders (id) NOT VALID');
   await run.green.query(`UPDATE pg_class SET reltuples = -1 WHERE oid = 'shop.tag'::regclass`);
