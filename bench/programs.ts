@@ -79,3 +79,15 @@ export function runProgram(program: Program, args: readonly string[], cwd?: stri
     });
   });
 }
+
+/** Not in every suite; @throws Error where apt does not know it */
+export async function pgcopydb(): Promise<Program> {
+  const root = await unpack('pgcopydb', ['pgcopydb', 'postgresql-client-15'], ['libpq5', 'pgcopydb']);
+  const file = join(root, 'usr/bin/pgcopydb');
+  if (!(await there(file))) throw new Error('apt has no pgcopydb');
+  const bin = join(root, 'usr/lib/postgresql/15/bin');
+  return {
+    file,
+    env: { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}`, LD_LIBRARY_PATH: join(root, 'usr/lib/x86_64-linux-gnu') },
+  };
+}

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { postgresUrl, startPostgres, TEST_PASSWORD, type PostgresServer } from '../test/support/postgres.ts';
+import { postgresUrl, startPostgres, TEST_PASSWORD, type PostgresServer, type PostgresVersion } from '../test/support/postgres.ts';
 
 /**
  * Both servers of a bench. Settings are those of a server that somebody cares for, the same on both sides: commits reach the disk, and
@@ -29,9 +29,12 @@ export class Rig implements AsyncDisposable {
     this.green = green;
   }
 
-  static async start(settings: Readonly<Record<string, string>> = {}): Promise<Rig> {
+  static async start(
+    settings: Readonly<Record<string, string>> = {},
+    blueVersion: PostgresVersion = 16,
+  ): Promise<Rig> {
     const all = { ...SETTINGS, ...settings };
-    const blue = await startPostgres({ version: 16, settings: all });
+    const blue = await startPostgres({ version: blueVersion, settings: all });
     try {
       return new Rig(blue, await startPostgres({ version: 18, settings: all }));
     } catch (error) {

@@ -167,11 +167,10 @@ class ChildDeadman implements Deadman {
 
   async #start(onMessage: (message: FromDeadman) => void): Promise<ChildProcess> {
     await using log = await this.#openLog();
-    // The same file type as this one: a source during development, JavaScript in the package.
-    const entry = new URL(
-      import.meta.url.endsWith('.ts') ? './deadman-main.ts' : './deadman-main.js',
-      import.meta.url,
-    );
+    // A source during development, JavaScript in the package.
+    const entry = import.meta.url.endsWith('.ts')
+      ? new URL('./deadman-main.ts', import.meta.url)
+      : new URL('./deadman-main.js', import.meta.url);
     // `detached` makes it the leader of a session of its own: no signal to the group of the engine or to its terminal reaches it.
     const child = spawn(process.execPath, [fileURLToPath(entry)], {
       detached: true,

@@ -141,7 +141,7 @@ class Run implements Migration {
   }
 
   async verification(): Promise<(VerifyReport & { readonly endedAt: string }) | null> {
-    return this.#verifications.last(this.#required());
+    return this.#held === null ? null : this.#verifications.last(this.#held);
   }
 
   async repair(options: { readonly tables?: readonly string[] }): Promise<RepairReport> {

@@ -68,7 +68,7 @@ export class Writers implements AsyncDisposable {
         this.failures.push(String(error));
         await client.query('ROLLBACK').catch(() => undefined);
       }
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await new Promise((resolve) => setTimeout(resolve, 15));
     }
     await client.end();
   }

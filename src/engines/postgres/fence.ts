@@ -92,6 +92,7 @@ class Fence implements PostgresFence {
     return this.#sessions.run(timeoutMs + 2_000, async (client) => {
       // A running autovacuum gives way only after this long; the setting needs a privilege and the fence works without it.
       await client.query(`SET deadlock_timeout = '20ms'`).catch(() => undefined);
+      await client.query(`SET client_connection_check_interval = '250ms'`).catch(() => undefined);
       for (let attempt = 0; ; attempt += 1) {
         const left = Math.ceil(deadline - performance.now());
         if (left <= 0) throw await this.#blocked(client, timeoutMs);
@@ -115,6 +116,7 @@ class Fence implements PostgresFence {
   ): Promise<Position> {
     const { migration, stateSchema, failpoints } = this.#env;
     await begin(client, { limitMs, commit: 'remote_apply' });
+    await client.query('SET LOCAL idle_in_transaction_session_timeout = 1000');
     const row = await lockRecord(client, this.#env);
     if (row === null) throw this.#unprepared();
     if (row.state === 'sealed') {
