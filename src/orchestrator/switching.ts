@@ -82,7 +82,7 @@ async function throughProxies(
       remedy: 'Give the proxy a client_url, or ask via: green.',
     });
   }
-  return Promise.all(able.map((proxy) => proxy.query?.(sql, signal) ?? null));
+  return Promise.all(able.map((proxy) => proxy.query?.(sql, signal) ?? Promise.resolve(null)));
 }
 
 export function gateError(closed: readonly GateResult[]): VerdigrisError {
