@@ -19,7 +19,11 @@ export interface CatchUpSpec {
   /** Makes and fills the tables of blue. */
   seed(blue: pg.Client, rig: Rig, options: BenchOptions): Promise<void>;
   /** Writes the backlog. */
-  backlog(blue: pg.Client, rig: Rig, options: BenchOptions): Promise<Pick<Facts, 'distinctKeys' | 'rowBytes'>>;
+  backlog(
+    blue: pg.Client,
+    rig: Rig,
+    options: BenchOptions,
+  ): Promise<Pick<Facts, 'distinctKeys' | 'rowBytes'>>;
   /** DDL of blue's tables, for the peer's green and, unless it is mapped, for ours. */
   readonly ddl: string;
   /** When rows are reshaped: green's DDL, the tables section of the configuration, and what has to be there. */
@@ -108,7 +112,10 @@ class CatchUp implements Prepared {
       const green = await rig.connect('green', 'peer_base');
       await green.query(`${spec.ddl}; ${END_DDL}`);
       for (const table of spec.tables) {
-        await pipeline(blue.query(copyTo(`COPY ${table} TO STDOUT`)), green.query(copyFrom(`COPY ${table} FROM STDIN`)));
+        await pipeline(
+          blue.query(copyTo(`COPY ${table} TO STDOUT`)),
+          green.query(copyFrom(`COPY ${table} FROM STDIN`)),
+        );
       }
       await green.query('VACUUM ANALYZE');
       await green.end();
@@ -141,7 +148,12 @@ class CatchUp implements Prepared {
         [spec.tables],
       );
       await blue.query('CHECKPOINT');
-      const facts = { ...keys, changes: Number(changes), transactions: Number(transactions.n), bytes: Number(bytes) };
+      const facts = {
+        ...keys,
+        changes: Number(changes),
+        transactions: Number(transactions.n),
+        bytes: Number(bytes),
+      };
       return new CatchUp(spec, options, { rig, place, blue, admin, facts });
     } catch (error) {
       await place?.[Symbol.asyncDispose]();
@@ -160,15 +172,25 @@ class CatchUp implements Prepared {
     let pid: number | null = null;
     const started = Promise.withResolvers<EngineProcess>();
     const run = await Promise.race([
-      this.#measure('ours', OURS_SLOT, () => pid, () => {
-        const engine = this.#place.start({
-          args: ['--interval', '1s', '--log-level', 'warn'],
-          env: cpuProfile === null ? {} : { NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --cpu-prof --cpu-prof-dir=${cpuProfile}` },
-        });
-        pid = engine.pid;
-        started.resolve(engine);
-        return Promise.resolve();
-      }),
+      this.#measure(
+        'ours',
+        OURS_SLOT,
+        () => pid,
+        () => {
+          const engine = this.#place.start({
+            args: ['--interval', '1s', '--log-level', 'warn'],
+            env:
+              cpuProfile === null
+                ? {}
+                : {
+                    NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --cpu-prof --cpu-prof-dir=${cpuProfile}`,
+                  },
+          });
+          pid = engine.pid;
+          started.resolve(engine);
+          return Promise.resolve();
+        },
+      ),
       started.promise.then(diesOf),
     ]);
     const ended = await (await started.promise).kill('SIGTERM');
@@ -186,9 +208,14 @@ class CatchUp implements Prepared {
        WITH (create_slot = false, slot_name = ${PEER_SLOT}, copy_data = false, enabled = false)`,
     );
     await this.#admin.query('CHECKPOINT');
-    const run = await this.#measure('peer', PEER_SLOT, () => null, async () => {
-      await green.query('ALTER SUBSCRIPTION bench ENABLE');
-    });
+    const run = await this.#measure(
+      'peer',
+      PEER_SLOT,
+      () => null,
+      async () => {
+        await green.query('ALTER SUBSCRIPTION bench ENABLE');
+      },
+    );
     await green.query('ALTER SUBSCRIPTION bench DISABLE');
     await green.query('ALTER SUBSCRIPTION bench SET (slot_name = NONE)');
     await green.query('DROP SUBSCRIPTION bench');
@@ -228,9 +255,13 @@ class CatchUp implements Prepared {
     const timeoutMs = MOST_MS;
     await waitFor(
       async () =>
-        (await watch.query<{ active: boolean }>('SELECT active FROM pg_replication_slots WHERE slot_name = $1', [slot]))
-          .rows[0]?.active,
-      { what: `slot ${slot} in use`, timeoutMs: 60_000, everyMs: 3 },
+        (
+          await watch.query<{ active: boolean }>(
+            'SELECT active FROM pg_replication_slots WHERE slot_name = $1',
+            [slot],
+          )
+        ).rows[0]?.active,
+      { what: `slot ${slot} in use`, timeoutMs, everyMs: 3 },
     );
     const began = performance.now();
     await sampler.begin();
@@ -297,5 +328,8 @@ async function dropSlot(client: pg.Client, slot: string): Promise<void> {
     },
     { what: `slot ${slot} to be free` },
   );
-  await client.query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [slot]);
+  await client.query(
+    'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1',
+    [slot],
+  );
 }

@@ -29,7 +29,9 @@ export function machine(): Machine {
 function commit(): string {
   try {
     const git = (...args: string[]): string =>
-      execFileSync('git', args, { cwd: import.meta.dirname, stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim();
+      execFileSync('git', args, { cwd: import.meta.dirname, stdio: ['ignore', 'pipe', 'ignore'] })
+        .toString()
+        .trim();
     const hash = git('rev-parse', '--short', 'HEAD');
     const changed = git('status', '--porcelain', '--', '../src') !== '';
     return changed ? `${hash} with changes` : hash;

@@ -18,7 +18,11 @@ const there = (path: string): Promise<boolean> =>
 const NEVER = /^(libc6|libgcc-s1|gcc-\d+-base|libcrypt1|debconf|.*-data|.*-common)$/;
 
 /** Downloads packages, and what `libraries` depend on, and unpacks them into the cache; nothing is installed. */
-async function unpack(name: string, packages: readonly string[], libraries: readonly string[]): Promise<string> {
+async function unpack(
+  name: string,
+  packages: readonly string[],
+  libraries: readonly string[],
+): Promise<string> {
   const target = join(CACHE, name);
   if (await there(target)) return target;
   const draft = join(CACHE, `${name}.${process.pid}`);
@@ -88,6 +92,10 @@ export async function pgcopydb(): Promise<Program> {
   const bin = join(root, 'usr/lib/postgresql/15/bin');
   return {
     file,
-    env: { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}`, LD_LIBRARY_PATH: join(root, 'usr/lib/x86_64-linux-gnu') },
+    env: {
+      ...process.env,
+      PATH: `${bin}:${process.env['PATH'] ?? ''}`,
+      LD_LIBRARY_PATH: join(root, 'usr/lib/x86_64-linux-gnu'),
+    },
   };
 }

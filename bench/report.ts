@@ -22,14 +22,18 @@ export function summary(series: Series, facts: Facts): Record<string, unknown> {
   const taken = median(runs.map(seconds));
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.cpu)))];
   const lag = (key: 'p50' | 'p99' | 'max') =>
-    runs[0]?.[key] === undefined ? {} : { [`${key}Ms`]: round(median(runs.map((run) => run[key] as number)), 1) };
+    runs[0]?.[key] === undefined
+      ? {}
+      : { [`${key}Ms`]: round(median(runs.map((run) => run[key] as number)), 1) };
   return {
     name: series.name,
     seconds: round(taken),
     changesPerSecond: Math.round(facts.changes / taken),
     mbPerSecond: round(facts.bytes / 1e6 / taken, 1),
     startSeconds: round(median(runs.map((run) => run.startSeconds))),
-    cpuSeconds: Object.fromEntries(names.map((name) => [name, round(median(runs.map((run) => run.cpu[name] ?? 0)))])),
+    cpuSeconds: Object.fromEntries(
+      names.map((name) => [name, round(median(runs.map((run) => run.cpu[name] ?? 0)))]),
+    ),
     peakMb: Object.fromEntries(
       names.map((name) => [name, Math.round(Math.max(...runs.map((run) => run.peakMb[name] ?? 0)))]),
     ),
@@ -51,8 +55,14 @@ export function table(all: readonly Series[], facts: Facts): string {
       .map(([name, amount]) => `${name} ${amount}`)
       .join('\n');
   for (const row of rows) {
-    const total = Object.values(row['cpuSeconds'] as Record<string, number>).reduce((sum, one) => sum + one, 0);
-    const lag = row['p99Ms'] === undefined ? '' : `${String(row['p50Ms'])} / ${String(row['p99Ms'])} / ${String(row['maxMs'] ?? '')}`;
+    const total = Object.values(row['cpuSeconds'] as Record<string, number>).reduce(
+      (sum, one) => sum + one,
+      0,
+    );
+    const lag =
+      row['p99Ms'] === undefined
+        ? ''
+        : `${String(row['p50Ms'])} / ${String(row['p99Ms'])} / ${String(row['maxMs'] ?? '')}`;
     out.push([
       String(row['name']),
       `${String(row['seconds'])}\n(${(row['runs'] as number[]).join(' ')})`,

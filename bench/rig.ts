@@ -1,5 +1,11 @@
 import pg from 'pg';
-import { postgresUrl, startPostgres, TEST_PASSWORD, type PostgresServer, type PostgresVersion } from '../test/support/postgres.ts';
+import {
+  postgresUrl,
+  startPostgres,
+  TEST_PASSWORD,
+  type PostgresServer,
+  type PostgresVersion,
+} from '../test/support/postgres.ts';
 
 /**
  * Both servers of a bench. Settings are those of a server that somebody cares for, the same on both sides: commits reach the disk, and
@@ -76,7 +82,11 @@ export async function cloneDatabase(admin: pg.Client, name: string, template: st
 }
 
 /** First row of a query, or an error that names it. */
-export async function row<T extends object>(client: pg.Client, sql: string, params: unknown[] = []): Promise<T> {
+export async function row<T extends object>(
+  client: pg.Client,
+  sql: string,
+  params: unknown[] = [],
+): Promise<T> {
   const { rows } = await client.query<T>(sql, params);
   if (rows[0] === undefined) throw new Error(`no row: ${sql}`);
   return rows[0];

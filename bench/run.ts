@@ -33,7 +33,9 @@ async function main(): Promise<number> {
       help: { type: 'boolean', default: false },
     },
   });
-  const names = (await readdir(PROFILES)).filter((file) => file.endsWith('.ts')).map((file) => file.slice(0, -3));
+  const names = (await readdir(PROFILES))
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => file.slice(0, -3));
   if (values.help || values.profile === undefined || !names.includes(values.profile)) {
     process.stderr.write(`${HELP}\nProfiles: ${names.join(', ')}\n`);
     return values.help ? 0 : 2;
@@ -62,19 +64,28 @@ async function main(): Promise<number> {
     for (const contender of pair % 2 === 0 ? all : [...all].reverse()) {
       const run = await contender.run();
       runs.get(contender)?.push(run);
-      say(`  ${pair + 1}. ${contender.name}: ${round(run.seconds)} s${run.p99 === undefined ? '' : `, p99 ${round(run.p99, 1)} ms`}`);
+      say(
+        `  ${pair + 1}. ${contender.name}: ${round(run.seconds)} s${run.p99 === undefined ? '' : `, p99 ${round(run.p99, 1)} ms`}`,
+      );
     }
   }
-  const series: Series[] = all.map((contender) => ({ name: contender.name, runs: runs.get(contender) as Run[] }));
+  const series: Series[] = all.map((contender) => ({
+    name: contender.name,
+    runs: runs.get(contender) as Run[],
+  }));
   process.stdout.write(`${table(series, facts)}\n`);
   const [ours, peer, ...others] = series;
   if (ours === undefined || peer === undefined) return 0;
   const ratios = ratiosOf(profile, ours, peer);
   const ratio = round(median(ratios));
-  process.stdout.write(`ratio to ${peer.name} (its ${profile.by === 'p99' ? 'p99' : 'seconds'} ÷ ours), pair by pair: ${ratios.join(' ')}, median ${ratio}\n`);
+  process.stdout.write(
+    `ratio to ${peer.name} (its ${profile.by === 'p99' ? 'p99' : 'seconds'} ÷ ours), pair by pair: ${ratios.join(' ')}, median ${ratio}\n`,
+  );
   for (const other of others) {
     const each = ratiosOf(profile, ours, other);
-    process.stdout.write(`ratio to ${other.name}, pair by pair: ${each.join(' ')}, median ${round(median(each))}\n`);
+    process.stdout.write(
+      `ratio to ${other.name}, pair by pair: ${each.join(' ')}, median ${round(median(each))}\n`,
+    );
   }
   for (const note of prepared.notes) say(`note: ${note}`);
   const data = {
@@ -83,7 +94,11 @@ async function main(): Promise<number> {
     ...facts,
     verdigris: summary(ours, facts),
     peer: summary(peer, facts),
-    others: others.map((other) => ({ ...summary(other, facts), ratios: ratiosOf(profile, ours, other), ratio: round(median(ratiosOf(profile, ours, other))) })),
+    others: others.map((other) => ({
+      ...summary(other, facts),
+      ratios: ratiosOf(profile, ours, other),
+      ratio: round(median(ratiosOf(profile, ours, other))),
+    })),
     ratio,
     ratios,
     notes: prepared.notes,
@@ -92,23 +107,37 @@ async function main(): Promise<number> {
   const at = new Date().toISOString();
   const last = await previous(profile.name);
   if (last !== null) {
-    process.stdout.write(`last recorded: ratio ${last.ratio} at ${last.at} (${last.machine.cores} cores, ${last.machine.commit})\n`);
+    process.stdout.write(
+      `last recorded: ratio ${last.ratio} at ${last.at} (${last.machine.cores} cores, ${last.machine.commit})\n`,
+    );
   }
   if (values.save) {
     await mkdir(RESULTS, { recursive: true });
     await writeFile(join(RESULTS, `${profile.name}.json`), `${JSON.stringify({ at, ...data }, null, 2)}\n`);
   }
   if (values.json) {
-    const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+    const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as {
+      version: string;
+    };
     const meta = { version, at, migration: null };
-    const envelope = { apiVersion: 'verdigris/v1', kind: 'Bench', ok: true, data, warnings: [], error: null, meta };
+    const envelope = {
+      apiVersion: 'verdigris/v1',
+      kind: 'Bench',
+      ok: true,
+      data,
+      warnings: [],
+      error: null,
+      meta,
+    };
     process.stdout.write(`${JSON.stringify(envelope)}\n`);
   }
   return 0;
 }
 
 /** What was recorded last for a profile, or null. */
-async function previous(name: string): Promise<{ at: string; ratio: number; machine: { cores: number; commit: string } } | null> {
+async function previous(
+  name: string,
+): Promise<{ at: string; ratio: number; machine: { cores: number; commit: string } } | null> {
   try {
     return JSON.parse(await readFile(join(RESULTS, `${name}.json`), 'utf8')) as never;
   } catch {

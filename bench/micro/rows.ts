@@ -58,7 +58,12 @@ export function plan(): TablePlan {
             last_name: { from: 'full_name', op: 'split', by: ' ', take: 'rest' },
             email: { from: 'email', op: ['trim', 'lower'] },
             balance_cents: { from: 'balance', op: 'scale', factor: 100, cast: 'bigint' },
-            status: { from: 'status', op: 'map', values: { 0: 'prospect', 1: 'active', 2: 'suspended', 3: 'closed' }, on_unmapped: 'fail' },
+            status: {
+              from: 'status',
+              op: 'map',
+              values: { 0: 'prospect', 1: 'active', 2: 'suspended', 3: 'closed' },
+              on_unmapped: 'fail',
+            },
             note: 'copy',
             created_at: 'copy',
           },

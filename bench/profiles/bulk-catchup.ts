@@ -32,7 +32,9 @@ export default catchUp({
       const insert = (rows: number): Promise<unknown> => {
         const from = next + 1;
         next += rows;
-        return blue.query(`INSERT INTO public.event SELECT g, ${columns('0')} FROM generate_series(${from}, ${next}) g`);
+        return blue.query(
+          `INSERT INTO public.event SELECT g, ${columns('0')} FROM generate_series(${from}, ${next}) g`,
+        );
       };
       await blue.query('BEGIN');
       if (i % 3 === 0) await insert(ROWS);

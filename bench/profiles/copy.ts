@@ -25,7 +25,10 @@ const profile: Profile = {
   what: 'the first copy of three tables with their indexes',
   async prepare({ scale, say, cpuProfile }: BenchOptions): Promise<Prepared> {
     // pgcopydb dumps the schema with Debian's pg_dump 15, which refuses newer servers.
-    const rig = await Rig.start({ max_sync_workers_per_subscription: `${JOBS}`, max_logical_replication_workers: '8' }, 15);
+    const rig = await Rig.start(
+      { max_sync_workers_per_subscription: `${JOBS}`, max_logical_replication_workers: '8' },
+      15,
+    );
     try {
       const maintenance = await rig.connect('blue', 'postgres');
       await maintenance.query('CREATE DATABASE app');
@@ -39,7 +42,9 @@ const profile: Profile = {
       await blue.query(
         `INSERT INTO event SELECT g, hashint8(g) & 262143, g % 50, repeat(md5(g::text), 6), jsonb_build_object('n', g, 'text', 'some "quoted" text'), '2026-01-01Z'::timestamptz + g * interval '1 s' FROM generate_series(1, ${rows(800_000)}) g`,
       );
-      await blue.query(`INSERT INTO item SELECT g, hashint4(g), 'note ' || g FROM generate_series(1, ${rows(1_000_000)}) g`);
+      await blue.query(
+        `INSERT INTO item SELECT g, hashint4(g), 'note ' || g FROM generate_series(1, ${rows(1_000_000)}) g`,
+      );
       await blue.query('VACUUM ANALYZE');
       await blue.query(`CREATE PUBLICATION bench_peer FOR TABLE ${TABLES.join(', ')}`);
       await blue.query('CHECKPOINT');
@@ -144,7 +149,8 @@ ${TABLES.map((table) => `  - { from: ${table}, to: [{ table: ${table} }] }`).joi
           );
           await waitFor(
             async () =>
-              (await green.query(`SELECT FROM pg_subscription_rel WHERE srsubstate <> 'r'`)).rows.length === 0,
+              (await green.query(`SELECT FROM pg_subscription_rel WHERE srsubstate <> 'r'`)).rows.length ===
+              0,
             { what: 'the initial sync', timeoutMs: MOST_MS, everyMs: 50 },
           );
         });
@@ -155,7 +161,9 @@ ${TABLES.map((table) => `  - { from: ${table}, to: [{ table: ${table} }] }`).joi
 
       const program = await pgcopydb().catch((error: unknown) => String(error));
       const peers: Contender[] = [{ name: 'subscription', run: subscription }];
-      const notes = ['the clock runs from the command until all rows are there and every index is valid; ours includes starting the process'];
+      const notes = [
+        'the clock runs from the command until all rows are there and every index is valid; ours includes starting the process',
+      ];
       if (typeof program === 'string') notes.push(`pgcopydb is not there: ${program.split('\n')[0]}`);
       else {
         peers.push({
@@ -165,14 +173,29 @@ ${TABLES.map((table) => `  - { from: ${table}, to: [{ table: ${table} }] }`).joi
             return measure('pgcopydb', async () => {
               await runProgram(program, [
                 ...['clone', '--source', rig.url('blue', 'app'), '--target', rig.url('green', 'pgcopydb')],
-                ...['--table-jobs', `${JOBS}`, '--index-jobs', `${JOBS}`, '--restart', '--not-consistent', '--skip-extensions', '--no-owner'],
+                ...[
+                  '--table-jobs',
+                  `${JOBS}`,
+                  '--index-jobs',
+                  `${JOBS}`,
+                  '--restart',
+                  '--not-consistent',
+                  '--skip-extensions',
+                  '--no-owner',
+                ],
               ]);
             });
           },
         });
       }
       return {
-        facts: { changes: count, transactions: 1, bytes: Number(bytes), distinctKeys: count, rowBytes: Math.round(Number(bytes) / count) },
+        facts: {
+          changes: count,
+          transactions: 1,
+          bytes: Number(bytes),
+          distinctKeys: count,
+          rowBytes: Math.round(Number(bytes) / count),
+        },
         verdigris: { name: 'verdigris', run: ours },
         peers,
         notes,

@@ -55,11 +55,17 @@ const profile: Profile = {
       const sides = { ours: await rig.connect('green', 'ours'), peer: await rig.connect('green', 'peer') };
       await sides.peer.query(DDL);
 
-      const measured = async (side: 'ours' | 'peer', rate: number, count: number, pid: number | null): Promise<Run> => {
+      const measured = async (
+        side: 'ours' | 'peer',
+        rate: number,
+        count: number,
+        pid: number | null,
+      ): Promise<Run> => {
         const green = sides[side];
         await blue.query('TRUNCATE public.tick');
         const newest = async (): Promise<number> =>
-          (await row<{ newest: number }>(green, 'SELECT coalesce(max(id), 0) AS newest FROM public.tick')).newest;
+          (await row<{ newest: number }>(green, 'SELECT coalesce(max(id), 0) AS newest FROM public.tick'))
+            .newest;
         await waitFor(async () => (await newest()) === 0, { what: 'an empty table on green' });
         const sampler = new Sampler(async () => {
           const senders = await blue.query<{ pid: number }>('SELECT pid FROM pg_stat_replication');
@@ -80,7 +86,7 @@ const profile: Profile = {
         writing.catch(() => undefined);
         const looks: { newest: number; at: number }[] = [];
         const deadline = Date.now() + MOST_MS;
-        for (let seen = 0; seen < count; ) {
+        for (let seen = 0; seen < count;) {
           seen = await newest();
           looks.push({ newest: seen, at: performance.timeOrigin + performance.now() });
           if (Date.now() > deadline) throw new Error(`${seen} of ${count} rows after ${MOST_MS} ms`);
@@ -102,10 +108,13 @@ const profile: Profile = {
 
       const subscribed = async <T>(work: () => Promise<T>): Promise<T> => {
         await sides.peer.query('TRUNCATE public.tick');
-        await sides.peer.query(`CREATE SUBSCRIPTION bench CONNECTION '${rig.conninfo('blue', 'app')}' PUBLICATION bench_peer`);
+        await sides.peer.query(
+          `CREATE SUBSCRIPTION bench CONNECTION '${rig.conninfo('blue', 'app')}' PUBLICATION bench_peer`,
+        );
         await waitFor(
           async () =>
-            (await sides.peer.query(`SELECT FROM pg_subscription_rel WHERE srsubstate = 'r'`)).rows.length === 1,
+            (await sides.peer.query(`SELECT FROM pg_subscription_rel WHERE srsubstate = 'r'`)).rows.length ===
+            1,
           { what: 'the initial sync' },
         );
         try {
@@ -122,7 +131,8 @@ const profile: Profile = {
         await writer.query('CALL public.write_ticks(0, 0, $1)', [Math.round(TRIAL * Math.min(1, scale))]);
         await waitFor(
           async () =>
-            (await row<{ n: number }>(sides.peer, 'SELECT count(*)::int AS n FROM public.tick')).n === Math.round(TRIAL * Math.min(1, scale)),
+            (await row<{ n: number }>(sides.peer, 'SELECT count(*)::int AS n FROM public.tick')).n ===
+            Math.round(TRIAL * Math.min(1, scale)),
           { what: 'the trial on green', timeoutMs: MOST_MS, everyMs: 5 },
         );
         return (TRIAL * Math.min(1, scale) * 1000) / (performance.now() - began);
@@ -132,7 +142,9 @@ const profile: Profile = {
       say(`the peer takes ${Math.round(max)} rows a second; measured at ${rate}`);
 
       const ours = async (): Promise<Run> => {
-        await admin.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1', ['ours']);
+        await admin.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1', [
+          'ours',
+        ]);
         await admin.query('DROP DATABASE ours');
         await admin.query('CREATE DATABASE ours');
         sides.ours = await rig.connect('green', 'ours');
@@ -152,11 +164,16 @@ tables:
         const died = engine.ended.then((code) => {
           throw new Error(`the engine ended with ${code}:\n${engine.output().slice(-4000)}`);
         });
-        await Promise.race([engine.until('it replicates', (status) => status.phase === 'replicating', MOST_MS), died]);
+        await Promise.race([
+          engine.until('it replicates', (status) => status.phase === 'replicating', MOST_MS),
+          died,
+        ]);
         const run = await Promise.race([measured('ours', rate, count, engine.pid), died]);
         died.catch(() => undefined);
         await engine.kill('SIGTERM');
-        await blue.query(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'verdigris%'`);
+        await blue.query(
+          `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'verdigris%'`,
+        );
         await blue.query('DROP PUBLICATION IF EXISTS verdigris_bench');
         await blue.query('DROP SCHEMA IF EXISTS verdigris CASCADE');
         return run;
@@ -166,7 +183,9 @@ tables:
         facts: { changes: count, transactions: count, bytes: count * 100, distinctKeys: count, rowBytes: 30 },
         verdigris: { name: 'verdigris', run: ours },
         peers: [{ name: 'subscription', run: () => subscribed(() => measured('peer', rate, count, null)) }],
-        notes: [`${rate} rows a second; lag counts from when a row was due (no coordinated omission); the ratio is of the 99th percentiles`],
+        notes: [
+          `${rate} rows a second; lag counts from when a row was due (no coordinated omission); the ratio is of the 99th percentiles`,
+        ],
         [Symbol.asyncDispose]: () => rig[Symbol.asyncDispose](),
       };
     } catch (error) {

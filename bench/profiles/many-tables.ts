@@ -13,11 +13,16 @@ export default catchUp({
   what: `small transactions over ${TABLES} tables`,
   tables: all,
   ddl: all
-    .map((table) => `CREATE TABLE ${table} (id integer PRIMARY KEY, n integer NOT NULL, note text NOT NULL, at timestamptz NOT NULL);`)
+    .map(
+      (table) =>
+        `CREATE TABLE ${table} (id integer PRIMARY KEY, n integer NOT NULL, note text NOT NULL, at timestamptz NOT NULL);`,
+    )
     .join('\n'),
   async seed(blue) {
     for (const table of all) {
-      await blue.query(`INSERT INTO ${table} SELECT g, 0, 'note ' || g, '2026-01-01Z' FROM generate_series(1, ${ROWS}) g`);
+      await blue.query(
+        `INSERT INTO ${table} SELECT g, 0, 'note ' || g, '2026-01-01Z' FROM generate_series(1, ${ROWS}) g`,
+      );
     }
   },
   async backlog(blue, _rig, { scale }) {

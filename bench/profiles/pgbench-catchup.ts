@@ -18,14 +18,28 @@ CREATE TABLE public.pgbench_branches (bid int NOT NULL PRIMARY KEY, bbalance int
 export default catchUp({
   name: 'pgbench-catchup',
   what: 'a backlog of TPC-B transactions made by the real pgbench',
-  tables: ['public.pgbench_accounts', 'public.pgbench_tellers', 'public.pgbench_branches', 'public.pgbench_history'],
+  tables: [
+    'public.pgbench_accounts',
+    'public.pgbench_tellers',
+    'public.pgbench_branches',
+    'public.pgbench_history',
+  ],
   ddl: DDL,
   async seed(_blue, rig) {
     await runProgram(await pgbench(), ['-i', '-I', 'G', '-s', '10', ...target(rig.blue.port)]);
   },
   async backlog(blue, rig, { scale }) {
     const each = Math.ceil((TRANSACTIONS * scale) / CLIENTS);
-    await runProgram(await pgbench(), ['-n', '-c', `${CLIENTS}`, '-j', '2', '-t', `${each}`, ...target(rig.blue.port)]);
+    await runProgram(await pgbench(), [
+      '-n',
+      '-c',
+      `${CLIENTS}`,
+      '-j',
+      '2',
+      '-t',
+      `${each}`,
+      ...target(rig.blue.port),
+    ]);
     const { keys } = await row<{ keys: string }>(
       blue,
       `SELECT (count(DISTINCT aid) + count(DISTINCT tid) + count(DISTINCT bid) + count(*))::text AS keys FROM pgbench_history`,

@@ -37,7 +37,10 @@ export default catchUp({
     const target = `postgres://postgres:${TEST_PASSWORD}@127.0.0.1:${rig.blue.port}/app`;
     const common = ['-n', '-c', `${CLIENTS}`, '-j', '2', '-t', `${each}`];
     await runProgram(await pgbench(), [...common, '-f', `${small}@19`, '-f', `${large}@1`, target]);
-    const { keys } = await row<{ keys: string }>(blue, `SELECT count(*)::text AS keys FROM public.document WHERE views > 0`);
+    const { keys } = await row<{ keys: string }>(
+      blue,
+      `SELECT count(*)::text AS keys FROM public.document WHERE views > 0`,
+    );
     return { distinctKeys: Number(keys), rowBytes: 4200 };
   },
 });

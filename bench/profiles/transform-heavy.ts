@@ -103,7 +103,9 @@ export default catchUp({
   async seed(blue) {
     await blue.query(`INSERT INTO customers SELECT g, 'First' || g || ' Last Name' || g, ' User' || g || '@Example.org ', g % 1000 + 0.25, g % 4,
       CASE WHEN g % 3 > 0 THEN 'Street ' || g END, CASE WHEN g % 3 > 0 THEN 'City ' || g % 100 END, '2026-01-01Z'::timestamptz + g * interval '1 min' FROM generate_series(1, ${CUSTOMERS}) g`);
-    await blue.query(`INSERT INTO stock SELECT 'w' || w, p, 1000, 0 FROM generate_series(1, 5) w, generate_series(1, 2000) p`);
+    await blue.query(
+      `INSERT INTO stock SELECT 'w' || w, p, 1000, 0 FROM generate_series(1, 5) w, generate_series(1, 2000) p`,
+    );
     await blue.query(`INSERT INTO orders (customer_id, status, total, items, note, placed_at) SELECT g % ${CUSTOMERS} + 1, 'placed', 12.5,
       jsonb_build_array(jsonb_build_object('product', g % 2000 + 1, 'quantity', 2, 'cents', 625)), NULL, '2026-01-01Z' FROM generate_series(1, 20000) g`);
   },

@@ -45,7 +45,8 @@ export function renderVerify(report: VerifyReport): string {
     lines.push(`  … and ${report.mismatches.length - MOST_KEYS} more; all with --json`);
   for (const note of report.notes) lines.push(`  ${note}`);
   const unsettled = report.tables.reduce((sum, entry) => sum + entry.unsettled, 0);
-  if (unsettled > 0) lines.push(`  ${unsettled} keys changed during every look; they are compared again under the fence`);
+  if (unsettled > 0)
+    lines.push(`  ${unsettled} keys changed during every look; they are compared again under the fence`);
   const total = report.tables.reduce((sum, entry) => sum + entry.differences, 0);
   lines.push(
     `${report.ok ? 'Equal' : `${total} differences`}: ${count(report.rows)} rows in ${seconds(report.seconds)}`,

@@ -58,7 +58,12 @@ export interface VerificationStore {
   /** Begins a round in place of the one before. */
   begin(id: string, term: number, round: VerificationRound): Promise<void>;
   /** One step forward: the table's progress and what was found since the last one, in one transaction. */
-  advance(id: string, term: number, progress: TableProgress, found: readonly StoredDifference[]): Promise<void>;
+  advance(
+    id: string,
+    term: number,
+    progress: TableProgress,
+    found: readonly StoredDifference[],
+  ): Promise<void>;
   /** Ends or changes the round; differences that are given replace those that are stored. */
   finish(
     id: string,

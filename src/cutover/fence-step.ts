@@ -53,7 +53,8 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
     const after = settings.killBlockersAfterMs;
     if (after === null) return 0;
     const over = new AbortController();
-    const done = (): void => over.abort(new VerdigrisError('INTERRUPTED', 'The fence is up or was given up.'));
+    const done = (): void =>
+      over.abort(new VerdigrisError('INTERRUPTED', 'The fence is up or was given up.'));
     raising.then(done, done);
     const both = AbortSignal.any([over.signal, signal]);
     let killed = 0;

@@ -188,7 +188,9 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
       }
       case 'repair': {
         const { idempotencyKey, tables } = parse(kind, body, BODIES.repair);
-        return actions.begin(kind, idempotencyKey, () => migration.repair(tables === undefined ? {} : { tables }));
+        return actions.begin(kind, idempotencyKey, () =>
+          migration.repair(tables === undefined ? {} : { tables }),
+        );
       }
       case 'cutover': {
         const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...cutover } = parse(

@@ -108,7 +108,9 @@ export class StatusView {
         differences: verification.differences,
         ageSeconds: verification.cleanAt === null ? null : (this.#clock.now() - verification.cleanAt) / 1000,
         etaSeconds:
-          verification.state === 'running' && facts.compiled !== null ? this.#verified.eta(totalRows(facts.compiled)) : null,
+          verification.state === 'running' && facts.compiled !== null
+            ? this.#verified.eta(totalRows(facts.compiled))
+            : null,
         detail: verification.detail,
       },
       source: {

@@ -13,12 +13,14 @@ const RETRY_MS = 5_000;
 /** Between two looks at green's guards. */
 const GUARDS_EVERY_MS = 5_000;
 const UNCOVERED = 'what changed meanwhile is not known; it has to be verified again';
-const UNGUARDED = "green's guards were switched: there may be writes that are not ours; it has to be verified again";
+const UNGUARDED =
+  "green's guards were switched: there may be writes that are not ours; it has to be verified again";
 /** Rows that are taken off green and read again together. */
 const REPAIR_BATCH = 500;
 /** Looks at recent changes before writers are held, and how few rows are few enough. */
 const MOST_LOOKS = 4;
 const FEW_ROWS = 1_000;
+const STILL_SHRINKING = 0.7;
 
 /** Runs one verification at a time, by itself or when asked, and remembers the last result with the run. */
 export class Verifications {
@@ -67,6 +69,7 @@ export class Verifications {
   async narrow(held: Held, signal: AbortSignal): Promise<void> {
     // Never clean: the gate was overridden, and there is nothing to start from.
     if (this.#now.cleanAt === null) return;
+    let before = Number.POSITIVE_INFINITY;
     for (let look = 0; look < MOST_LOOKS; look++) {
       while (this.#running !== null) await this.#running.catch(() => undefined);
       const report = await this.run(held, { mode: 'recent' }, signal);
@@ -77,7 +80,9 @@ export class Verifications {
           { remedy: 'See `verdigris verify show`, then `verdigris verify repair`.' },
         );
       }
-      if (report.rows <= FEW_ROWS) return;
+      // A table without a key is read whole each time: more looks would not make that less.
+      if (report.rows <= FEW_ROWS || report.rows > before * STILL_SHRINKING) return;
+      before = report.rows;
     }
   }
 

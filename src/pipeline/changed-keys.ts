@@ -38,7 +38,10 @@ export class ChangedKeys {
   #size = 0;
   #on = false;
 
-  constructor(tables: readonly { readonly relation: Relation; readonly identify: Identify }[], most = MOST_KEYS) {
+  constructor(
+    tables: readonly { readonly relation: Relation; readonly identify: Identify }[],
+    most = MOST_KEYS,
+  ) {
     this.#most = most;
     for (const { relation, identify } of tables) {
       this.#tables.set(tableId(relation.table), { identify, keys: new Map(), unknownUpTo: 0 });

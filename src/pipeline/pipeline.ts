@@ -141,7 +141,11 @@ export class Pipeline {
         }
         if (this.#o.clock.monotonic() - started > HEALTHY_AFTER_MS) wait = FIRST_WAIT_MS;
         this.counters.retries += 1;
-        if (DID_NOT_FIT.has(error.code) && !this.#oneByOne.pending(this.#applied) && this.#received !== null) {
+        if (
+          DID_NOT_FIT.has(error.code) &&
+          !this.#oneByOne.pending(this.#applied) &&
+          this.#received !== null
+        ) {
           // Once more, transaction by transaction, so that it stops exactly before the one in question.
           this.#oneByOne.begin(this.#received);
         } else if (error.directive === 'operator') {
@@ -195,6 +199,8 @@ export class Pipeline {
 
   /** Takes rows off green, reads them again from blue, and resolves when they are there. */
   async repair(repair: Repair, signal: AbortSignal): Promise<void> {
+    // One after the other: a re-read that is under way must not meet keys that are taken off again.
+    while (this.#holes.size > this.#holes.rejected) await this.#o.clock.sleep(20, signal);
     for (;;) {
       signal.throwIfAborted();
       const pump = this.#pump;

@@ -76,13 +76,18 @@ export class Planner {
       const after = run.op === 'delete' ? null : (run.after[i] as Tuple);
       const before = run.before[i] ?? null;
       const old = before ?? (after as Tuple);
-      if (!this.#holes.has(relation, keyText(relation, old))) continue;
+      if (!this.#holes.has(relation, keyText(relation, old))) {
+        // A repair makes holes of keys that blue has no row for: a row that moves to such a key brings itself along.
+        if (before !== null && after !== null) this.#holes.close(relation, after);
+        continue;
+      }
       if (i > start) yield slice(run, start, i);
       start = i + 1;
       const hole = this.#holes.incomplete(relation).length > 0;
       this.#holes.close(relation, old);
       if (after === null) continue;
       if (!after.includes(UNCHANGED)) {
+        this.#holes.close(relation, after);
         yield { relation, op: 'insert', after: [after], before: [null] };
       } else {
         this.#holes.open(relation, after, {

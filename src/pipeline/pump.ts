@@ -410,7 +410,11 @@ export class Pump {
     this.#o.onDecided?.(removals);
     for (const { relation, keys } of missing) {
       for (const key of keys) {
-        this.#o.holes.open(relation, rowOf(relation, key), { kind: 'incomplete', column: '', reason: 'read again by a repair' });
+        this.#o.holes.open(relation, rowOf(relation, key), {
+          kind: 'incomplete',
+          column: '',
+          reason: 'read again by a repair',
+        });
       }
     }
     const group = this.#newGroup();

@@ -34,7 +34,8 @@ export function compare(table: VerifyTable, expected: RowSet, found: RowSet): Fi
     }
   }
   for (const [id, row] of found.rows) {
-    if (!expected.rows.has(id) || fewer(id, expected, found)) findings.push({ id, kind: 'extra', row, columns: [] });
+    if (!expected.rows.has(id) || fewer(id, expected, found))
+      findings.push({ id, kind: 'extra', row, columns: [] });
   }
   return findings;
 }

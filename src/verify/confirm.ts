@@ -72,7 +72,9 @@ export async function confirm(
     open = next;
   }
   return {
-    differences: proven.flatMap(({ findings, since }) => findings.map((finding) => differenceOf(table, finding, since))),
+    differences: proven.flatMap(({ findings, since }) =>
+      findings.map((finding) => differenceOf(table, finding, since)),
+    ),
     unsettled: open.size,
   };
 }
@@ -163,6 +165,7 @@ function differenceOf(table: VerifyTable, finding: Finding, firstSeen: string): 
     const cell = finding.row[index];
     key[relation.columns[index]?.name ?? ''] = cell === null || cell === undefined ? null : String(cell);
   }
-  if (relation.key.length === 0) key['row hash'] = createHash('sha256').update(finding.id).digest('hex').slice(0, 16);
+  if (relation.key.length === 0)
+    key['row hash'] = createHash('sha256').update(finding.id).digest('hex').slice(0, 16);
   return { table: showTable(relation.table), kind: finding.kind, key, columns: finding.columns, firstSeen };
 }

@@ -29,13 +29,17 @@ function reached(table: VerifyTable, tables: readonly VerifyTable[]): readonly V
   const found = new Set([table]);
   for (const one of found) {
     const sources = new Set(one.plans.map((plan) => tableId(plan.from.table)));
-    for (const other of tables) if (other.plans.some((plan) => sources.has(tableId(plan.from.table)))) found.add(other);
+    for (const other of tables)
+      if (other.plans.some((plan) => sources.has(tableId(plan.from.table)))) found.add(other);
   }
   return [...found];
 }
 
 /** @param differences only of tables for which {@link unrepairable} is null */
-export function planRepair(tables: readonly VerifyTable[], differences: readonly StoredDifference[]): RepairPlan {
+export function planRepair(
+  tables: readonly VerifyTable[],
+  differences: readonly StoredDifference[],
+): RepairPlan {
   const plan = new Planned(tables);
   const byName = new Map(tables.map((table) => [showTable(table.target.relation.table), table]));
   for (const { table: name, key } of differences) {
@@ -69,7 +73,10 @@ class Planned implements RepairPlan {
     known.set(subject.id, { id: subject.id, key });
     table.plans.forEach((plan, index) => {
       const link = table.links?.[index] ?? [];
-      this.#blue(plan.from, link.map((column) => key[columns.indexOf(column)] as Cell));
+      this.#blue(
+        plan.from,
+        link.map((column) => key[columns.indexOf(column)] as Cell),
+      );
     });
   }
 
@@ -85,7 +92,10 @@ class Planned implements RepairPlan {
       table.plans.forEach((plan, index) => {
         if (tableId(plan.from.table) !== id) return;
         const link = table.links?.[index] ?? [];
-        this.add(table, subjectColumns(table).map((column) => key[link.indexOf(column)] as Cell));
+        this.add(
+          table,
+          subjectColumns(table).map((column) => key[link.indexOf(column)] as Cell),
+        );
       });
     }
   }

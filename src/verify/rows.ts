@@ -11,7 +11,9 @@ export interface Sides {
 }
 
 /** A range of blue's and green's first key column, or subjects by their keys. */
-export type Where = { readonly lower: Cell | null; readonly upper: Cell | null } | { readonly subjects: readonly Subject[] };
+export type Where =
+  | { readonly lower: Cell | null; readonly upper: Cell | null }
+  | { readonly subjects: readonly Subject[] };
 
 /** More rows than may be held. */
 export class Oversize extends Error {}
@@ -64,7 +66,11 @@ export async function* expectedRows(
         if (!hold.accept(id)) continue;
         if (part) {
           const owner = merged.get(id);
-          if (owner !== undefined) merged.set(id, owner.map((cell, at): Cell => (row[at] === UNCHANGED ? cell : (row[at] as Cell))));
+          if (owner !== undefined)
+            merged.set(
+              id,
+              owner.map((cell, at): Cell => (row[at] === UNCHANGED ? cell : (row[at] as Cell))),
+            );
         } else merged.set(id, absent(table.target, row));
       }
       if (merged.size > hold.most) throw new Oversize();
@@ -73,7 +79,11 @@ export async function* expectedRows(
   yield [...merged.values()];
 }
 
-function planned(plan: TablePlan, target: TargetTable, rows: readonly Tuple[]): { row: Tuple; part: boolean }[] {
+function planned(
+  plan: TablePlan,
+  target: TargetTable,
+  rows: readonly Tuple[],
+): { row: Tuple; part: boolean }[] {
   const output = plan.run({ relation: plan.from, op: 'insert', after: rows, before: rows.map(() => null) });
   const mine = output.runs.filter((run) => tableId(run.relation.table) === tableId(target.relation.table));
   return mine.flatMap((run) => run.after.map((row) => ({ row, part: run.op === 'put' })));

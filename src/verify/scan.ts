@@ -35,7 +35,12 @@ export function methodOf(table: VerifyTable): 'server' | 'mapped' | 'rows' {
 }
 
 /** Compares one range of both sides while they are written, in bounded memory. */
-export async function scan(sides: Sides, table: VerifyTable, range: Range, options: ScanOptions): Promise<Scanned> {
+export async function scan(
+  sides: Sides,
+  table: VerifyTable,
+  range: Range,
+  options: ScanOptions,
+): Promise<Scanned> {
   return new Scan(sides, table, range, options).run();
 }
 
@@ -149,7 +154,7 @@ class Scan {
       } catch (error) {
         if (!(error instanceof Oversize) || slices > BUCKETS / 4) throw error;
         this.#suspects.clear();
-      this.#capped = false;
+        this.#capped = false;
       }
     }
   }
@@ -163,7 +168,8 @@ class Scan {
       return;
     }
     const hold = { most: this.#most, accept };
-    for await (const rows of expectedRows(this.#sides, this.#table, this.#range, hold)) yield this.#entries(rows);
+    for await (const rows of expectedRows(this.#sides, this.#table, this.#range, hold))
+      yield this.#entries(rows);
   }
 
   async *#found(): AsyncGenerator<readonly Entry[]> {
@@ -192,19 +198,26 @@ class Scan {
 
   #entries(rows: readonly Tuple[]): Entry[] {
     this.#signal.throwIfAborted();
-    return rows.map((row) => ({ id: rowId(this.#table, row), hash: this.#keyless ? '' : contentHash(this.#table, row) }));
+    return rows.map((row) => ({
+      id: rowId(this.#table, row),
+      hash: this.#keyless ? '' : contentHash(this.#table, row),
+    }));
   }
 
   #suspect(id: string): void {
     const subject = this.#keyless ? { id, key: [] } : subjectOf(this.#table)(rowOfId(this.#table, id));
     if (subject === null) return;
-    if (this.#suspects.size < this.#most || this.#suspects.has(subject.id)) this.#suspects.set(subject.id, subject);
+    if (this.#suspects.size < this.#most || this.#suspects.has(subject.id))
+      this.#suspects.set(subject.id, subject);
     else this.#capped = true;
   }
 }
 
 function directOf(table: VerifyTable): { plan: Relation; direct: NonNullable<VerifyTable['direct']> } {
-  return { plan: table.plans[0]?.from as Relation, direct: table.direct as NonNullable<VerifyTable['direct']> };
+  return {
+    plan: table.plans[0]?.from as Relation,
+    direct: table.direct as NonNullable<VerifyTable['direct']>,
+  };
 }
 
 /** Count and sums of the hashes of the ids that fall into a bucket; the same on both sides where the rows are the same. */
@@ -240,7 +253,8 @@ const bucketOf = (id: string): number => fnv(id, 0x811c9dc5) % BUCKETS;
 /** FNV-1a with a last mix, 32 bits. */
 function fnv(text: string, seed: number): number {
   let value = seed;
-  for (let index = 0; index < text.length; index++) value = Math.imul(value ^ text.charCodeAt(index), 0x01000193);
+  for (let index = 0; index < text.length; index++)
+    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193);
   value ^= value >>> 15;
   value = Math.imul(value, 0x2c1b3c6d);
   return (value ^ (value >>> 12)) >>> 0;

@@ -29,7 +29,8 @@ export function subjectOf(table: VerifyTable): (row: Tuple) => Subject | null {
   }
   const { key } = table.target.relation;
   const named = key.length > 0 ? key : table.compared;
-  return (row) => (named.some((column) => !known([row[column] as Cell])) ? null : { id: rowId(table, row), key: [] });
+  return (row) =>
+    named.some((column) => !known([row[column] as Cell])) ? null : { id: rowId(table, row), key: [] };
 }
 
 const known = (cells: Tuple): boolean => cells.every((cell) => cell !== UNCHANGED && cell !== undefined);
@@ -51,12 +52,15 @@ export function rowOfId(table: VerifyTable, id: string): Tuple {
 }
 
 /** Hash of what is compared of a row. */
-export const contentHash = (table: VerifyTable, row: Tuple): string => digestOf(idOf(table, table.compared, row));
+export const contentHash = (table: VerifyTable, row: Tuple): string =>
+  digestOf(idOf(table, table.compared, row));
 
 const digestOf = (text: string): string => hash('sha256', text, 'base64').slice(0, 27);
 
 const idOf = (table: VerifyTable, columns: readonly number[], row: Tuple): string =>
-  JSON.stringify(columns.map((column) => textOf(table.canonical[column]?.(row[column] as Cell) ?? (row[column] as Cell))));
+  JSON.stringify(
+    columns.map((column) => textOf(table.canonical[column]?.(row[column] as Cell) ?? (row[column] as Cell))),
+  );
 
 function textOf(cell: Cell): string | null {
   if (typeof cell === 'string' || cell === null) return cell;

@@ -4,6 +4,7 @@ import type { Failpoints } from '../core/failpoint.ts';
 import { showTable, type Cell } from '../core/table.ts';
 import type {
   StoredDifference,
+  StoredVerification,
   TableProgress,
   VerificationRound,
   VerificationStore,
@@ -12,7 +13,7 @@ import type {
 import type { Changes } from './changes.ts';
 import { confirm, differing } from './confirm.ts';
 import type { Report, TableReport, VerifyProgress } from './report.ts';
-import { WHOLE, type Sides } from './rows.ts';
+import type { Sides } from './rows.ts';
 import { methodOf, scan } from './scan.ts';
 import { subjectColumns, type Subject } from './subject.ts';
 import type { VerifyTable } from './verify-table.ts';
@@ -65,6 +66,8 @@ export class Verifier {
   #clean: number | null = null;
   /** Start of the last whole round of this process, clean or not. */
   #began: number | null = null;
+  /** Rows of the tables as of that round. */
+  readonly #sizes = new Map<string, number>();
 
   constructor(options: VerifierOptions) {
     this.#o = options;
@@ -83,14 +86,19 @@ export class Verifier {
    */
   async unfinished(): Promise<RoundOptions | null> {
     const stored = await this.#o.store.load(this.#o.run.id);
-    return stored?.round.state === 'running' ? { mode: stored.round.mode, tables: stored.round.tables } : null;
+    return stored?.round.state === 'running'
+      ? { mode: stored.round.mode, tables: stored.round.tables }
+      : null;
   }
 
   /** The result of the stored round, or null when there is none or it has not ended. */
   async last(): Promise<(Report & { readonly endedAt: string }) | null> {
     const stored = await this.#o.store.load(this.#o.run.id);
     if (stored === null || stored.round.endedAt === null) return null;
-    return { ...this.#report(stored.round, stored.tables, stored.differences), endedAt: stored.round.endedAt };
+    return {
+      ...this.#report(stored.round, stored.tables, stored.differences),
+      endedAt: stored.round.endedAt,
+    };
   }
 
   /** @throws VerdigrisError USAGE for an unknown table; VERIFY_FAILED; whatever the databases threw: the round is kept */
@@ -117,8 +125,12 @@ export class Verifier {
           await this.#recent(table, changed, { round, signal, tell });
           continue;
         }
-        if (options.mode === 'recent') notes.push(`${nameOf(table)}: compared whole, what changed is not known by key`);
-        const pace = options.maxRowsPerSecond === undefined ? this.#o.settings.maxRowsPerSecond : options.maxRowsPerSecond;
+        if (options.mode === 'recent')
+          notes.push(`${nameOf(table)}: compared whole, what changed is not known by key`);
+        const pace =
+          options.maxRowsPerSecond === undefined
+            ? this.#o.settings.maxRowsPerSecond
+            : options.maxRowsPerSecond;
         await this.#table(table, { round, signal, tell, pace });
       }
     } catch (error) {
@@ -131,6 +143,7 @@ export class Verifier {
     const report = this.#report(ended, round.tables, round.differences, notes, round.byKeys);
     const whole = selected.length === this.#o.tables.length && options.mode !== 'sample' && !round.resumed;
     if (whole) this.#began = began;
+    for (const { table, rows, method } of report.tables) if (method !== 'keys') this.#sizes.set(table, rows);
     if (report.ok && whole) this.#cleanSince(began);
     return { ...report, resumed: round.resumed };
   }
@@ -140,7 +153,10 @@ export class Verifier {
    * of changes, not by the size of the tables.
    * @throws VerdigrisError CUTOVER_GATE when it is not known which rows those are
    */
-  async recheck(maxKeys: number, signal: AbortSignal): Promise<{ readonly keys: number; readonly differences: number }> {
+  async recheck(
+    maxKeys: number,
+    signal: AbortSignal,
+  ): Promise<{ readonly keys: number; readonly differences: number }> {
     const since = this.#clean;
     // Without a clean round there is nothing to start from; the gate `verified` was overridden.
     if (since === null) return { keys: 0, differences: 0 };
@@ -148,11 +164,22 @@ export class Verifier {
     const work = tables.map((table) => ({ table, changed: changes.since(table.target.relation, since) }));
     const unknown = work.filter(({ changed }) => changed === null).map(({ table }) => nameOf(table));
     if (unknown.length > 0) {
-      throw new VerdigrisError('CUTOVER_GATE', `It is not known by key what changed since the last clean verification in ${unknown.join(', ')}.`, {
-        remedy: 'Run `verdigris verify`, then try again.',
-      });
+      throw new VerdigrisError(
+        'CUTOVER_GATE',
+        `It is not known by key what changed since the last clean verification in ${unknown.join(', ')}.`,
+        {
+          remedy: 'Run `verdigris verify`, then try again.',
+        },
+      );
     }
-    const keys = work.reduce((sum, { changed }) => sum + (changed?.size ?? 0), 0);
+    // Rows that cannot be asked for by key cost a read of the whole table.
+    const cost = ({ table, changed }: (typeof work)[number]): number => {
+      const size = changed?.size ?? 0;
+      return size === 0 || subjectColumns(table).length > 0
+        ? size
+        : Math.max(size, this.#sizes.get(nameOf(table)) ?? size);
+    };
+    const keys = work.reduce((sum, one) => sum + cost(one), 0);
     if (keys > maxKeys) return { keys, differences: 0 };
     let differences = 0;
     for (const { table, changed } of work) {
@@ -163,18 +190,29 @@ export class Verifier {
   }
 
   /** Looks again at subjects that were repaired and stores what is left. */
-  async again(subjects: ReadonlyMap<VerifyTable, ReadonlyMap<string, Subject>>, keep: (found: StoredDifference) => boolean, signal: AbortSignal): Promise<Report | null> {
+  async again(
+    subjects: ReadonlyMap<VerifyTable, ReadonlyMap<string, Subject>>,
+    keep: (found: StoredDifference) => boolean,
+    signal: AbortSignal,
+  ): Promise<Report | null> {
     const { store, run } = this.#o;
     const stored = await store.load(run.id);
     if (stored === null) return null;
     const left = stored.differences.filter(keep);
-    for (const [table, some] of subjects) left.push(...(await confirm(this.#confirmOptions(), table, some, signal)).differences);
+    for (const [table, some] of subjects)
+      left.push(...(await confirm(this.#confirmOptions(), table, some, signal)).differences);
     const counted = stored.tables.map((table) => ({
       ...table,
-      differences: table.differences > MOST_KEPT ? table.differences : left.filter((one) => one.table === table.table).length,
+      differences:
+        table.differences > MOST_KEPT
+          ? table.differences
+          : left.filter((one) => one.table === table.table).length,
     }));
     for (const progress of counted) await store.advance(run.id, run.term, progress, []);
-    const round = { ...stored.round, state: counted.every((one) => one.differences === 0) ? ('pass' as const) : ('fail' as const) };
+    const round = {
+      ...stored.round,
+      state: counted.every((one) => one.differences === 0) ? ('pass' as const) : ('fail' as const),
+    };
     await store.finish(run.id, run.term, round, left);
     // What was found is gone, and everything else was equal in that round.
     if (round.state === 'pass' && this.#began !== null) this.#cleanSince(this.#began);
@@ -206,7 +244,12 @@ export class Verifier {
 
   async #table(
     table: VerifyTable,
-    { round, signal, tell, pace }: { round: Round; signal: AbortSignal; tell: () => void; pace: number | null },
+    {
+      round,
+      signal,
+      tell,
+      pace,
+    }: { round: Round; signal: AbortSignal; tell: () => void; pace: number | null },
   ): Promise<void> {
     const { clock, permit, sides, failpoints } = this.#o;
     const progress = round.of(nameOf(table));
@@ -217,7 +260,10 @@ export class Verifier {
       signal.throwIfAborted();
       const last = ordinal === edges.length - 2;
       const step = { boundaries, next: ordinal + 1, done: last };
-      if (round.before.mode === 'sample' && ordinal % SAMPLE_EVERY !== round.before.number % Math.min(SAMPLE_EVERY, edges.length - 1)) {
+      if (
+        round.before.mode === 'sample' &&
+        ordinal % SAMPLE_EVERY !== round.before.number % Math.min(SAMPLE_EVERY, edges.length - 1)
+      ) {
         if (last) await round.advance(nameOf(table), { ...step, rows: 0, unsettled: 0 }, []);
         continue;
       }
@@ -228,9 +274,13 @@ export class Verifier {
       await failpoints.hit('verify.scanned');
       const { differences, unsettled } = await confirm(this.#confirmOptions(), table, suspects, signal);
       if (capped && differences.length === 0) {
-        throw new VerdigrisError('VERIFY_FAILED', `More than ${suspects.size} rows of ${nameOf(table)} were on their way at the same time.`, {
-          remedy: 'Run it again at a quieter time: it goes on where it was.',
-        });
+        throw new VerdigrisError(
+          'VERIFY_FAILED',
+          `More than ${suspects.size} rows of ${nameOf(table)} were on their way at the same time.`,
+          {
+            remedy: 'Run it again at a quieter time: it goes on where it was.',
+          },
+        );
       }
       await failpoints.hit('verify.before-store');
       await round.advance(nameOf(table), { ...step, rows, unsettled }, differences);
@@ -253,7 +303,11 @@ export class Verifier {
       const some = new Map(all.slice(from, from + RECENT_BATCH));
       const { differences, unsettled } = await confirm(this.#confirmOptions(), table, some, signal);
       const done = from + RECENT_BATCH >= all.length;
-      await round.advance(nameOf(table), { boundaries: [], next: 0, done, rows: some.size, unsettled }, differences);
+      await round.advance(
+        nameOf(table),
+        { boundaries: [], next: 0, done, rows: some.size, unsettled },
+        differences,
+      );
       tell();
     }
   }
@@ -267,7 +321,14 @@ export class Verifier {
   #confirmOptions() {
     const { sides, changes, settle, clock, settings } = this.#o;
     changes.start();
-    return { sides, changes, settle, clock, attempts: settings.recheckAttempts, delayMs: settings.recheckDelayMs };
+    return {
+      sides,
+      changes,
+      settle,
+      clock,
+      attempts: settings.recheckAttempts,
+      delayMs: settings.recheckDelayMs,
+    };
   }
 
   #report(
@@ -304,14 +365,22 @@ class Round {
   readonly resumed: boolean;
   readonly byKeys = new Set<string>();
   readonly differences: StoredDifference[];
+  /** When differences of the round before were first seen. */
+  readonly #seen: ReadonlyMap<string, string>;
   readonly #tables: Map<string, TableProgress>;
 
-  constructor(o: Pick<VerifierOptions, 'store' | 'run'>, before: VerificationRound, stored: { tables: readonly TableProgress[]; differences: readonly StoredDifference[] } | null) {
+  /** `stored`: what was stored last, of this round or of the one before. */
+  constructor(
+    o: Pick<VerifierOptions, 'store' | 'run'>,
+    round: VerificationRound,
+    stored: StoredVerification | null,
+  ) {
     this.#o = o;
-    this.before = before;
-    this.resumed = stored !== null;
-    this.differences = [...(stored?.differences ?? [])];
-    this.#tables = new Map(stored?.tables.map((table) => [table.table, table]));
+    this.before = round;
+    this.resumed = stored !== null && stored.round.number === round.number;
+    this.differences = this.resumed ? [...(stored?.differences ?? [])] : [];
+    this.#tables = new Map(this.resumed ? stored?.tables.map((table) => [table.table, table]) : []);
+    this.#seen = new Map(stored?.differences.map((found) => [identity(found), found.firstSeen]));
   }
 
   /** Goes on with the stored round where it is the same and has not ended. */
@@ -329,7 +398,7 @@ class Round {
     const number = (stored?.round.number ?? 0) + 1;
     const round: VerificationRound = { number, ...wanted, state: 'running', spentMs: 0, endedAt: null };
     await o.store.begin(o.run.id, o.run.term, round);
-    return new Round(o, round, null);
+    return new Round(o, round, stored);
   }
 
   get tables(): readonly TableProgress[] {
@@ -338,7 +407,15 @@ class Round {
 
   of(table: string): TableProgress {
     return (
-      this.#tables.get(table) ?? { table, boundaries: null, next: 0, done: false, rows: 0, differences: 0, unsettled: 0 }
+      this.#tables.get(table) ?? {
+        table,
+        boundaries: null,
+        next: 0,
+        done: false,
+        rows: 0,
+        differences: 0,
+        unsettled: 0,
+      }
     );
   }
 
@@ -356,7 +433,9 @@ class Round {
       differences: before.differences + found.length,
       unsettled: before.unsettled + step.unsettled,
     };
-    const kept = found.slice(0, Math.max(0, MOST_KEPT - this.differences.length));
+    const kept = found
+      .slice(0, Math.max(0, MOST_KEPT - this.differences.length))
+      .map((one) => ({ ...one, firstSeen: this.#seen.get(identity(one)) ?? one.firstSeen }));
     await this.#o.store.advance(this.#o.run.id, this.#o.run.term, next, kept);
     this.#tables.set(table, next);
     this.differences.push(...kept);
@@ -378,6 +457,8 @@ class Round {
     return ended;
   }
 }
+
+const identity = ({ table, kind, key }: StoredDifference): string => JSON.stringify([table, kind, key]);
 
 export const nameOf = (table: VerifyTable): string => showTable(table.target.relation.table);
 

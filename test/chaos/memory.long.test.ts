@@ -30,11 +30,15 @@ tables:
   const end = performance.now() + 60_000;
   let rows = 0;
   for (; performance.now() < end; rows += 200) {
-    await blue.query(`INSERT INTO public.item SELECT $1::bigint + g, repeat('x', 500) FROM generate_series(1, 200) g`, [rows]);
+    await blue.query(
+      `INSERT INTO public.item SELECT $1::bigint + g, repeat('x', 500) FROM generate_series(1, 200) g`,
+      [rows],
+    );
   }
   await holder.query('ROLLBACK');
   await waitFor(
-    async () => (await green.query<{ n: string }>('SELECT count(*) AS n FROM public.item'))[0]?.n === String(rows),
+    async () =>
+      (await green.query<{ n: string }>('SELECT count(*) AS n FROM public.item'))[0]?.n === String(rows),
     { what: 'all rows on green', timeoutMs: 300_000, everyMs: 500 },
   );
   const status = await readFile(`/proc/${engine.pid}/status`, 'utf8');

@@ -30,7 +30,11 @@ tables:
   await blue.query('ALTER TABLE public.item ADD COLUMN extra int');
   await blue.query(`INSERT INTO public.item SELECT g, 'y', 1 FROM generate_series(5001, 9000) g`);
   await blue.query('COMMIT');
-  const parked = await engine.until('it is parked', (status) => status.error?.code === 'SCHEMA_CHANGED', 30_000);
+  const parked = await engine.until(
+    'it is parked',
+    (status) => status.error?.code === 'SCHEMA_CHANGED',
+    30_000,
+  );
   expect(parked).toMatchObject({ condition: 'blocked', phase: 'replicating' });
   expect(parked.reason).toContain('public.item');
   expect(await green.query('SELECT id, note FROM public.item ORDER BY id')).toEqual([

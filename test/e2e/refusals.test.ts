@@ -48,7 +48,10 @@ describe('what cannot be replicated is refused by name before anything is create
     await using green = await createDatabase(18);
     await blue.query(`CREATE TABLE public.good (n int PRIMARY KEY); ${odd}`);
     const ddl = 'CREATE TABLE public.good (n int PRIMARY KEY); CREATE TABLE public.odd (n int PRIMARY KEY)';
-    await using place = await Workplace.create({ 'green.sql': ddl, 'verdigris.yaml': yaml(blue.url, green.url) });
+    await using place = await Workplace.create({
+      'green.sql': ddl,
+      'verdigris.yaml': yaml(blue.url, green.url),
+    });
     const { code, json } = await place.run('start');
     expect([2, 3]).toContain(code);
     expect(json.error?.message).toMatch(finding);
@@ -58,13 +61,20 @@ describe('what cannot be replicated is refused by name before anything is create
   test('a missing privilege prints the GRANT', async () => {
     await using blue = await createDatabase(16);
     await using green = await createDatabase(18);
-    await blue.query('CREATE TABLE public.good (n int PRIMARY KEY); CREATE TABLE public.odd (n int PRIMARY KEY)');
+    await blue.query(
+      'CREATE TABLE public.good (n int PRIMARY KEY); CREATE TABLE public.odd (n int PRIMARY KEY)',
+    );
     const role = `weak_${blue.name}`;
     await blue.query(`CREATE ROLE "${role}" LOGIN REPLICATION PASSWORD '${TEST_PASSWORD}'`);
     try {
-      await blue.query(`GRANT CREATE ON DATABASE "${blue.name}" TO "${role}"; GRANT SELECT ON public.good TO "${role}"`);
+      await blue.query(
+        `GRANT CREATE ON DATABASE "${blue.name}" TO "${role}"; GRANT SELECT ON public.good TO "${role}"`,
+      );
       const ddl = 'CREATE TABLE public.good (n int PRIMARY KEY); CREATE TABLE public.odd (n int PRIMARY KEY)';
-      await using place = await Workplace.create({ 'green.sql': ddl, 'verdigris.yaml': yaml(blue.urlFor(role), green.url) });
+      await using place = await Workplace.create({
+        'green.sql': ddl,
+        'verdigris.yaml': yaml(blue.urlFor(role), green.url),
+      });
       const { code, json } = await place.run('start');
       expect(code).toBe(3);
       expect(json.error?.message).toMatch(/P8 blue: .*GRANT SELECT ON .*odd.* TO /s);

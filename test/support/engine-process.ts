@@ -118,9 +118,7 @@ export class Workplace implements AsyncDisposable {
   }
 
   /** Runs another command of the CLI to its end. */
-  async run(
-    ...args: string[]
-  ): Promise<{
+  async run(...args: string[]): Promise<{
     code: number;
     json: { ok: boolean; data: unknown; error: { code: string; message: string } | null };
     text: string;

@@ -6,7 +6,9 @@ const read = (name: string): Promise<string> => readFile(new URL(`../../${name}`
 test('README shows the configuration that the tests run, to the letter', async () => {
   const readme = await read('README.md');
   const example = await read('config/postgres.example.yaml');
-  const shown = /<!-- config\/postgres\.example\.yaml: begin -->\n\n```yaml\n(.*?)\n```\n\n<!--/s.exec(readme)?.[1];
+  const shown = /<!-- config\/postgres\.example\.yaml: begin -->\n\n```yaml\n(.*?)\n```\n\n<!--/s.exec(
+    readme,
+  )?.[1];
   expect(shown).toBe(example.trimEnd());
 });
 

@@ -49,7 +49,8 @@ export async function verify(context: CommandContext, options: VerifyOptions): P
   if (!['full', 'sample', 'recent'].includes(mode))
     throw new VerdigrisError('USAGE', '--mode is full, sample or recent');
   const rate = maxRowsPerSec === undefined ? undefined : Number(maxRowsPerSec);
-  if (rate !== undefined && !(rate > 0)) throw new VerdigrisError('USAGE', '--max-rows-per-sec is a number above 0');
+  if (rate !== undefined && !(rate > 0))
+    throw new VerdigrisError('USAGE', '--max-rows-per-sec is a number above 0');
   const client = context.client(await context.load());
   const body = {
     mode,

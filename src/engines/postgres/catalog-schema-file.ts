@@ -27,9 +27,13 @@ export async function trySchemaFile<T>(client: pg.Client, sql: string, look: () 
   const statements = splitStatements(sql);
   const alone = statements.find(({ words }) => needsOwnTransaction(words));
   if (alone !== undefined) {
-    throw new VerdigrisError('SCHEMA_UNSUPPORTED', 'The schema file cannot be tried without leaving something behind: it controls transactions itself.', {
-      remedy: 'Run it on green yourself; then plan again.',
-    });
+    throw new VerdigrisError(
+      'SCHEMA_UNSUPPORTED',
+      'The schema file cannot be tried without leaving something behind: it controls transactions itself.',
+      {
+        remedy: 'Run it on green yourself; then plan again.',
+      },
+    );
   }
   await client.query('BEGIN');
   try {

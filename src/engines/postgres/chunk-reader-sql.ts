@@ -98,7 +98,8 @@ const text = (cell: Cell): string => {
 
 /** Condition for the rows of a range, over the table under its alias `t`. Empty: all rows. */
 export function rangePredicate(access: TableAccess, range: KeyRange): string {
-  if ('keys' in range) return keysPredicate(range.on?.map((place) => access.key[place] as KeyColumn) ?? access.key, range.keys);
+  if ('keys' in range)
+    return keysPredicate(range.on?.map((place) => access.key[place] as KeyColumn) ?? access.key, range.keys);
   const { lower, upper } = range;
   if (lower === null && upper === null) return '';
   const first = access.key[0];

@@ -26,35 +26,55 @@ export const schema = z.strictObject({
   url: z
     .string()
     .regex(/^postgres(ql)?:\/\//, 'not a postgres:// address')
-    .describe('Address: postgres://user:password@host:port/database. sslmode and other ssl parameters are refused: use tls.'),
+    .describe(
+      'Address: postgres://user:password@host:port/database. sslmode and other ssl parameters are refused: use tls.',
+    ),
   tls: z
     .strictObject({
       mode: z
         .enum(['disable', 'verify-ca', 'verify-full'])
         .optional()
-        .describe('Default: verify-full, or disable for a loopback address or socket. There is no unverified mode.'),
-      ca: z.string().optional().describe('File with the certificates to trust; default: those of the system.'),
+        .describe(
+          'Default: verify-full, or disable for a loopback address or socket. There is no unverified mode.',
+        ),
+      ca: z
+        .string()
+        .optional()
+        .describe('File with the certificates to trust; default: those of the system.'),
       cert: z.string().optional().describe('File with our certificate.'),
       key: z.string().optional().describe('File with the key of our certificate.'),
-      servername: z.string().optional().describe('Name the certificate must carry; default: the host of the address.'),
+      servername: z
+        .string()
+        .optional()
+        .describe('Name the certificate must carry; default: the host of the address.'),
     })
     .prefault({})
     .describe('Used for every connection: queries, replication and administration.'),
   replication: z
     .strictObject({
       slot: name.optional().describe('Replication slot; default: verdigris_<migration>.'),
-      publication: name.optional().describe('Publication, created with exactly the mapped tables; default: verdigris_<migration>.'),
-      failover_slot: z.enum(['auto', 'on', 'off']).default('auto').describe('Create the slot with failover = true (PostgreSQL 17 and newer).'),
+      publication: name
+        .optional()
+        .describe('Publication, created with exactly the mapped tables; default: verdigris_<migration>.'),
+      failover_slot: z
+        .enum(['auto', 'on', 'off'])
+        .default('auto')
+        .describe('Create the slot with failover = true (PostgreSQL 17 and newer).'),
       streaming: z
         .boolean()
         .default(false)
-        .describe('Receive large transactions while they are still in progress (protocol 2) into a spool file.'),
+        .describe(
+          'Receive large transactions while they are still in progress (protocol 2) into a spool file.',
+        ),
     })
     .prefault({})
     .describe('How the log is read when this side is the source.'),
   limits: z
     .strictObject({
-      max_wal_retained: size('20GiB', 'WAL that this server may retain for us before the source is protected.'),
+      max_wal_retained: size(
+        '20GiB',
+        'WAL that this server may retain for us before the source is protected.',
+      ),
       max_connections: z.int().min(4).max(200).default(12).describe('Connections we use on this server.'),
       statement_timeout: duration('15m', 'Longest statement of the copy and of verification.'),
     })
@@ -65,7 +85,9 @@ export const schema = z.strictObject({
       synchronous_commit: z
         .enum(['off_until_catchup', 'on', 'off'])
         .default('off_until_catchup')
-        .describe('Durability of apply transactions while this side does not serve. Acknowledged is only what is flushed.'),
+        .describe(
+          'Durability of apply transactions while this side does not serve. Acknowledged is only what is flushed.',
+        ),
       session_replication_role: z
         .enum(['replica', 'origin'])
         .default('replica')
@@ -104,7 +126,8 @@ function urlIssues(text: string): ConfigIssue[] {
     return [{ path: ['url'], message: 'not an address' }];
   }
   const refused = [...url.searchParams.keys()].filter((key) => /^(ssl|uselibpq)/i.test(key));
-  if (refused.length > 0) return [{ path: ['url'], message: `${refused.join(', ')} in the address: use the tls block` }];
+  if (refused.length > 0)
+    return [{ path: ['url'], message: `${refused.join(', ')} in the address: use the tls block` }];
   if (url.pathname.length < 2) return [{ path: ['url'], message: 'the address names no database' }];
   return [];
 }

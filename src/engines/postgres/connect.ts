@@ -39,7 +39,12 @@ export interface ClientOptions {
 export async function tlsOptions(config: PostgresConfig): Promise<ConnectionOptions | undefined> {
   const url = new URL(config.url);
   const host = decodeURIComponent(url.hostname);
-  const local = host === '' || host === 'localhost' || host === '[::1]' || host.startsWith('127.') || host.startsWith('/');
+  const local =
+    host === '' ||
+    host === 'localhost' ||
+    host === '[::1]' ||
+    host.startsWith('127.') ||
+    host.startsWith('/');
   const { mode = local ? 'disable' : 'verify-full', ca, cert, key, servername } = config.tls;
   if (mode === 'disable') return undefined;
   const options: ConnectionOptions = { rejectUnauthorized: true };

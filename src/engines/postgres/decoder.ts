@@ -13,8 +13,8 @@ const ASCII_OIDS = new Set([
   1700, 2950, 2951, 3220, 3904, 3906, 3908, 3910, 3912, 3926,
 ]);
 
-/** Microseconds from 1970 to 2000, the server's epoch. */
-const EPOCH_2000_US = 946_684_800_000_000n;
+/** Milliseconds from 1970 to 2000, the server's epoch. */
+const EPOCH_2000_MS = 946_684_800_000;
 const NULL = 0x6e;
 const UNCHANGED_TOAST = 0x75;
 const TEXT = 0x74;
@@ -259,8 +259,9 @@ export class Decoder {
 
   /** Milliseconds since 1970. */
   #time(): number {
-    const microseconds = this.#buffer.readBigInt64BE(this.#take(8));
-    return Number((microseconds + EPOCH_2000_US) / 1000n);
+    const high = this.#u32() | 0;
+    // A double holds microseconds of this epoch exactly until the year 2285, and a BigInt would be made twice a transaction.
+    return EPOCH_2000_MS + Math.floor((high * 0x1_0000_0000 + this.#u32()) / 1000);
   }
 
   #cstring(): string {

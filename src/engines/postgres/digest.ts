@@ -63,9 +63,13 @@ function failed(error: unknown, where: Where, relation: Relation): VerdigrisErro
   const table = showTable(relation.table);
   const translated = translate(error, where, { table });
   if (!CHANGED.has(String(translated.context['sqlstate']))) return translated;
-  return new VerdigrisError('SCHEMA_CHANGED', `The layout of ${table} changed: it cannot be compared (${translated.message}).`, {
-    context: translated.context,
-  });
+  return new VerdigrisError(
+    'SCHEMA_CHANGED',
+    `The layout of ${table} changed: it cannot be compared (${translated.message}).`,
+    {
+      context: translated.context,
+    },
+  );
 }
 
 async function begin(client: pg.Client, relation: Relation): Promise<void> {
@@ -113,7 +117,9 @@ const recordOf = (alias: string, from: number, count: number): string =>
   `ROW(${Array.from({ length: count }, (_, index) => `${alias}.${ident(`c${from + index}`)}`).join(', ')})::text`;
 
 const aliased = (alias: string, count: number): string =>
-  count === 0 ? alias : `${alias}(${Array.from({ length: count }, (_, index) => ident(`c${index}`)).join(', ')})`;
+  count === 0
+    ? alias
+    : `${alias}(${Array.from({ length: count }, (_, index) => ident(`c${index}`)).join(', ')})`;
 
 /** Streams a query over one table, locked against rewrites, as tuples of text. */
 async function* stream(

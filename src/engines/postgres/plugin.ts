@@ -16,10 +16,6 @@ interface Wire {
   end(): void;
 }
 
-/** The socket rests for this long once so many bytes came within it: from some 4 MB/s on. */
-const GATHER_MS = 25;
-const GATHER_BYTES = 16 * 1024;
-
 /**
  * Our output plugin for pg-logical-replication: it asks for pgoutput with exact options, and takes CopyData over from the socket. The
  * library would give one event, one string position and one confirmed position (plus one) per message; here whole chunks are queued,
@@ -38,9 +34,6 @@ export class PgoutputTakeover {
   paused = false;
   /** The stream is over: what still arrives is dropped. */
   #discard = false;
-  #gathering: NodeJS.Timeout | null = null;
-  #windowStart = 0;
-  #windowBytes = 0;
   /** Monotonic ms of the last byte of any kind. */
   lastReceivedMs: number | null = null;
 
@@ -99,28 +92,7 @@ export class PgoutputTakeover {
   resume(): void {
     if (!this.paused) return;
     this.paused = false;
-    if (this.#gathering === null) this.#wire?.stream.resume();
-  }
-
-  /**
-   * The server writes every change to the socket by itself. A reader that is woken for each one costs both sides more than
-   * decoding it: while data streams in, the socket is left alone for a moment, and what has gathered is read at once.
-   */
-  #gather(bytes: number): void {
-    const now = performance.now();
-    if (now - this.#windowStart > GATHER_MS) {
-      this.#windowStart = now;
-      this.#windowBytes = 0;
-    }
-    this.#windowBytes += bytes;
-    if (this.#windowBytes < GATHER_BYTES || this.#gathering !== null || this.#discard) return;
-    this.#wire?.stream.pause();
-    this.#gathering = setTimeout(() => {
-      this.#gathering = null;
-      this.#windowStart = performance.now();
-      this.#windowBytes = 0;
-      if (!this.paused || this.#discard) this.#wire?.stream.resume();
-    }, GATHER_MS);
+    this.#wire?.stream.resume();
   }
 
   /** Tells the server to end the session and waits, so that the slot is free when it resolves; cuts after `boundMs`. */
@@ -130,7 +102,6 @@ export class PgoutputTakeover {
     if (socket === undefined) return;
     this.#discard = true;
     this.paused = false;
-    if (this.#gathering !== null) clearTimeout(this.#gathering);
     socket.resume();
     if (socket.destroyed) return;
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
@@ -144,7 +115,6 @@ export class PgoutputTakeover {
   /** Cuts the connection without a word: for a peer that does not answer. */
   cut(): void {
     this.#discard = true;
-    if (this.#gathering !== null) clearTimeout(this.#gathering);
     this.#wire?.stream.destroy();
   }
 
@@ -159,7 +129,6 @@ export class PgoutputTakeover {
       if (this.#discard) return;
       try {
         this.queue.push(chunk);
-        this.#gather(chunk.length);
       } catch (error) {
         this.#discard = true;
         this.#failed(error);

@@ -99,7 +99,8 @@ export async function openChunk(options: ChunkOptions): Promise<ChunkWriter> {
     });
     // Now, because the connection cannot be asked while a COPY is open on it.
     const places = new Map<string, Place>();
-    for (const { relation } of target.tables) places.set(tableId(relation.table), await applier.place({ relation }));
+    for (const { relation } of target.tables)
+      places.set(tableId(relation.table), await applier.place({ relation }));
     const staged = target.ordinal === null || (await hasLiveUnique(wire, target.tables));
     return new PostgresChunkWriter(options, wire, { applier, places, staged });
   } catch (failure) {
@@ -139,7 +140,11 @@ class PostgresChunkWriter implements ChunkWriter {
   constructor(
     options: ChunkOptions,
     wire: Wire,
-    parts: { readonly applier: Applier; readonly places: ReadonlyMap<string, Place>; readonly staged: boolean },
+    parts: {
+      readonly applier: Applier;
+      readonly places: ReadonlyMap<string, Place>;
+      readonly staged: boolean;
+    },
   ) {
     this.#options = options;
     this.#wire = wire;
@@ -239,7 +244,8 @@ class PostgresChunkWriter implements ChunkWriter {
   /** Known from the start: while a COPY is open the server cannot be asked. */
   #place(run: Pick<RowRun, 'relation'>): Place {
     const place = this.#places.get(tableId(run.relation.table));
-    if (place === undefined) throw new VerdigrisError('INTERNAL', 'A chunk brings rows of a table it was not opened for.');
+    if (place === undefined)
+      throw new VerdigrisError('INTERNAL', 'A chunk brings rows of a table it was not opened for.');
     return place;
   }
 

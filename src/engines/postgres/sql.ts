@@ -6,9 +6,13 @@ export const MAX_IDENTIFIER_BYTES = 63;
 
 /** Quotes one identifier. Names come from catalogs and logs: they may hold anything but NUL. */
 export function ident(name: string): string {
-  if (name === '' || name.includes('\0')) throw new VerdigrisError('INTERNAL', 'An identifier is empty or holds NUL.');
+  if (name === '' || name.includes('\0'))
+    throw new VerdigrisError('INTERNAL', 'An identifier is empty or holds NUL.');
   if (Buffer.byteLength(name) > MAX_IDENTIFIER_BYTES) {
-    throw new VerdigrisError('CONFIG_INVALID', `Identifier of more than ${MAX_IDENTIFIER_BYTES} bytes: ${name}`);
+    throw new VerdigrisError(
+      'CONFIG_INVALID',
+      `Identifier of more than ${MAX_IDENTIFIER_BYTES} bytes: ${name}`,
+    );
   }
   return `"${name.replaceAll('"', '""')}"`;
 }

@@ -91,7 +91,12 @@ export class PostgresVerificationStore implements VerificationStore {
     return this.#write(id, term, [...this.#removed(id), this.#round(id, round)]);
   }
 
-  advance(id: string, term: number, progress: TableProgress, found: readonly StoredDifference[]): Promise<void> {
+  advance(
+    id: string,
+    term: number,
+    progress: TableProgress,
+    found: readonly StoredDifference[],
+  ): Promise<void> {
     const { table, boundaries, next, done, rows, differences, unsettled } = progress;
     const values = [
       id,

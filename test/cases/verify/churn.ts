@@ -10,7 +10,8 @@ export async function nothingFound(forMs: number): Promise<void> {
   await run.start();
   const migration = await run.engine.migration();
   // Rows that never change have no part in it: all of it is hot.
-  for (const table of ['account', 'person', 'orders', 'product']) await run.blue.query(`DELETE FROM public.${table} WHERE id <= ${STILL}`);
+  for (const table of ['account', 'person', 'orders', 'product'])
+    await run.blue.query(`DELETE FROM public.${table} WHERE id <= ${STILL}`);
   const writers = churn(run, 16);
   const until = performance.now() + forMs;
   let rounds = 0;
@@ -32,5 +33,8 @@ export async function nothingFound(forMs: number): Promise<void> {
   expect(await writers.stop()).toBeGreaterThan(forMs / 100);
   expect(rounds).toBeGreaterThan(1);
   await run.settled();
-  expect(await migration.verify({ mode: 'full' })).toMatchObject({ ok: true, tables: expect.not.arrayContaining([expect.objectContaining({ unsettled: 1 })]) as unknown });
+  expect(await migration.verify({ mode: 'full' })).toMatchObject({
+    ok: true,
+    tables: expect.not.arrayContaining([expect.objectContaining({ unsettled: 1 })]) as unknown,
+  });
 }

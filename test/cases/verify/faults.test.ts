@@ -7,7 +7,10 @@ test('every seeded fault is found in one pass while 16 clients write, named by k
   await run.start();
   const migration = await run.engine.migration();
   const writers = churn(run, 16);
-  await breakGreen(run, FAULTS.flatMap(({ sql }) => sql));
+  await breakGreen(
+    run,
+    FAULTS.flatMap(({ sql }) => sql),
+  );
   const first = await migration.verify({ mode: 'full' });
   expect(first.mismatches.map(spelled).sort()).toEqual(FAULTS.flatMap(({ found }) => found).sort());
   for (const { firstSeen, kind, key } of first.mismatches) {

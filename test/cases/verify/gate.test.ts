@@ -12,7 +12,8 @@ const switched = async (run: Run): ReturnType<Run['engine']['cutover']> => {
   return run.engine.cutover({ planHash: hash, confirm: run.name });
 };
 
-const gate = async (run: Run, name: string) => (await run.engine.status()).gates.find((one) => one.name === name);
+const gate = async (run: Run, name: string) =>
+  (await run.engine.status()).gates.find((one) => one.name === name);
 
 test('each row that changed since the clean round is compared before the fence and under it: a fault in one of them keeps blue serving', async () => {
   await using run = await shop({ settings: settings() });
@@ -21,7 +22,9 @@ test('each row that changed since the clean round is compared before the fence a
   expect(await gate(run, 'verified')).toMatchObject({ ok: false });
   expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
   const writers = churn(run, 4);
-  await waitFor(async () => (await run.engine.status()).apply.changes > 300, { what: 'some changes after the clean round' });
+  await waitFor(async () => (await run.engine.status()).apply.changes > 300, {
+    what: 'some changes after the clean round',
+  });
   await writers.stop();
   const migration = await run.engine.migration();
   const damage = async (): Promise<void> => {
@@ -32,7 +35,10 @@ test('each row that changed since the clean round is compared before the fence a
   await damage();
   await waitFor(async () => (await gate(run, 'verified'))?.ok, { what: 'the gate to open' });
   await expect(switched(run)).rejects.toMatchObject({ code: 'CUTOVER_GATE' });
-  expect(await migration.verification()).toMatchObject({ ok: false, mismatches: [{ key: { id: '101' }, columns: ['amount'] }] });
+  expect(await migration.verification()).toMatchObject({
+    ok: false,
+    mismatches: [{ key: { id: '101' }, columns: ['amount'] }],
+  });
   expect(await gate(run, 'differences')).toMatchObject({ ok: false, observed: '1' });
   expect(await migration.repair({})).toMatchObject({ repaired: 1, report: { ok: true } });
   expect(await gate(run, 'differences')).toMatchObject({ ok: true });
@@ -45,7 +51,10 @@ test('each row that changed since the clean round is compared before the fence a
   expect(await report).toMatchObject({ outcome: 'undone' });
   expect((await report).steps.find(({ outcome }) => outcome === 'failed')?.name).toBe('recheck');
 
-  expect(await migration.verify({ mode: 'recent' })).toMatchObject({ ok: false, mismatches: [{ key: { id: '101' }, columns: ['amount'] }] });
+  expect(await migration.verify({ mode: 'recent' })).toMatchObject({
+    ok: false,
+    mismatches: [{ key: { id: '101' }, columns: ['amount'] }],
+  });
   expect(await migration.repair({})).toMatchObject({ repaired: 1, report: { ok: true } });
   expect(await switched(run)).toMatchObject({ outcome: 'switched' });
 }, 120_000);
@@ -70,7 +79,9 @@ test('a write past the guards of green by somebody else shuts the gate, also whe
   expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
   await waitFor(async () => (await gate(run, 'verified'))?.ok, { what: 'the gate to open' });
   await expect(run.green.query('UPDATE shop.tag SET n = 0')).rejects.toMatchObject({ code: 'VG001' });
-  const [guard] = await run.green.query<{ name: string }>(`SELECT tgname AS name FROM pg_trigger WHERE tgrelid = 'shop.tag'::regclass AND tgname LIKE '%guard_stmt'`);
+  const [guard] = await run.green.query<{ name: string }>(
+    `SELECT tgname AS name FROM pg_trigger WHERE tgrelid = 'shop.tag'::regclass AND tgname LIKE '%guard_stmt'`,
+  );
   await run.green.query(`ALTER TABLE shop.tag DISABLE TRIGGER "${guard?.name}"`);
   await run.green.query(`UPDATE shop.tag SET n = -1 WHERE name = 'Tag-7'`);
   await run.green.query(`ALTER TABLE shop.tag ENABLE ALWAYS TRIGGER "${guard?.name}"`);
@@ -78,6 +89,8 @@ test('a write past the guards of green by somebody else shuts the gate, also whe
   expect((await run.engine.status()).verify.detail).toContain('guards');
   expect((await run.engine.events(0, 500)).map(({ event }) => event)).toContain('green.unguarded');
   const migration = await run.engine.migration();
-  expect(await migration.verify({ mode: 'full' })).toMatchObject({ mismatches: [{ table: 'shop.tag', key: { name: 'Tag-7' } }] });
+  expect(await migration.verify({ mode: 'full' })).toMatchObject({
+    mismatches: [{ table: 'shop.tag', key: { name: 'Tag-7' } }],
+  });
   expect(await migration.repair({})).toMatchObject({ repaired: 1, report: { ok: true } });
 }, 120_000);

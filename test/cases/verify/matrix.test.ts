@@ -6,7 +6,12 @@ import { breakGreen, LOOKS, shop } from './shop.ts';
 
 const PAGE = new URL('../../../docs/verification.md', import.meta.url);
 const [FROM, TO] = ['<!-- matrix: written by a test, from what it saw -->', '<!-- end of the matrix -->'];
-const COLUMNS = ['full', 'sample, ten rounds', 'recent, row changed since the last clean round', 'recent, row not changed'] as const;
+const COLUMNS = [
+  'full',
+  'sample, ten rounds',
+  'recent, row changed since the last clean round',
+  'recent, row not changed',
+] as const;
 type Seen = Record<(typeof COLUMNS)[number], ReadonlySet<string>>;
 
 /** The page says what the modes find, and it is this test that says it: VERDIGRIS_WRITE_DOCS=1 writes the page anew. */
@@ -17,12 +22,19 @@ test('which mode finds which fault is what docs/verification.md says', async () 
   await run.start();
   const migration = await run.engine.migration();
   const names = (report: VerifyReport): Set<string> => new Set(report.mismatches.map(spelled));
-  const damage = (): Promise<void> => breakGreen(run, FAULTS.flatMap(({ sql }) => sql));
+  const damage = (): Promise<void> =>
+    breakGreen(
+      run,
+      FAULTS.flatMap(({ sql }) => sql),
+    );
   const mend = async (): Promise<void> => {
     await migration.verify({ mode: 'full' });
     await migration.repair({});
     // What has no key is not repaired.
-    await breakGreen(run, [`INSERT INTO shop.log VALUES (13, 'line 13')`, `DELETE FROM shop.log WHERE ctid IN (SELECT ctid FROM shop.log WHERE n = 14 AND what = 'line 14' LIMIT 1)`]);
+    await breakGreen(run, [
+      `INSERT INTO shop.log VALUES (13, 'line 13')`,
+      `DELETE FROM shop.log WHERE ctid IN (SELECT ctid FROM shop.log WHERE n = 14 AND what = 'line 14' LIMIT 1)`,
+    ]);
     expect(await migration.verify({ mode: 'full' })).toMatchObject({ ok: true });
   };
 
@@ -60,13 +72,21 @@ test('which mode finds which fault is what docs/verification.md says', async () 
 
 function table(seen: Seen): string {
   const cell = (fault: Fault, column: keyof Seen): string =>
-    fault.found.length === 0 ? 'no difference' : fault.found.every((name) => seen[column].has(name)) ? 'found' : '–';
+    fault.found.length === 0
+      ? 'no difference'
+      : fault.found.every((name) => seen[column].has(name))
+        ? 'found'
+        : '–';
   const row = (...cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   return [
     row('fault', ...COLUMNS, '`verify repair`'),
     row(...Array.from({ length: COLUMNS.length + 2 }, () => '---')),
     ...FAULTS.map((fault) =>
-      row(fault.name, ...COLUMNS.map((column) => cell(fault, column)), fault.found.length === 0 ? '' : fault.repaired ? 'repairs it' : 'refuses: no key'),
+      row(
+        fault.name,
+        ...COLUMNS.map((column) => cell(fault, column)),
+        fault.found.length === 0 ? '' : fault.repaired ? 'repairs it' : 'refuses: no key',
+      ),
     ),
   ].join('\n');
 }

@@ -13,7 +13,9 @@ test('verification of an unchanged table takes at most half the time of its copy
     tables: '- from: public.entry',
     settings: 'copy: { workers: 2, chunk: { max_rows: 50000 } }',
   });
-  await run.blue.query(`INSERT INTO public.entry SELECT g, g % 1000, g / 100.0, now(), repeat('n', 40 + g % 60) FROM generate_series(1, ${ROWS}) g`);
+  await run.blue.query(
+    `INSERT INTO public.entry SELECT g, g % 1000, g / 100.0, now(), repeat('n', 40 + g % 60) FROM generate_series(1, ${ROWS}) g`,
+  );
   await run.blue.query('VACUUM ANALYZE public.entry');
   const started = performance.now();
   let copied = 0;
@@ -29,6 +31,8 @@ test('verification of an unchanged table takes at most half the time of its copy
   expect(report).toMatchObject({ ok: true, rows: ROWS });
   const verifyMs = report.seconds * 1000;
   const rate = (ms: number): number => Math.round(ROWS / (ms / 1000));
-  console.log(`copy ${rate(copyMs)} rows/s (${Math.round(copyMs)} ms), verification ${rate(verifyMs)} rows/s (${Math.round(verifyMs)} ms)`);
+  console.log(
+    `copy ${rate(copyMs)} rows/s (${Math.round(copyMs)} ms), verification ${rate(verifyMs)} rows/s (${Math.round(verifyMs)} ms)`,
+  );
   expect(verifyMs).toBeLessThan(copyMs / 2);
 }, 600_000);

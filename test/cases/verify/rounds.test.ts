@@ -7,20 +7,33 @@ const settings = (verify: string): string =>
   `copy: { workers: 2, chunk: { max_rows: 500 } }\nverify: { ${verify}, ${LOOKS} }\napply: { heartbeat: 200ms }`;
 
 const rounds = async (run: Run) =>
-  (await run.engine.events(0, 1000)).flatMap(({ event, detail }) => (event === 'verify' ? [detail as { ok: boolean; mode: string; rows: number }] : []));
+  (await run.engine.events(0, 1000)).flatMap(({ event, detail }) =>
+    event === 'verify' ? [detail as { ok: boolean; mode: string; rows: number }] : [],
+  );
 
 test('continuous: a round after every rest, without being asked, and what goes wrong between two of them is seen', async () => {
-  await using run = await shop({ settings: settings('after_copy: full, continuous: { every: 200ms, max_rows_per_sec: null }') });
+  await using run = await shop({
+    settings: settings('after_copy: full, continuous: { every: 200ms, max_rows_per_sec: null }'),
+  });
   await run.start();
-  await waitFor(async () => (await rounds(run)).length >= 2, { what: 'two rounds by themselves', timeoutMs: 60_000 });
+  await waitFor(async () => (await rounds(run)).length >= 2, {
+    what: 'two rounds by themselves',
+    timeoutMs: 60_000,
+  });
   expect((await rounds(run)).slice(0, 2)).toMatchObject([
     { ok: true, mode: 'full' },
     { ok: true, mode: 'full' },
   ]);
   await breakGreen(run, [`UPDATE shop.tag SET n = -1 WHERE name = 'Tag-9'`]);
-  await waitFor(async () => (await run.engine.status()).verify.state === 'fail', { what: 'a round to see it', timeoutMs: 60_000 });
+  await waitFor(async () => (await run.engine.status()).verify.state === 'fail', {
+    what: 'a round to see it',
+    timeoutMs: 60_000,
+  });
   const shown = await (await run.engine.migration()).verification();
-  expect(shown).toMatchObject({ ok: false, mismatches: [{ table: 'shop.tag', kind: 'different', key: { name: 'Tag-9' }, columns: ['n'] }] });
+  expect(shown).toMatchObject({
+    ok: false,
+    mismatches: [{ table: 'shop.tag', kind: 'different', key: { name: 'Tag-9' }, columns: ['n'] }],
+  });
 }, 150_000);
 
 test('recent compares as many rows as changed, and everything when it is not known what changed', async () => {
@@ -33,18 +46,29 @@ test('recent compares as many rows as changed, and everything when it is not kno
   await run.blue.query('UPDATE public.account SET amount = amount + 1 WHERE id <= 30');
   await run.settled();
   const second = await migration.verify({ mode: 'recent' });
-  expect(second.tables.find(({ table }) => table === 'shop.account')).toMatchObject({ rows: 30, method: 'keys' });
-  expect(second.tables.find(({ table }) => table === 'shop.person')).toMatchObject({ rows: 0, method: 'keys' });
+  expect(second.tables.find(({ table }) => table === 'shop.account')).toMatchObject({
+    rows: 30,
+    method: 'keys',
+  });
+  expect(second.tables.find(({ table }) => table === 'shop.person')).toMatchObject({
+    rows: 0,
+    method: 'keys',
+  });
   await run.blue.query('UPDATE public.account SET amount = amount + 1 WHERE id <= 5');
   await run.settled();
-  expect((await migration.verify({ mode: 'recent' })).tables.find(({ table }) => table === 'shop.account')).toMatchObject({ rows: 5 });
+  expect(
+    (await migration.verify({ mode: 'recent' })).tables.find(({ table }) => table === 'shop.account'),
+  ).toMatchObject({ rows: 5 });
 
   // What changed while no engine ran is not known to the next one.
   await run.stop();
   await run.start({ takeover: true });
   const again = await run.engine.migration();
   expect((await again.status()).gates.find(({ name }) => name === 'verified')).toMatchObject({ ok: false });
-  expect(await again.verify({ mode: 'recent', tables: ['shop.account'] })).toMatchObject({ rows: ROWS, notes: [expect.stringContaining('whole')] });
+  expect(await again.verify({ mode: 'recent', tables: ['shop.account'] })).toMatchObject({
+    rows: ROWS,
+    notes: [expect.stringContaining('whole')],
+  });
 }, 120_000);
 
 test('a round keeps to its rate', async () => {
@@ -60,13 +84,20 @@ test('an invalid index, a foreign key that is not validated and missing statisti
   await using run = await shop({ settings: settings('after_copy: "off"') });
   await run.start();
   const gate = async (name: string) => (await run.engine.status()).gates.find((one) => one.name === name);
-  for (const name of ['indexes', 'constraints', 'statistics']) await waitFor(async () => (await gate(name))?.ok, { what: `gate ${name} to open` });
-  await expect(run.green.query('CREATE UNIQUE INDEX CONCURRENTLY twice ON shop.account ((amount * 0))')).rejects.toMatchObject({ code: '23505' });
-  await run.green.query('ALTER TABLE shop.line ADD CONSTRAINT line_order FOREIGN KEY (order_id) REFERENCES shop.orders (id) NOT VALID');
+  for (const name of ['indexes', 'constraints', 'statistics'])
+    await waitFor(async () => (await gate(name))?.ok, { what: `gate ${name} to open` });
+  await expect(
+    run.green.query('CREATE UNIQUE INDEX CONCURRENTLY twice ON shop.account ((amount * 0))'),
+  ).rejects.toMatchObject({ code: '23505' });
+  await run.green.query(
+    'ALTER TABLE shop.line ADD CONSTRAINT line_order FOREIGN KEY (order_id) REFERENCES shop.orders (id) NOT VALID',
+  );
   await run.green.query(`UPDATE pg_class SET reltuples = -1 WHERE oid = 'shop.tag'::regclass`);
   const shut = { indexes: 'twice', constraints: 'line_order', statistics: 'shop.tag' } as const;
   for (const [name, named] of Object.entries(shut)) {
-    const found = await waitFor(async () => ((await gate(name))?.ok === false ? gate(name) : null), { what: `gate ${name} to shut` });
+    const found = await waitFor(async () => ((await gate(name))?.ok === false ? gate(name) : null), {
+      what: `gate ${name} to shut`,
+    });
     expect(JSON.stringify(found)).toContain(named);
   }
 }, 90_000);

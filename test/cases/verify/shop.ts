@@ -102,15 +102,38 @@ export function churn(run: Run, clients: number): { stop: () => Promise<number> 
       [['UPDATE public.account SET note = $2, amount = amount + 1 WHERE id = ANY ($1)', [a, b], `n${id}`]],
       [['UPDATE public.person SET full_name = $2, cents = cents + 1 WHERE id = $1', a, `Other${id} Name`]],
       [['UPDATE public.person SET email = CASE WHEN email IS NULL THEN $2 END WHERE id = $1', a, `e${id}@x`]],
-      [['UPDATE public.orders SET items = $2 WHERE id = $1', a, JSON.stringify(Array.from({ length: id % 4 }, (_, n) => ({ sku: `${id}-${n}` })))]],
+      [
+        [
+          'UPDATE public.orders SET items = $2 WHERE id = $1',
+          a,
+          JSON.stringify(Array.from({ length: id % 4 }, (_, n) => ({ sku: `${id}-${n}` }))),
+        ],
+      ],
       [['UPDATE public.stock SET amount = amount + 1 WHERE product_id = $1', a]],
-      [['DELETE FROM public.stock WHERE product_id = $1', a], ['INSERT INTO public.stock VALUES ($1, $2, NULL) ON CONFLICT DO NOTHING', b, id]],
-      [['DELETE FROM public.product WHERE id = $1', a], ['INSERT INTO public.product VALUES ($1, $2) ON CONFLICT DO NOTHING', a, `t${id}`]],
-      [['INSERT INTO public.account VALUES ($1, $2, NULL, now(), 1.50, NULL, NULL)', id, `new ${id}`], ['DELETE FROM public.account WHERE id = $1', id - 20]],
+      [
+        ['DELETE FROM public.stock WHERE product_id = $1', a],
+        ['INSERT INTO public.stock VALUES ($1, $2, NULL) ON CONFLICT DO NOTHING', b, id],
+      ],
+      [
+        ['DELETE FROM public.product WHERE id = $1', a],
+        ['INSERT INTO public.product VALUES ($1, $2) ON CONFLICT DO NOTHING', a, `t${id}`],
+      ],
+      [
+        ['INSERT INTO public.account VALUES ($1, $2, NULL, now(), 1.50, NULL, NULL)', id, `new ${id}`],
+        ['DELETE FROM public.account WHERE id = $1', id - 20],
+      ],
       [['UPDATE public.tag SET n = n + 1 WHERE name = $1', `Tag-${a}`]],
-      [['INSERT INTO public.tag VALUES ($1, 1)', `new-${id}`], ['DELETE FROM public.tag WHERE name = $1', `new-${id - 20}`]],
+      [
+        ['INSERT INTO public.tag VALUES ($1, 1)', `new-${id}`],
+        ['DELETE FROM public.tag WHERE name = $1', `new-${id - 20}`],
+      ],
       [['INSERT INTO public.log VALUES ($1, $2)', id % 100, `new ${id % 40}`]],
-      [['DELETE FROM public.log WHERE ctid IN (SELECT ctid FROM public.log WHERE what LIKE $1 LIMIT 2)', `new ${id % 40}`]],
+      [
+        [
+          'DELETE FROM public.log WHERE ctid IN (SELECT ctid FROM public.log WHERE what LIKE $1 LIMIT 2)',
+          `new ${id % 40}`,
+        ],
+      ],
     ];
     await client.query('BEGIN');
     for (const [text, ...values] of acts[randomInt(acts.length)] ?? []) await client.query(text, values);

@@ -155,7 +155,11 @@ describe('hashes', () => {
     const read = async (at: Opened): Promise<Map<string, string>> => {
       const relation = await at.relation('t');
       const found = new Map<string, string>();
-      for await (const rows of at.digester.hashes(relation, { key: relation.key, hashed: all(relation) }, WHOLE)) {
+      for await (const rows of at.digester.hashes(
+        relation,
+        { key: relation.key, hashed: all(relation) },
+        WHOLE,
+      )) {
         for (const [b, a, hash] of rows) found.set(JSON.stringify([a, b]), String(hash));
       }
       return found;
@@ -170,10 +174,13 @@ describe('hashes', () => {
   it('and rows are found by a part of the key', async () => {
     await using db = await createDatabase(18);
     await using at = openDigester(db);
-    await db.query(`CREATE TABLE t (a text, b int, c int, PRIMARY KEY (a, b)); INSERT INTO t SELECT 'a' || g % 3, g, g FROM generate_series(1, 9) g`);
+    await db.query(
+      `CREATE TABLE t (a text, b int, c int, PRIMARY KEY (a, b)); INSERT INTO t SELECT 'a' || g % 3, g, g FROM generate_series(1, 9) g`,
+    );
     const relation = await at.relation('t');
     const found: Tuple[] = [];
-    for await (const rows of at.digester.read(relation, { keys: [['4'], ['7'], ['99']], on: [1] })) found.push(...rows);
+    for await (const rows of at.digester.read(relation, { keys: [['4'], ['7'], ['99']], on: [1] }))
+      found.push(...rows);
     expect(found).toEqual([
       ['a1', '4', '4'],
       ['a1', '7', '7'],

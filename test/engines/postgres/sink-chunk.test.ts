@@ -242,7 +242,9 @@ test('merged and exploded rows in a chunk; shrink-exploded-array: replace remove
 });
 
 test('a chunk that writes to two tables by turns, neither of them known before', async () => {
-  await using g = await green(`CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)`);
+  await using g = await green(
+    `CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)`,
+  );
   const [a, b] = [await g.target('a'), await g.target('b')];
   await g.sink.prepare([a, b]);
   await g.sink.begin(g.at);

@@ -72,7 +72,9 @@ test('a status without an engine has nulls where only an engine knows', () => {
 test('names from a database cannot move the cursor or colour the terminal', () => {
   const text = renderVerify({
     ...VERIFY_REPORT,
-    tables: [{ table: 'a.\u001b[2Jx\u202e', rows: 1, differences: 0, unsettled: 0, method: 'rows', notCompared: [] }],
+    tables: [
+      { table: 'a.\u001b[2Jx\u202e', rows: 1, differences: 0, unsettled: 0, method: 'rows', notCompared: [] },
+    ],
   });
   expect(text).not.toMatch(/[\u001b\u202e]/);
   expect(text).toContain('\\u001b[2Jx');

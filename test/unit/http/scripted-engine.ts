@@ -63,7 +63,9 @@ export const VERIFY_REPORT: VerifyReport = {
   mode: 'full',
   rows: 10,
   seconds: 0.5,
-  tables: [{ table: 'crm.sales_order', rows: 10, differences: 0, unsettled: 0, method: 'server', notCompared: [] }],
+  tables: [
+    { table: 'crm.sales_order', rows: 10, differences: 0, unsettled: 0, method: 'server', notCompared: [] },
+  ],
   mismatches: [],
   notes: [],
 };
@@ -120,7 +122,11 @@ export function scriptedEngine(script: Script): ControlledEngine {
     resume: record('resume', undefined),
     verify: record('verify', VERIFY_REPORT),
     verification: () =>
-      Promise.resolve(script.calls.some(([name]) => name === 'verify') ? { ...VERIFY_REPORT, endedAt: '2026-11-22T02:00:00.000Z' } : null),
+      Promise.resolve(
+        script.calls.some(([name]) => name === 'verify')
+          ? { ...VERIFY_REPORT, endedAt: '2026-11-22T02:00:00.000Z' }
+          : null,
+      ),
     repair: record('repair', { repaired: 0, refused: [], report: VERIFY_REPORT }),
     cutover: record('cutover', CUTOVER_REPORT),
     abort: record('abort', undefined),

@@ -437,6 +437,8 @@ function applyRuns(rows: Map<number, Row>, runs: readonly RowRun[]): void {
     if (run.op === 'delete') {
       for (const row of run.before)
         if (!rows.delete(Number(row?.[0]))) conflict(`delete misses ${String(row?.[0])}`);
+    } else if (run.op === 'replace') {
+      for (const row of run.before) rows.delete(Number(row?.[0]));
     } else if (run.op === 'insert') {
       for (const row of run.after) {
         if (row.includes(UNCHANGED)) conflict('insert without a whole row');

@@ -42,9 +42,12 @@ function tableOf(key: readonly string[]): VerifyTable {
   };
 }
 
-const row = fc.tuple(fc.nat(40), fc.nat(3), fc.constantFrom('a', 'b', null)).map(([id, part, note]): Tuple => [String(id), String(part), note]);
+const row = fc
+  .tuple(fc.nat(40), fc.nat(3), fc.constantFrom('a', 'b', null))
+  .map(([id, part, note]): Tuple => [String(id), String(part), note]);
 
-const ids = (table: VerifyTable, rows: readonly Tuple[]): Map<string, Tuple[]> => Map.groupBy(rows, (one) => rowId(table, one));
+const ids = (table: VerifyTable, rows: readonly Tuple[]): Map<string, Tuple[]> =>
+  Map.groupBy(rows, (one) => rowId(table, one));
 
 /** However few rows may be held: the suspects are the rows that differ, no more and no less. */
 test.each([
@@ -52,21 +55,33 @@ test.each([
   ['without a key', []],
 ] as const)('a scan finds exactly the rows that differ, %s', async (_, key) => {
   const table = tableOf(key);
-  const unique = (rows: readonly Tuple[]): Tuple[] => (key.length === 0 ? [...rows] : [...ids(table, rows).values()].map((same) => same[0] as Tuple));
+  const unique = (rows: readonly Tuple[]): Tuple[] =>
+    key.length === 0 ? [...rows] : [...ids(table, rows).values()].map((same) => same[0] as Tuple);
   await fc.assert(
-    fc.asyncProperty(fc.array(row, { maxLength: 120 }), fc.array(row, { maxLength: 12 }), fc.array(fc.nat(119), { maxLength: 12 }), fc.integer({ min: 3, max: 400 }), async (all, added, dropped, mostHeld) => {
-      const blue = unique(all);
-      const green = unique([...added, ...all.filter((_row, index) => !dropped.includes(index))]);
-      const [left, right] = [ids(table, blue), ids(table, green)];
-      const differ = [...new Set([...left.keys(), ...right.keys()])].filter(
-        (id) => JSON.stringify(left.get(id) ?? []) !== JSON.stringify(right.get(id) ?? []),
-      );
-      const held = Math.max(mostHeld, differ.length + 1);
-      const signal = new AbortController().signal;
-      const found = await scan({ blue: at(blue), green: at(green) }, table, { lower: null, upper: null }, { signal, mostHeld: held });
-      expect([...found.suspects.keys()].sort()).toEqual(differ.sort());
-      expect(found.rows).toBe(blue.length);
-    }),
+    fc.asyncProperty(
+      fc.array(row, { maxLength: 120 }),
+      fc.array(row, { maxLength: 12 }),
+      fc.array(fc.nat(119), { maxLength: 12 }),
+      fc.integer({ min: 3, max: 400 }),
+      async (all, added, dropped, mostHeld) => {
+        const blue = unique(all);
+        const green = unique([...added, ...all.filter((_row, index) => !dropped.includes(index))]);
+        const [left, right] = [ids(table, blue), ids(table, green)];
+        const differ = [...new Set([...left.keys(), ...right.keys()])].filter(
+          (id) => JSON.stringify(left.get(id) ?? []) !== JSON.stringify(right.get(id) ?? []),
+        );
+        const held = Math.max(mostHeld, differ.length + 1);
+        const signal = new AbortController().signal;
+        const found = await scan(
+          { blue: at(blue), green: at(green) },
+          table,
+          { lower: null, upper: null },
+          { signal, mostHeld: held },
+        );
+        expect([...found.suspects.keys()].sort()).toEqual(differ.sort());
+        expect(found.rows).toBe(blue.length);
+      },
+    ),
     { numRuns: 300 },
   );
 });
