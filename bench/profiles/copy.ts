@@ -64,7 +64,7 @@ const profile: Profile = {
         const own: { pid: number; name: string }[] = [];
         const watch = await rig.connect('blue', 'postgres');
         const sampler = new Sampler(async () => {
-          const sql = `SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name NOT IN ('bench', '') AND backend_type IN ('client backend', 'walsender', 'logical replication worker', 'logical replication tablesync worker', 'logical replication apply worker', 'parallel worker')`;
+          const sql = `SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name <> 'bench' AND backend_type NOT LIKE 'autovacuum%'`;
           const [left, right] = await Promise.all([
             watch.query<{ pid: number }>(sql, ['app']),
             admin.query<{ pid: number }>(sql, [database]),

@@ -209,10 +209,7 @@ export class Pump {
 
     const startsLarge = batch.end === null && !this.#insideTransaction;
     const truncated = batch.runs.filter((run) => run.op === 'truncate');
-    if (startsLarge && !this.#copying) {
-      // What was decided before is a group of its own, which is applied while this part is mapped.
-      if (!this.#group.empty) await this.#start(signal);
-    } else if (startsLarge) {
+    if (startsLarge) {
       await this.#commit(signal);
       await this.#cancelWindows(
         this.#o.units,
@@ -291,12 +288,6 @@ export class Pump {
       }
       return;
     }
-    await this.#start(signal);
-  }
-
-  /** Starts the group as soon as the one before it is done. */
-  async #start(signal: AbortSignal): Promise<void> {
-    await this.#applier.settle();
     await this.#gate.pass(this.#copying, signal);
     this.#applier.start(this.#newGroup(), this.#o.holes.take());
   }
@@ -318,19 +309,16 @@ export class Pump {
     this.#lastIdleCheckpoint = this.#o.clock.monotonic();
   }
 
-  /**
-   * A part of a transaction that does not fit into memory: the sink transaction stays open until the part that ends it. While one part
-   * is applied the next one is decoded.
-   */
+  /** A part of a transaction that does not fit into memory: the sink transaction stays open until the part that ends it. */
   async #applyPart(end: Position | null, signal: AbortSignal): Promise<void> {
     this.#insideTransaction = end === null;
-    this.#group.end = end;
-    await this.#applier.settle();
     if (end !== null) {
       this.#position = end;
       await this.#gate.pass(this.#copying, signal);
     }
+    this.#group.end = end;
     this.#applier.start(this.#newGroup(), this.#o.holes.take());
+    await this.#applier.settle();
   }
 
   #newGroup(): Group {
