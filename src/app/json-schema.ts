@@ -38,19 +38,26 @@ export class SchemaGuide {
     );
   }
 
-  /** JSON types that a value at this path may have; empty when anything goes. */
-  types(path: ConfigPath): Set<string> {
+  /**
+   * JSON types that a value at this path may have; empty when anything goes. Of alternatives only those count that `tree` does not
+   * rule out by a fixed value: which proxy adapter it is decides what its keys may hold.
+   */
+  types(path: ConfigPath, tree?: unknown): Set<string> {
     const types = new Set<string>();
-    for (const node of this.#at(path)) {
+    for (const node of this.#at(path, tree)) {
       for (const type of typeof node.type === 'string' ? [node.type] : (node.type ?? [])) types.add(type);
       if (node.const !== undefined) types.add(node.const === null ? 'null' : typeof node.const);
     }
     return types;
   }
 
-  #at(path: ConfigPath): SchemaNode[] {
+  #at(path: ConfigPath, tree?: unknown): SchemaNode[] {
     let nodes = this.#expand(this.#root, 0);
-    for (const part of path) nodes = nodes.flatMap((node) => this.#step(node, part));
+    let value = tree;
+    for (const part of path) {
+      nodes = nodes.filter((node) => !ruledOut(node, value)).flatMap((node) => this.#step(node, part));
+      value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
+    }
     return nodes;
   }
 
@@ -81,4 +88,13 @@ export class SchemaGuide {
     }
     return (node ?? {}) as SchemaNode;
   }
+}
+
+/** A key that this alternative fixes has another value. */
+function ruledOut(node: SchemaNode, value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.entries(node.properties ?? {}).some(([key, property]) => {
+    const found = (value as Record<string, unknown>)[key];
+    return property.const !== undefined && found !== undefined && found !== property.const;
+  });
 }

@@ -82,7 +82,7 @@ export function layer(
     if (path !== null) given.push({ path, text, origin: `flag ${name}` });
   }
   for (const { path, text, origin } of given) {
-    if (!put(tree, path, coerce(text, guide.types(path)))) {
+    if (!put(tree, path, coerce(text, guide.types(path, tree)))) {
       issues.push({
         path,
         message: `${origin ?? ''} leads into a value that is not a map or list`,

@@ -189,3 +189,21 @@ test('the nearest key is the one that was meant', () => {
   expect(nearest('max_conections', ['max_rows', 'max_connections'])).toBe('max_connections');
   expect(nearest('zzzzzz', ['workers', 'chunk'])).toBeNull();
 });
+
+test('a port from the environment is a number, whatever the same key of another proxy adapter takes', async () => {
+  await using folder = await configFolder();
+  const file = await folder.write(
+    'verdigris.yaml',
+    `${SMALLEST}cutover:
+  proxies:
+    - adapter: pgbouncer
+      admin_url: postgres://admin@127.0.0.1:6432/pgbouncer
+      ini: /etc/pgbouncer/databases.ini
+      databases: [crm]
+      blue: { host: 127.0.0.1, port: '\${BLUE_PORT}', dbname: crm }
+      green: { host: 127.0.0.1, port: '\${GREEN_PORT}', dbname: crm }
+`,
+  );
+  const { proxies } = await loadConfig(file, { env: { BLUE_PORT: '5433', GREEN_PORT: '5434' } });
+  expect(proxies[0]?.config).toMatchObject({ blue: { port: 5433 }, green: { port: 5434 } });
+});
