@@ -56,7 +56,8 @@ export class SchemaGuide {
     let value = tree;
     for (const part of path) {
       nodes = nodes.filter((node) => !ruledOut(node, value)).flatMap((node) => this.#step(node, part));
-      value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
+      value =
+        typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
     }
     return nodes;
   }
