@@ -167,7 +167,9 @@ const cutover = z
       .int()
       .min(0)
       .default(20_000)
-      .describe('More keys than this to compare while writers wait keeps the gate shut.'),
+      .describe(
+        'More keys than this to compare while writers wait keeps the gate shut. A changed table without a key counts with all its rows.',
+      ),
     smoke: z
       .array(
         z.strictObject({

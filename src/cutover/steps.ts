@@ -202,7 +202,8 @@ function recheckStep({ recheck, settings }: CutoverContext): Step {
           'CUTOVER_GATE',
           `${keys} keys would have to be verified again, more than ${settings.maxRecheckKeys}.`,
           {
-            remedy: 'Run `verdigris verify`, then try again.',
+            remedy:
+              'Run `verdigris verify`, then try again; a table without a key counts with all its rows: raise cutover.max_recheck_keys for it.',
           },
         );
       }
