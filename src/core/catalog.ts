@@ -19,6 +19,11 @@ export interface Catalog {
    * @throws VerdigrisError SCHEMA_UNSUPPORTED
    */
   previewSchema(sql: string, tables: readonly TableName[]): Promise<readonly Relation[]>;
+  /**
+   * Changes whenever the rows of one of these tables may have changed without a row event in the log (the table was written anew).
+   * A truncate, which is in the log, may change it too.
+   */
+  rewrites(tables: readonly TableName[]): Promise<string>;
   /** Fingerprint of the layouts of these tables, to notice a change that was not in the log. */
   fingerprint(tables: readonly TableName[]): Promise<string>;
   serverVersion(): Promise<string>;

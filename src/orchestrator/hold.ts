@@ -26,6 +26,8 @@ export interface Held {
   readonly greenFence: WriteFence;
   readonly facts: GateFactsReader;
   readonly verifier: Verifier;
+  /** Changes when a mapped table of blue was written anew: its rows may have changed without a row in the log. */
+  readonly rewrites: () => Promise<string>;
 }
 
 /**
@@ -202,6 +204,7 @@ export async function hold(
     blueFence: blue.fence(blueTables),
     greenFence: green.fence(greenTables),
     verifier,
+    rewrites: () => blue.catalog.rewrites(blueTables),
     facts: new GateFactsReader({
       blue,
       green,

@@ -302,7 +302,11 @@ class Run implements Migration {
     held: Held,
     options: Pick<CutoverContext, 'epoch' | 'overrides'> & { readonly maxWritePauseMs: number },
   ): CutoverContext {
-    return switchContext(this.#o, held, { ...options, gates: () => this.#gates(true) });
+    return switchContext(this.#o, held, {
+      ...options,
+      gates: () => this.#gates(true),
+      requireEvidence: () => this.#verifications.requireEvidence(held),
+    });
   }
 
   /** From whatever phase is stored to `replicating` (or past the switch). */
@@ -385,7 +389,7 @@ class Run implements Migration {
     const held = this.#required();
     const { facts, pipeline } = held;
     // What cannot be asked is no evidence; the gates of that side say so themselves.
-    await this.#verifications.checkGuards(held, { fresh }).catch(() => undefined);
+    await this.#verifications.checkEvidence(held, { fresh }).catch(() => undefined);
     const { gates, cutover: switching } = this.#o.settings;
     const read = await facts.read(pipeline, this.#verifications.now, {
       fresh,

@@ -19,6 +19,7 @@ export function switchContext(
     readonly overrides: CutoverContext['overrides'];
     readonly maxWritePauseMs: number;
     readonly gates: CutoverContext['gates'];
+    readonly requireEvidence: () => Promise<void>;
   },
 ): CutoverContext {
   const { settings, green, blue, proxies, log, clock, failpoints } = o;
@@ -38,7 +39,10 @@ export function switchContext(
       );
       return green.counters.advance(pairs, settings.sequences.headroom);
     },
-    recheck: (maxKeys, signal) => held.verifier.recheck(maxKeys, signal),
+    recheck: async (maxKeys, signal) => {
+      await options.requireEvidence();
+      return held.verifier.recheck(maxKeys, signal);
+    },
     gates: options.gates,
     overrides: options.overrides,
     settings: { ...settings.cutover, maxWritePauseMs: options.maxWritePauseMs },

@@ -10,11 +10,25 @@ import type { Verification } from './status-view.ts';
 
 /** After an error of a round that nobody waits for. */
 const RETRY_MS = 5_000;
-/** Between two looks at green's guards. */
-const GUARDS_EVERY_MS = 5_000;
+/** Between two looks at what a clean result rests on. */
+const EVIDENCE_EVERY_MS = 5_000;
 const UNCOVERED = 'what changed meanwhile is not known; it has to be verified again';
 const UNGUARDED =
   "green's guards were switched: there may be writes that are not ours; it has to be verified again";
+const REWRITTEN =
+  'a mapped table of blue was written anew: values may have changed without a row in the log; it has to be verified again';
+
+/** What a clean result rests on besides the rows that were compared. */
+interface Evidence {
+  /** State of green's guards. */
+  readonly guards: string | null;
+  /** State of blue's tables as they are stored. */
+  readonly rewrites: string;
+}
+
+/** Why a result that was made under `then` counts no more, or null. */
+const broken = (then: Evidence, now: Evidence): string | null =>
+  then.guards !== now.guards ? UNGUARDED : then.rewrites === now.rewrites ? null : REWRITTEN;
 /** Rows that are taken off green and read again together. */
 const REPAIR_BATCH = 500;
 /** Looks at recent changes before writers are held, and how few rows are few enough. */
@@ -29,9 +43,9 @@ export class Verifications {
   readonly #settings: Settings['verify'];
   #now: Verification = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: null };
   #running: Promise<unknown> | null = null;
-  /** State of green's guards as of the last clean round. */
-  #guards: string | null = null;
-  #guardsAt = Number.NEGATIVE_INFINITY;
+  /** As of the last clean round. */
+  #evidence: Evidence | null = null;
+  #evidenceAt = Number.NEGATIVE_INFINITY;
   #background: Promise<void> | null = null;
 
   constructor(options: {
@@ -106,18 +120,30 @@ export class Verifications {
     return this.#exclusively(() => this.#repair(held, tables, signal));
   }
 
-  /** Takes a clean result back when somebody has switched green's guards since: there may be writes that are not ours. */
-  async checkGuards(held: Held, options: { readonly fresh: boolean }): Promise<void> {
-    const due = options.fresh || this.#clock.monotonic() - this.#guardsAt > GUARDS_EVERY_MS;
-    if (this.#now.cleanAt === null || this.#guards === null || !due) return;
-    const now = await held.greenFence.evidence?.();
-    this.#guardsAt = this.#clock.monotonic();
-    if (now === undefined || now === this.#guards || this.#now.cleanAt === null) return;
-    this.#guards = null;
-    this.#now = { ...this.#now, cleanAt: null, detail: UNGUARDED };
-    this.#log.warn({}, UNGUARDED);
-    await held.state.note('green.unguarded', {});
+  /** Takes a clean result back when rows may have changed on either side that the stream did not bring. */
+  async checkEvidence(held: Held, options: { readonly fresh: boolean }): Promise<void> {
+    const due = options.fresh || this.#clock.monotonic() - this.#evidenceAt > EVIDENCE_EVERY_MS;
+    if (this.#now.cleanAt === null || this.#evidence === null || !due) return;
+    const now = await evidenceOf(held);
+    this.#evidenceAt = this.#clock.monotonic();
+    const why = this.#evidence === null ? null : broken(this.#evidence, now);
+    if (why === null || this.#now.cleanAt === null) return;
+    this.#evidence = null;
+    held.verifier.distrust();
+    this.#now = { ...this.#now, cleanAt: null, detail: why };
+    this.#log.warn({}, why);
+    await held.state.note(why === UNGUARDED ? 'green.unguarded' : 'blue.rewritten', {});
     await this.#remember(held.state);
+  }
+
+  /**
+   * Under the fence: what the last clean round rests on still stands.
+   * @throws VerdigrisError CUTOVER_GATE
+   */
+  async requireEvidence(held: Held): Promise<void> {
+    if (this.#evidence === null) return;
+    const why = broken(this.#evidence, await evidenceOf(held));
+    if (why !== null) throw new VerdigrisError('CUTOVER_GATE', `Since the last clean verification ${why}.`);
   }
 
   async settled(): Promise<void> {
@@ -175,29 +201,35 @@ export class Verifications {
     }
   }
 
-  async #verify(
-    { verifier, state, greenFence }: Held,
-    options: VerifyRequest,
-    signal: AbortSignal,
-  ): Promise<VerifyReport> {
+  async #verify(held: Held, options: VerifyRequest, signal: AbortSignal): Promise<VerifyReport> {
+    const { verifier, state } = held;
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };
     try {
-      const guards = (await greenFence.evidence?.()) ?? null;
+      const evidence = await evidenceOf(held);
+      // A round over what changed says nothing about rows that changed behind the stream.
+      if (this.#evidence !== null && broken(this.#evidence, evidence) !== null) verifier.distrust();
       const { resumed, ...report } = await verifier.run(options, signal, ({ rows, table }) => {
         this.#now = { ...this.#now, rows, detail: table === '' ? null : table };
       });
       const whole = options.mode !== 'sample' && (options.tables ?? []).length === 0;
       const covered = verifier.covered;
-      const guarded = ((await greenFence.evidence?.()) ?? null) === guards;
-      if (report.ok && whole && covered && guarded) this.#guards = guards;
+      const why = broken(evidence, await evidenceOf(held));
+      if (report.ok && whole && covered && why === null) this.#evidence = evidence;
+      if (why !== null) verifier.distrust();
       this.#now = {
         state: report.ok ? 'pass' : 'fail',
         rows: report.rows,
         // A clean look at a part does not take back what a whole round found.
         differences: report.ok && !whole ? before.differences : report.mismatches.length,
-        cleanAt: !report.ok ? null : !whole || !covered ? before.cleanAt : guarded ? this.#clock.now() : null,
-        detail: !report.ok || !whole ? null : !covered ? UNCOVERED : guarded ? null : UNGUARDED,
+        cleanAt: !report.ok
+          ? null
+          : !whole || !covered
+            ? before.cleanAt
+            : why === null
+              ? this.#clock.now()
+              : null,
+        detail: !report.ok || !whole ? null : !covered ? UNCOVERED : why,
       };
       await this.#remember(state);
       const { ok, rows, mismatches, seconds } = report;
@@ -269,6 +301,11 @@ export class Verifications {
     await state.remember({ verify: this.#now });
   }
 }
+
+const evidenceOf = async ({ greenFence, rewrites }: Held): Promise<Evidence> => ({
+  guards: (await greenFence.evidence?.()) ?? null,
+  rewrites: await rewrites(),
+});
 
 const identity = ({
   table,

@@ -219,6 +219,12 @@ export class Verifier {
     return this.#report(round, counted, left);
   }
 
+  /** Rows may have changed that the stream did not bring: the next round looks at everything. */
+  distrust(): void {
+    this.#clean = null;
+    this.#began = null;
+  }
+
   #cleanSince(began: number): void {
     this.#clean = began;
     this.#o.changes.forget(began);

@@ -181,6 +181,12 @@ export function createCatalog(options: CatalogOptions): Catalog {
     tables: () => run((client) => listTables(client, options.stateSchema)),
     source: (table) => run((client) => describeSource(client, table)),
     target: (table) => run((client) => describeTarget(client, table)),
+    rewrites: (tables) =>
+      run(async (client) => {
+        const markers: string[] = [];
+        for (const table of tables) markers.push(await rewriteMarker(client, table));
+        return markers.join(' ');
+      }),
     fingerprint: (tables) => run((client) => fingerprint(client, tables)),
     serverVersion: () =>
       run(
