@@ -9,13 +9,16 @@ test('a table of blue that is written anew changes values without a row in the l
     blue: `${TABLE}; INSERT INTO public.item SELECT g, g FROM generate_series(1, 300) g`,
     green: TABLE,
     tables: '- from: public.item',
-    settings: 'verify: { after_copy: "off" }\napply: { heartbeat: 200ms }\ngates: { stable_for: 200ms, max_commit_lag: 10s }\n',
+    settings:
+      'verify: { after_copy: "off" }\napply: { heartbeat: 200ms }\ngates: { stable_for: 200ms, max_commit_lag: 10s }\n',
   });
   const points = new HoldPoints();
   await run.start({ failpoints: points });
   expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
   const gate = async () => (await run.engine.status()).gates.find(({ name }) => name === 'verified');
-  await waitFor(async () => (await run.engine.status()).gates.every(({ ok }) => ok), { what: 'every gate to open' });
+  await waitFor(async () => (await run.engine.status()).gates.every(({ ok }) => ok), {
+    what: 'every gate to open',
+  });
 
   // After the gates were looked at: only the look under the fence is left to notice it.
   const reached = points.hold('cutover.step.pause.before');
