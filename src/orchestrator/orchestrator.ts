@@ -51,6 +51,8 @@ class Run implements Migration {
   #pipelineState: PipelineState = { condition: 'running', reason: '', error: null };
   readonly #verifications: Verifications;
   #switching = false;
+  /** It is being aborted or finished: what stops because of that is no failure. */
+  #ending = false;
   /** How the run ended, when its state is gone. */
   #last: RunRecord | null = null;
   #retry: PromiseWithResolvers<void> | null = null;
@@ -74,6 +76,8 @@ class Run implements Migration {
 
   start(): Promise<void> {
     this.#starting ??= this.#begin().catch((error: unknown) => {
+      // Aborted or finished while it was still on its way: that is an end, not a failure.
+      if (this.#ending) return;
       const reason = this.#stop.signal.aborted
         ? asVerdigrisError(this.#stop.signal.reason)
         : asVerdigrisError(error);
@@ -194,27 +198,31 @@ class Run implements Migration {
         remedy: 'Abort without --drop-green-data, then drop the tables of green yourself.',
       });
     }
-    await held.state.note('abort', {});
-    await this.#endPumping();
-    await held.source.retire();
-    await held.sink.retire();
-    await held.blueFence.retire();
-    await held.greenFence.retire();
-    await held.state.enter('aborted');
-    await this.#finishRun(held, false);
+    await this.#end(async () => {
+      await held.state.note('abort', {});
+      await this.#endPumping();
+      await held.source.retire();
+      await held.sink.retire();
+      await held.blueFence.retire();
+      await held.greenFence.retire();
+      await held.state.enter('aborted');
+      await this.#finishRun(held, false);
+    });
   }
 
   async finish(options: { readonly keepState: boolean }): Promise<void> {
     const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['reversing'], 'finish');
-    await held.state.note('finish', { keepState: options.keepState });
-    await this.#endPumping();
-    await held.source.retire();
-    await held.blueFence.retire();
-    await held.greenFence.retire();
-    if (!options.keepState) await held.sink.retire();
-    await held.state.enter('finished');
-    await this.#finishRun(held, options.keepState);
+    await this.#end(async () => {
+      await held.state.note('finish', { keepState: options.keepState });
+      await this.#endPumping();
+      await held.source.retire();
+      await held.blueFence.retire();
+      await held.greenFence.retire();
+      if (!options.keepState) await held.sink.retire();
+      await held.state.enter('finished');
+      await this.#finishRun(held, options.keepState);
+    });
   }
 
   events(after: number, limit: number): Promise<readonly JournalEvent[]> {
@@ -490,6 +498,16 @@ class Run implements Migration {
     await this.#verifications.settled();
     await this.#pumping;
     this.#pumping = null;
+  }
+
+  async #end(act: () => Promise<void>): Promise<void> {
+    this.#ending = true;
+    try {
+      await act();
+    } catch (error) {
+      this.#ending = false;
+      throw error;
+    }
   }
 
   async #finishRun(held: Held, keepState: boolean): Promise<void> {
