@@ -83,6 +83,15 @@ export const columnIndex = (relation: Relation, name: string): number =>
 export const keyOf = (relation: Relation, tuple: Tuple): Tuple =>
   relation.key.map((index) => tuple[index] as Cell);
 
+/** A row of which only the key is there: what {@link keyOf} takes apart. */
+export function rowOf(relation: Relation, key: Tuple): Tuple {
+  const row: Cell[] = [];
+  relation.key.forEach((column, index) => {
+    row[column] = key[index] as Cell;
+  });
+  return row;
+}
+
 /**
  * One string per key for maps. Cells are prefixed with their length, so that ('a','bc') and ('ab','c') differ.
  * Only meaningful where every key column is `exact`.

@@ -1,5 +1,5 @@
 import type { Hole, HoleChanges } from '../core/sink.ts';
-import { keyOf, keyText, tableId, type Relation, type Tuple } from '../core/table.ts';
+import { keyOf, keyText, tableId, type Relation, type Tuple, rowOf } from '../core/table.ts';
 
 /**
  * The holes of the sink, and what the group being filled does to them. Loaded again whenever the stream is opened again, so
@@ -101,12 +101,3 @@ export class HoleSet {
 
 /** The key cells of a hole as {@link keyText} of a row would give them. */
 const textOf = (relation: Relation, key: Tuple): string => keyText(relation, rowOf(relation, key));
-
-/** A row of which only the key is known. */
-export function rowOf(relation: Relation, key: Tuple): Tuple {
-  const row: Tuple[number][] = [];
-  relation.key.forEach((column, index) => {
-    row[column] = key[index] as Tuple[number];
-  });
-  return row;
-}

@@ -1,6 +1,6 @@
 import type { ChangeRun, RowRun } from '../core/change.ts';
 import type { KeyRange, Visibility } from '../core/snapshot.ts';
-import { keyText, tableId, type Relation, type Tuple } from '../core/table.ts';
+import { keyText, tableId, type Relation, type Tuple, rowOf } from '../core/table.ts';
 import type { CopyUnit } from './copy-unit.ts';
 
 interface HeldRun {
@@ -105,14 +105,6 @@ const keySets = (unit: CopyUnit, keys: readonly Tuple[]): Map<string, Set<string
   new Map(
     unit.relations.map((relation) => [
       tableId(relation.table),
-      new Set(
-        keys.map((key) => {
-          const row: Tuple[number][] = [];
-          relation.key.forEach((column, index) => {
-            row[column] = key[index] as Tuple[number];
-          });
-          return keyText(relation, row);
-        }),
-      ),
+      new Set(keys.map((key) => keyText(relation, rowOf(relation, key)))),
     ]),
   );

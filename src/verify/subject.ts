@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { UNCHANGED, type Cell, type Tuple } from '../core/table.ts';
+import { UNCHANGED, type Cell, type Tuple, rowOf } from '../core/table.ts';
 import type { VerifyTable } from './verify-table.ts';
 
 /**
@@ -43,12 +43,7 @@ export function rowId(table: VerifyTable, row: Tuple): string {
 
 /** The key cells of a row, as {@link rowId} has them, in their places of a row that holds nothing else. */
 export function rowOfId(table: VerifyTable, id: string): Tuple {
-  const row: Cell[] = [];
-  const cells = JSON.parse(id) as (string | null)[];
-  table.target.relation.key.forEach((column, index) => {
-    row[column] = cells[index] ?? null;
-  });
-  return row;
+  return rowOf(table.target.relation, JSON.parse(id) as (string | null)[]);
 }
 
 /** Hash of what is compared of a row. */
