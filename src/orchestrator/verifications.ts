@@ -146,6 +146,16 @@ export class Verifications {
     if (why !== null) throw new VerdigrisError('CUTOVER_GATE', `Since the last clean verification ${why}.`);
   }
 
+  /** Green was written by others since: what was found before says nothing any more, and the rounds begin anew. */
+  async restart(held: Held, why: string): Promise<void> {
+    await this.settled();
+    this.#background = null;
+    this.#evidence = null;
+    held.verifier.distrust();
+    this.#now = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: why };
+    await this.#remember(held.state);
+  }
+
   async settled(): Promise<void> {
     await this.#background;
     await this.#running?.catch(() => undefined);
@@ -249,7 +259,7 @@ export class Verifications {
   }
 
   async #repair(
-    { verifier, state, pipeline }: Held,
+    { verifier, state, forward: { pipeline } }: Held,
     names: readonly string[] | undefined,
     signal: AbortSignal,
   ): Promise<RepairReport> {
@@ -302,8 +312,8 @@ export class Verifications {
   }
 }
 
-const evidenceOf = async ({ greenFence, rewrites }: Held): Promise<Evidence> => ({
-  guards: (await greenFence.evidence?.()) ?? null,
+const evidenceOf = async ({ fences, rewrites }: Held): Promise<Evidence> => ({
+  guards: (await fences.green.evidence?.()) ?? null,
   rewrites: await rewrites(),
 });
 

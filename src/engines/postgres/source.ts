@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
-import type { ChangeSource, ChangeStream, SourceHealth } from '../../core/source.ts';
+import type { ChangeSource, ChangeStream, ImageChange, SourceHealth } from '../../core/source.ts';
 import type { Relation, TableName } from '../../core/table.ts';
 import { parseSize } from '../../core/units.ts';
 import type { PostgresConfig } from './config.ts';
@@ -11,6 +11,7 @@ import { translate } from './errors.ts';
 import { readHealth } from './health.ts';
 import { positionOf } from './position.ts';
 import { QueryClient } from './source-client.ts';
+import { restoreImages, setFullImages } from './source-images.ts';
 import { MARK_PREFIX, markContent } from './source-mark.ts';
 import { publicationName, slotName, streamApplicationPrefix } from './source-names.ts';
 import {
@@ -215,6 +216,14 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   health(): Promise<SourceHealth> {
     const limit = parseSize(this.#parts.config.limits.max_wal_retained) as number;
     return this.#queries.run((client) => readHealth(client, this.#slot, limit));
+  }
+
+  fullImages(tables: readonly TableName[]): Promise<readonly ImageChange[]> {
+    return this.#queries.run((client) => setFullImages(client, tables));
+  }
+
+  restoreImages(changes: readonly ImageChange[]): Promise<void> {
+    return this.#queries.run((client) => restoreImages(client, changes));
   }
 
   async retire(): Promise<void> {
