@@ -38,6 +38,9 @@ export interface TargetTable {
   /**
    * Set when several blue tables feed it: `owner` are the columns of the table whose rows make and end the green row,
    * `parts` those of the others. `insert`, `update` and `delete` are the owner's, `put` is a part's.
+   *
+   * What a part set belongs to its key, never to the owner's row: it waits while there is no such row, stays behind (waiting)
+   * when the row is deleted or moves to another key, and is taken by whichever row of the owner arrives there.
    */
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   /** Number of leading key columns that identify the parent of an exploded child; 0 when it is not exploded. */

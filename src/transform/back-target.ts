@@ -197,13 +197,8 @@ export class BackTarget {
     return row;
   }
 
-  /**
-   * What else is written where a row moves to another key: what other rows of green set of it is as if they were not there, since they move,
-   * or went, by themselves.
-   */
+  /** What else is written where a row moves to another key: its elements move, or went, by themselves. */
   arrived(row: Cell[]): Cell[] {
-    for (const { columns, absent } of this.table.merge?.parts ?? [])
-      for (const [index, column] of columns.entries()) row[column] = absent[index] as Cell;
     for (const { to, way } of this.ways) if (way.array === true) row[to] = way.evaluate([]);
     return row;
   }

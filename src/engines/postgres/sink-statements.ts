@@ -148,16 +148,26 @@ function identityStep(place: Place, run: RowRun, identity: readonly number[]): S
 /**
  * Key changes of a group as one statement: all old keys are found before any row moves, so swaps and chains mean what they
  * say (where the server checks uniqueness row by row they fail, and the exact fallback runs the same statement on the shadow).
+ * `fixed` columns are set to one SQL value in all rows.
  */
-export function moveStep(place: Place, run: RowRun, set: readonly number[]): Step {
+export function moveStep(
+  place: Place,
+  run: RowRun,
+  set: readonly number[],
+  fixed: ReadonlyMap<number, string> = new Map(),
+): Step {
   const { layout } = place;
   const before = run.before as readonly Tuple[];
   const arrays = new Arrays();
   const where = join(layout, layout.key, (column) => arrays.add(before, column, typeOf(layout, column)));
-  const values = new Map(set.map((column) => [column, movedValue(layout, run, column, arrays)]));
-  const identity = !place.shadow && set.some((column) => layout.columns[column]?.identityAlways === true);
+  const values = new Map([
+    ...set.map((column) => [column, movedValue(layout, run, column, arrays)] as const),
+    ...fixed,
+  ]);
+  const written = [...values.keys()];
+  const identity = !place.shadow && written.some((column) => layout.columns[column]?.identityAlways === true);
   if (!identity) {
-    const assign = set.map((column) => `${layout.columns[column]?.sql} = ${values.get(column)}`);
+    const assign = written.map((column) => `${layout.columns[column]?.sql} = ${values.get(column)}`);
     const dml = `UPDATE ${place.sql} AS g SET ${assign.join(', ')} FROM ${arrays.from} WHERE ${where}`;
     return {
       text: counted(dml, arrays.scalar(String(run.after.length))),

@@ -72,6 +72,10 @@ export class StrictSink {
       ),
     );
     const isAbsent = (row: Tuple): boolean => [...absent].every(([column, cell]) => row[column] === cell);
+    const leave = (at: string, row: Cell[]): void => {
+      if (waiting.has(at)) throw new Error(`parts wait at ${at} in ${relation.table.name}, where a row is`);
+      waiting.set(at, row);
+    };
     switch (run.op) {
       case 'insert':
         for (const row of run.after) {
@@ -80,7 +84,7 @@ export class StrictSink {
           waiting.delete(key(row));
           const made = relation.columns.map((column, i): Cell => {
             const cell = row[i] as Cell;
-            const full = absent.has(i) ? (kept?.[i] ?? (absent.get(i) as Cell)) : cell;
+            const full = absent.has(i) ? ((kept === undefined ? absent.get(i) : kept[i]) as Cell) : cell;
             if (full !== UNCHANGED) return full;
             return column.hasDefault ? '(default)' : null;
           });
@@ -89,13 +93,24 @@ export class StrictSink {
         }
         return;
       case 'update': {
+        const arriving: Cell[][] = [];
         const moved = run.after.map((row, i) => {
           const at = key(run.before[i] ?? row);
           const old = rows.get(at);
           if (old === undefined) throw new Error(`update misses ${at} in ${relation.table.name}`);
           rows.delete(at);
-          return row.map((cell, column): Cell => (cell === UNCHANGED ? (old[column] as Cell) : cell));
+          const now = row.map((cell, column): Cell => (cell === UNCHANGED ? (old[column] as Cell) : cell));
+          if (merge === null || key(now) === at) return now;
+          if (!isAbsent(old)) leave(at, old);
+          arriving.push(now);
+          return now;
         });
+        for (const row of arriving) {
+          const kept = waiting.get(key(row));
+          waiting.delete(key(row));
+          for (const [column, cell] of absent)
+            row[column] = kept === undefined ? cell : (kept[column] as Cell);
+        }
         for (const row of moved) {
           if (rows.has(key(row))) throw new Error(`update meets ${key(row)} in ${relation.table.name}`);
           this.#checkNulls(relation, row);
@@ -108,7 +123,7 @@ export class StrictSink {
           const old = rows.get(key(row));
           if (old === undefined) throw new Error(`delete misses ${key(row)} in ${relation.table.name}`);
           rows.delete(key(row));
-          if (merge !== null && !isAbsent(old)) waiting.set(key(row), old);
+          if (merge !== null && !isAbsent(old)) leave(key(row), old);
         }
         return;
       case 'put':
