@@ -114,8 +114,11 @@ export interface Sink extends AsyncDisposable {
 
   /** Records secondary indexes and foreign keys of the empty tables and drops them. Idempotent. */
   prepareCopy(tables: readonly TargetTable[]): Promise<void>;
-  /** Stores the ranges of a unit, all todo. Fails when the unit already has some. */
-  defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void>;
+  /**
+   * Stores the ranges of a unit: all todo, or all done up to `upto`, where the sink holds everything up to there already. Fails when
+   * the unit already has some.
+   */
+  defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void>;
   ranges(): Promise<readonly RangeState[]>;
   holes(): Promise<readonly Hole[]>;
   openChunk(target: ChunkTarget, signal: AbortSignal): Promise<ChunkWriter>;

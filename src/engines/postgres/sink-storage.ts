@@ -1,6 +1,6 @@
 import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
-import { asPosition } from '../../core/position.ts';
+import { asPosition, type Position } from '../../core/position.ts';
 import type { Hole, RangeState } from '../../core/sink.ts';
 import type { Cell } from '../../core/table.ts';
 import { plain, transact, type SinkStream } from './sink-session.ts';
@@ -71,12 +71,15 @@ export async function retireStream(wire: Wire, stream: SinkStream): Promise<void
   }
 }
 
-/** n boundaries make n + 1 ranges, all todo. @throws VerdigrisError STATE_CONFLICT when the unit has some */
+/** n boundaries make n + 1 ranges, all todo or all done. @throws VerdigrisError STATE_CONFLICT when the unit has some */
 export async function defineRanges(
   wire: Wire,
   stream: SinkStream,
-  unit: string,
-  boundaries: readonly Cell[],
+  {
+    unit,
+    boundaries,
+    upto,
+  }: { readonly unit: string; readonly boundaries: readonly Cell[]; readonly upto: Position | null },
 ): Promise<void> {
   const [migration, direction] = who(stream);
   const texts = boundaries.map((cell) => cellText(cell));
@@ -84,10 +87,10 @@ export async function defineRanges(
   const [, outcome] = await transact(wire, stream, [
     plain('SET LOCAL synchronous_commit = on'),
     plain(
-      `INSERT INTO ${ranges} (id, direction, unit, ordinal, lower, upper)
-       SELECT $1, $2, $3, (n - 1)::integer, lower, upper FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS u(lower, upper, n)
+      `INSERT INTO ${ranges} (id, direction, unit, ordinal, lower, upper, upto)
+       SELECT $1, $2, $3, (n - 1)::integer, lower, upper, $6 FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS u(lower, upper, n)
        WHERE NOT EXISTS (SELECT FROM ${ranges} WHERE id = $1 AND direction = $2 AND unit = $3) RETURNING 1`,
-      [migration, direction, unit, textArray([null, ...texts]), textArray([...texts, null])],
+      [migration, direction, unit, textArray([null, ...texts]), textArray([...texts, null]), upto],
     ),
   ]);
   if (outcome?.rows.length !== boundaries.length + 1) {

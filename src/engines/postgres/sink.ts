@@ -213,9 +213,10 @@ export class PostgresSink implements Sink {
     this.#forgetLayouts(wire);
   }
 
-  async defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void> {
+  async defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void> {
     const wire = await this.#ready();
-    await this.#guarded(() => defineRanges(wire, this.#stream, unit, boundaries));
+    const ranges = { unit, boundaries, upto: upto ?? null };
+    await this.#guarded(() => defineRanges(wire, this.#stream, ranges));
   }
 
   async ranges(): Promise<readonly RangeState[]> {
