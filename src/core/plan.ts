@@ -15,12 +15,12 @@ export interface MergePart {
  * ordinal, then the element as JSON text; its key is all but the element, and its name is not to be looked up. Only
  * insert, update and delete come for it.
  *
- * The sink keeps these rows in its state until the stream is retired, so that gaps in the ordinals last. It takes a
- * parent's elements (with the ordinals 1..n) from the array when a group touches that parent for the first time, before
- * any run of the group; then applies the runs as to any table; and at the end of each sink transaction writes the array
- * of every touched parent (of the old and of the new key of each row): the elements in the order of their ordinals,
- * `[]` when there are none. A parent that is not there is left out; elements that are deleted and whose parent was not
- * there when they were to be taken count as deleted.
+ * Elements belong to their parent's key, never to its row: they stay where they are when the parent is deleted or moves, and whichever
+ * parent arrives at the key has them. A group touches the parent of every element in it (of the old and of the new key), and every parent
+ * that it inserts, deletes or moves (both keys). The sink takes a touched parent's elements from its array, with the ordinals 1..n,
+ * before any run of the group, unless it has kept them; then applies the runs as to any table, strictly; and at the end of the group writes
+ * the array of every touched parent that is there: the elements in the order of their ordinals, `[]` when there are none. What an
+ * array cannot tell (gaps in the ordinals, elements without a parent) it keeps in its state until the stream is retired.
  */
 export interface ArrayElements {
   /** The relation with the array, as the other runs of that table name it. */

@@ -158,7 +158,8 @@ export class BackPlan implements TablePlan {
 
   #truncate(builders: readonly RunBuilder[]): void {
     const bound = this.targets.find(
-      (target) => target.role !== 'row' || target.table.merge !== null || target.conditional,
+      (target) =>
+        target.role !== 'row' || target.table.merge !== null || target.conditional || target.hasArrays,
     );
     if (bound !== undefined) {
       throw new VerdigrisError(
@@ -247,7 +248,7 @@ function stay(index: number, target: BackTarget, { view, old, hadBefore, changed
     if (!moved && rewritten === null) return [];
     return [...(moved ? [disappear(index, target, old)] : []), appear(index, target, view)];
   }
-  const row = moved ? target.arrived(rewritten ?? target.key(view)) : rewritten;
+  const row = rewritten ?? (moved ? target.key(view) : null);
   if (row === null) return [];
   const op = target.role === 'part' ? 'put' : 'update';
   const before = moved || !keyed ? target.old(old) : null;

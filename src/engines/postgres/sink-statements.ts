@@ -18,6 +18,10 @@ export interface Step extends Statement {
   readonly strict: boolean;
 }
 
+/** Raises {@link WRONG_COUNT} unless the condition holds. */
+export const wrongCountUnless = (condition: string): string =>
+  `pg_catalog.width_bucket(0::float8, 0::float8, (${condition})::int::float8, 1)`;
+
 /**
  * Wraps a statement so that a wrong number of rows fails on the server: statements are pipelined with COMMIT, and a count
  * that the client reads comes too late. width_bucket raises an SQLSTATE that nothing else in apply raises. Costs about
@@ -25,7 +29,7 @@ export interface Step extends Statement {
  */
 const counted = (dml: string, expected: string, ctes = ''): string =>
   `WITH ${ctes}r AS (${dml} RETURNING 1) ` +
-  `SELECT pg_catalog.width_bucket(0::float8, 0::float8, (count(*) = ${expected}::bigint)::int::float8, 1) FROM r`;
+  `SELECT ${wrongCountUnless(`count(*) = ${expected}::bigint`)} FROM r`;
 
 /** Collects the parameters of one statement as text[] over the same rows. */
 class Arrays {
@@ -111,7 +115,7 @@ export function updateSteps(place: Place, run: RowRun, set: readonly number[], s
     // Nothing to set (only the key is known): the rows must be there all the same.
     const found = `SELECT 1 FROM ${place.sql} AS g JOIN ${arrays.from} ON ${where}`;
     const text =
-      `SELECT pg_catalog.width_bucket(0::float8, 0::float8, (count(*) = ${arrays.scalar(String(run.after.length))}::bigint)::int::float8, 1) ` +
+      `SELECT ${wrongCountUnless(`count(*) = ${arrays.scalar(String(run.after.length))}::bigint`)} ` +
       `FROM (${found}) AS r`;
     steps.push({ text, values: arrays.values, run, place, strict });
   }

@@ -112,7 +112,7 @@ class Green {
   /** `table column key` of every cell that was written with another value, and of every key that came or went. */
   readonly touched = new Set<string>();
   readonly #hides: boolean;
-  /** Whether addresses have a foreign key to their customer, and so go and move with it. */
+  /** Whether children have a foreign key to their parent, and so go and move with it. */
   readonly #cascades: boolean;
 
   constructor(hides: boolean, cascades: boolean) {
@@ -177,7 +177,7 @@ class Green {
     const cascade = (parent: Relation, child: Relation, to: string | null): void => {
       if (to === null ? !this.delete(parent, at) : !this.update(parent, at, (row) => void (row[0] = to)))
         return;
-      if (child === green.address && !this.#cascades) return;
+      if (!this.#cascades) return;
       for (const [own] of this.children(child, at)) {
         if (to === null) this.delete(child, own);
         else this.update(child, own, (row) => void (row[0] = to));
@@ -222,12 +222,13 @@ class Green {
         else if (kind === 'update') this.update(green.order, at, (row) => void (row[2] = note));
         else {
           if (kind === 'insert' && !this.insert(green.order, [at, to, note])) return;
-          if (!this.rows(green.order).has(at)) return;
+          if (this.#cascades && !this.rows(green.order).has(at)) return;
           // As an application would: those that stay are updated, the tail comes or goes.
           const had = this.children(green.line, at).length;
           for (const [i, line] of lines.entries()) {
             const own = keyText(green.line, line);
-            if (i < had) this.update(green.line, own, (row) => line.forEach((cell, c) => (row[c] = cell)));
+            if (this.rows(green.line).has(own))
+              this.update(green.line, own, (row) => line.forEach((cell, c) => (row[c] = cell)));
             else this.insert(green.line, line);
           }
           for (let i = had; i > lines.length; i--)
@@ -295,10 +296,13 @@ function replay({ rows, hides, cascades, changes: transactions }: History): {
 
   const again = new StrictSink(there.targets);
   forward((relation) => [...sink.rows(relation).values()], again);
-  // Blue has no place for an address without its customer: it waits beside.
-  const customers = new Set([...side.rows(green.customer).values()].map(([id]) => id));
-  for (const [at, row] of side.rows(green.address))
-    if (!customers.has(row[0] as Cell)) side.rows(green.address).delete(at);
+  // Blue has no place for a child without its parent: it waits beside.
+  for (const [parent, child] of [
+    [green.customer, green.address],
+    [green.order, green.line],
+  ] as const)
+    for (const [at, row] of side.rows(child))
+      if (!side.rows(parent).has(row[0] as string)) side.rows(child).delete(at);
   expect(contentOf(again)).toEqual(contentOf(side.sink));
 
   for (const report of back.report) {
