@@ -63,10 +63,10 @@ export interface Reject {
   /** Why, without values. */
   readonly reason: string;
   /**
-   * True: what the sink has of the row stays as it was before this change, out of date instead of missing. The whole
-   * image that closes such a hole has to reach the plan as an update of which only the old key is known (or none, where
-   * the key stayed), and a delete as a delete. Only from plans that were compiled to do so; absent: the row is not on
-   * the sink.
+   * True: what the sink has of the row stays as it was before this change, out of date instead of missing; only its key is
+   * moved, where that changed. The image that closes such a hole has to reach the plan as an update, in whose old row the
+   * columns that changed since are not known (see {@link import('./sink.ts').Hole.stale}), and a delete as a delete. Absent:
+   * the row is not on the sink.
    */
   readonly stays?: boolean;
 }
@@ -74,7 +74,7 @@ export interface Reject {
 export interface PlanOutput {
   /**
    * Per target table in order. A rejected row appears only as the removal of what it was on green before, where the
-   * run was an update (so that a hole means: not on green).
+   * run was an update (so that a hole means: not on green), or as its new key, where it stays.
    */
   readonly runs: readonly RowRun[];
   readonly rejects: readonly Reject[];

@@ -4,11 +4,16 @@ import type { Position } from './position.ts';
 import type { KeyRange } from './snapshot.ts';
 import type { Cell, TableName, Tuple } from './table.ts';
 
-/** A key of a source table that is known to be missing on the sink. */
+/** A key of a source table that is known to be missing on the sink, or out of date there. */
 export interface Hole {
   readonly table: TableName;
   /** Cells of the source relation's key. */
   readonly key: Tuple;
+  /**
+   * Set where the row is on the sink as it was before something that did not fit: the source columns (indexes, ascending)
+   * that changed since. Absent: the row is not on the sink.
+   */
+  readonly stale?: readonly number[];
   /** `incomplete`: a re-read closes it. `rejected`: a later image that the mapping takes, or a delete, closes it. */
   readonly kind: 'incomplete' | 'rejected';
   readonly column: string;

@@ -130,8 +130,8 @@ export async function readRanges(wire: Wire, stream: SinkStream): Promise<readon
 
 export async function readHoles(wire: Wire, stream: SinkStream): Promise<readonly Hole[]> {
   const { rows } = await wire.one(
-    `SELECT table_schema, table_name, pg_catalog.array_to_json(key)::text, kind, column_name, reason
-     FROM ${stateTable(stream.env.stateSchema, 'holes')} WHERE id = $1 AND direction = $2
+    `SELECT table_schema, table_name, pg_catalog.array_to_json(key)::text, kind, column_name, reason,
+       pg_catalog.array_to_json(stale)::text FROM ${stateTable(stream.env.stateSchema, 'holes')} WHERE id = $1 AND direction = $2
      ORDER BY table_schema, table_name, key`,
     who(stream),
   );
@@ -141,5 +141,6 @@ export async function readHoles(wire: Wire, stream: SinkStream): Promise<readonl
     kind: row[3] as Hole['kind'],
     column: row[4] as string,
     reason: row[5] as string,
+    ...(typeof row[6] === 'string' ? { stale: JSON.parse(row[6]) as number[] } : {}),
   }));
 }
