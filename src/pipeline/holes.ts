@@ -50,6 +50,11 @@ export class HoleSet {
     return this.#tables.get(tableId(relation.table))?.has(key) ?? false;
   }
 
+  /** The columns that changed since the sink's row was right; undefined when it has no row. */
+  stale(relation: Relation, key: string): readonly number[] | undefined {
+    return this.#tables.get(tableId(relation.table))?.get(key)?.stale;
+  }
+
   /** Its key will be read again by itself. */
   waits(relation: Relation, key: string): boolean {
     return this.#tables.get(tableId(relation.table))?.get(key)?.kind === 'incomplete';
@@ -62,7 +67,7 @@ export class HoleSet {
     );
   }
 
-  open(relation: Relation, row: Tuple, why: Pick<Hole, 'kind' | 'column' | 'reason'>): void {
+  open(relation: Relation, row: Tuple, why: Pick<Hole, 'kind' | 'column' | 'reason' | 'stale'>): void {
     const key = keyOf(relation, row);
     const text = keyText(relation, row);
     const hole: Hole = { table: relation.table, key, ...why };
