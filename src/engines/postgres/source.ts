@@ -160,6 +160,7 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
         from,
         {
           migration: env.migration,
+          direction: options.direction,
           slot: this.#slot,
           publication: this.#publication,
           streaming: config.replication.streaming,
