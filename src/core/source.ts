@@ -47,7 +47,11 @@ export interface ChangeSource {
    * @throws VerdigrisError SOURCE_*
    */
   check(checkpoint: Position, tables: readonly Relation[]): Promise<void>;
-  /** Streams from `from`, which must be the durable checkpoint. One open stream at a time. */
+  /**
+   * Streams from `from`, which must be the durable checkpoint. One open stream at a time. Transactions in which the sink of the same
+   * migration and the other direction wrote to this side are dropped whole: what came from where the stream leads is no change.
+   * Every other transaction is handed out, so on a side that only we may write whatever comes is foreign.
+   */
   open(from: Position, signal: AbortSignal): Promise<ChangeStream>;
   /** The current end of the log. */
   head(): Promise<Position>;

@@ -161,6 +161,7 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
         from,
         {
           migration: env.migration,
+          direction: options.direction,
           slot: this.#slot,
           publication: this.#publication,
           streaming: config.replication.streaming,
