@@ -18,6 +18,7 @@ export interface VerificationFact {
 }
 
 export interface GateFactsOptions {
+  readonly foreignWrites: () => GateFacts['foreignWrites'];
   readonly blue: Session;
   readonly green: Session;
   readonly proxies: readonly ProxyAdapter[];
@@ -77,6 +78,7 @@ export class GateFactsReader {
         ageMs: verification.cleanAt === null ? null : clock.now() - verification.cleanAt,
         differences: verification.differences,
       },
+      foreignWrites: this.#o.foreignWrites(),
       rejects: pipeline?.rejects ?? null,
       oldestTransactionMs: health === null ? null : (health.oldestTransactionSeconds ?? 0) * 1000,
       source: health,

@@ -6,9 +6,11 @@ import { VerdigrisError } from '../core/errors.ts';
 import { showTable } from '../core/table.ts';
 import { Pipeline, type PipelineState } from '../pipeline/pipeline.ts';
 import { subjectOf } from '../verify/subject.ts';
+import type { ForeignWatch } from '../verify/foreign-writes.ts';
 import { Verifier } from '../verify/verifier.ts';
 import type { Compiled } from './compiled.ts';
 import { pairCounters } from './counter-pairs.ts';
+import { foreignFact, watchGreen } from './foreign.ts';
 import { GateFactsReader } from './gate-facts.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { isOver } from './phase.ts';
@@ -26,6 +28,8 @@ export interface Held {
   readonly greenFence: WriteFence;
   readonly facts: GateFactsReader;
   readonly verifier: Verifier;
+  /** Reads green's log for writes that are not ours; null where the engine cannot tell them. */
+  readonly foreign: ForeignWatch | null;
   /** Changes when a mapped table of blue was written anew: its rows may have changed without a row in the log. */
   readonly rewrites: () => Promise<string>;
 }
@@ -195,6 +199,7 @@ export async function hold(
     clock,
     failpoints,
   });
+  const foreign = watchGreen(o, state, { compiled, label: `${settings.migration}:${own.holder}:foreign` });
   return {
     state,
     compiled,
@@ -204,8 +209,10 @@ export async function hold(
     blueFence: blue.fence(blueTables),
     greenFence: green.fence(greenTables),
     verifier,
+    foreign,
     rewrites: () => blue.catalog.rewrites(blueTables),
     facts: new GateFactsReader({
+      foreignWrites: () => foreignFact(foreign, engine.positions.describe),
       blue,
       green,
       proxies,

@@ -201,6 +201,7 @@ class Run implements Migration {
     await this.#end(async () => {
       await held.state.note('abort', {});
       await this.#endPumping();
+      await held.foreign?.retire();
       await held.source.retire();
       await held.sink.retire();
       await held.blueFence.retire();
@@ -216,6 +217,7 @@ class Run implements Migration {
     await this.#end(async () => {
       await held.state.note('finish', { keepState: options.keepState });
       await this.#endPumping();
+      await held.foreign?.retire();
       await held.source.retire();
       await held.blueFence.retire();
       await held.greenFence.retire();
@@ -313,7 +315,8 @@ class Run implements Migration {
     return switchContext(this.#o, held, {
       ...options,
       gates: () => this.#gates(true),
-      requireEvidence: () => this.#verifications.requireEvidence(held),
+      requireEvidence: (signal) =>
+        this.#verifications.requireEvidence(held, { overrides: options.overrides, signal }),
     });
   }
 
@@ -356,6 +359,8 @@ class Run implements Migration {
       await failpoints.hit('copying.indexes-done');
       await state.enter('catching_up');
     }
+    // Rows are copied: from here on whatever green's log holds beside our changes is somebody else's.
+    held.foreign?.start(this.#working);
     if (state.phase === 'catching_up') {
       await pipeline.drain(await this.#retried(() => held.source.head()), signal);
       await failpoints.hit('catching-up.drained');
@@ -379,7 +384,8 @@ class Run implements Migration {
   }
 
   /** Stores what a switch or its recovery came to. */
-  async #settled({ state }: Held, outcome: CutoverOutcome): Promise<void> {
+  async #settled(held: Held, outcome: CutoverOutcome): Promise<void> {
+    const { state } = held;
     await state.note('cutover.end', {
       outcome: outcome.outcome,
       writePauseMs: outcome.writePauseMs,
@@ -388,6 +394,7 @@ class Run implements Migration {
     if (outcome.outcome === 'switched') {
       await state.enter('reversing', { activeSide: 'green' });
       await this.#endPumping();
+      await held.foreign?.retire();
     } else {
       await state.enter(outcome.outcome === 'undone' ? 'replicating' : 'undetermined');
     }
@@ -496,6 +503,7 @@ class Run implements Migration {
   async #endPumping(): Promise<void> {
     this.#pumpStop.abort(new VerdigrisError('INTERRUPTED', 'Replication was stopped.'));
     await this.#verifications.settled();
+    await this.#held?.foreign?.stop();
     await this.#pumping;
     this.#pumping = null;
   }

@@ -19,7 +19,7 @@ export function switchContext(
     readonly overrides: CutoverContext['overrides'];
     readonly maxWritePauseMs: number;
     readonly gates: CutoverContext['gates'];
-    readonly requireEvidence: () => Promise<void>;
+    readonly requireEvidence: (signal: AbortSignal) => Promise<void>;
   },
 ): CutoverContext {
   const { settings, green, blue, proxies, log, clock, failpoints } = o;
@@ -40,7 +40,7 @@ export function switchContext(
       return green.counters.advance(pairs, settings.sequences.headroom);
     },
     recheck: async (maxKeys, signal) => {
-      await options.requireEvidence();
+      await options.requireEvidence(signal);
       return held.verifier.recheck(maxKeys, signal);
     },
     gates: options.gates,

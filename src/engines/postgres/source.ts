@@ -19,6 +19,7 @@ import {
   createPublication,
   createSlot,
   formatTypes,
+  giveIdentity,
   publicationDifference,
   readFacts,
   serverVersion,
@@ -99,6 +100,8 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
         );
       }
       if (publication === null) {
+        // Blue is not ours to change; preflight asks its owner. Green is, and nobody but us writes there yet.
+        if (this.#parts.options.direction === 'reverse') await giveIdentity(client, tables);
         const { system, timeline } = await this.#identify();
         await createPublication(client, this.#publication, {
           tables: names,
