@@ -49,6 +49,10 @@ export interface SessionEnv {
 export interface StreamOptions {
   /** `forward` (blue → green) or `reverse`: part of the names of slots, checkpoints and state. */
   readonly direction: 'forward' | 'reverse';
+  /**
+   * It only looks on: what it makes on servers has names of its own, so that the stream that carries can be opened beside it.
+   */
+  readonly watch?: true;
   /** Term of the lease under which the sink may write. */
   readonly term: number;
   /** Bytes a batch may hold before a transaction is handed out in parts. */

@@ -1,3 +1,4 @@
+import type { ImageChange } from '../core/source.ts';
 import { ForeignWatch } from '../verify/foreign-writes.ts';
 import type { Compiled } from './compiled.ts';
 import type { MigrationOptions } from './migration-options.ts';
@@ -6,8 +7,15 @@ import type { RunState } from './run-state.ts';
 /** Images of foreign changes of green that are kept: the rows stand there, and verification finds what they did. */
 const MOST_KEPT = 100_000;
 
+/** Key of the record's details: what old rows of green brought before. */
+const IMAGES = 'watchImages';
+
+const imagesOf = (state: RunState): readonly ImageChange[] =>
+  (state.record?.detail[IMAGES] ?? []) as readonly ImageChange[];
+
 /**
- * Reads green's log while only we may write there. It is the log of the way back: the same stream takes it over after the switch.
+ * Reads green's log while only we may write there, from the end of the copy until the switch. It has a slot of its own, so that the
+ * way back can be made and opened beside it.
  * Null where the engine cannot tell its own writes from others.
  */
 export function watchGreen(
@@ -18,13 +26,20 @@ export function watchGreen(
   const { green, engine, settings, clock, log } = o;
   if (green.foreignWrites === undefined) return null;
   const { describe } = engine.positions;
+  const stream = { direction: 'reverse', watch: true } as const;
+  const source = green.changes({ ...stream, term: state.term, maxBatchBytes: settings.apply.batchBytes });
+  const tables = () =>
+    Promise.all(compiled.targets.map(({ relation }) => green.catalog.source(relation.table)));
   return new ForeignWatch({
-    source: green.changes({
-      direction: 'reverse',
-      term: state.term,
-      maxBatchBytes: settings.apply.batchBytes,
-    }),
-    tables: () => Promise.all(compiled.targets.map(({ relation }) => green.catalog.source(relation.table))),
+    source,
+    tables,
+    // Once its log is read the server refuses updates of rows that it cannot name.
+    prepare: async () => {
+      const without = (await tables()).filter(({ identity }) => identity === 'none');
+      const changed = (await source.fullImages?.(without.map(({ table }) => table))) ?? [];
+      if (changed.length > 0) await state.remember({ [IMAGES]: [...imagesOf(state), ...changed] });
+    },
+    restore: () => source.restoreImages?.(imagesOf(state)) ?? Promise.resolve(),
     positions: engine.positions,
     store: green.foreignWrites,
     owner: { id: settings.migration, term: state.term, side: 'green' },

@@ -171,6 +171,16 @@ export class Verifications {
     if (why !== null) throw new VerdigrisError('CUTOVER_GATE', `Since the last clean verification ${why}.`);
   }
 
+  /** Green was written by others since: what was found before says nothing any more, and the rounds begin anew. */
+  async restart(held: Held, why: string): Promise<void> {
+    await this.settled();
+    this.#background = null;
+    this.#evidence = null;
+    held.verifier.distrust();
+    this.#now = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: why };
+    await this.#remember(held.state);
+  }
+
   async settled(): Promise<void> {
     await this.#background;
     await this.#running?.catch(() => undefined);
@@ -287,7 +297,11 @@ export class Verifications {
     names: readonly string[] | undefined,
     signal: AbortSignal,
   ): Promise<RepairReport> {
-    const { verifier, state, pipeline } = held;
+    const {
+      verifier,
+      state,
+      forward: { pipeline },
+    } = held;
     const last = await verifier.last();
     if (last === null)
       throw new VerdigrisError(
@@ -353,9 +367,9 @@ async function reach({ foreign }: Held, timeoutMs: number, signal?: AbortSignal)
   return foreign.reach(timeoutMs, signal ?? late);
 }
 
-const evidenceOf = async ({ greenFence, rewrites, foreign }: Held): Promise<Evidence> => ({
+const evidenceOf = async ({ fences, rewrites, foreign }: Held): Promise<Evidence> => ({
   foreign: foreign?.evidence ?? null,
-  guards: (await greenFence.evidence?.()) ?? null,
+  guards: (await fences.green.evidence?.()) ?? null,
   rewrites: await rewrites(),
 });
 

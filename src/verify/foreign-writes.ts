@@ -16,6 +16,10 @@ export interface ForeignWatchOptions {
   readonly source: ChangeSource;
   /** The mapped tables of the side as its log carries them; asked anew whenever the log is opened. */
   readonly tables: () => Promise<readonly Relation[]>;
+  /** Changes tables whose log would not name its rows, before it is read for the first time. Idempotent. */
+  readonly prepare: () => Promise<void>;
+  /** Takes back what {@link prepare} changed, when nobody reads the log any more. */
+  readonly restore: () => Promise<void>;
   readonly positions: Positions;
   readonly store: ForeignWriteStore;
   readonly owner: ForeignWriteOwner;
@@ -75,9 +79,9 @@ export class ForeignWatch {
   #passed: Position | null = null;
   #storedAt = Number.NEGATIVE_INFINITY;
   readonly #waiting = new Set<() => void>();
-  readonly #tried = Promise.withResolvers<void>();
+  #tried = Promise.withResolvers<void>();
   #running: Promise<void> | null = null;
-  readonly #stop = new AbortController();
+  #stop = new AbortController();
 
   constructor(options: ForeignWatchOptions) {
     this.#o = options;
@@ -94,7 +98,16 @@ export class ForeignWatch {
 
   /** Reads until it is stopped or `signal` is aborted; errors are tried again. Idempotent. */
   start(signal: AbortSignal): void {
-    this.#running ??= this.#run(AbortSignal.any([signal, this.#stop.signal]));
+    if (this.#running !== null && !this.#stop.signal.aborted) return;
+    const before = this.#running;
+    const stop = new AbortController();
+    this.#stop = stop;
+    this.#tried = Promise.withResolvers<void>();
+    this.#running = (async () => {
+      await before;
+      await this.#run(AbortSignal.any([signal, stop.signal]));
+      stop.abort(new VerdigrisError('INTERRUPTED', 'The log is not read any more.'));
+    })();
   }
 
   /** Resolves when the log was opened, or could not be at the first attempt. Rejects with the reason of `signal`. */
@@ -110,6 +123,7 @@ export class ForeignWatch {
     }
   }
 
+  /** From the call on nothing more is taken; resolves when the log is closed. Never rejects. */
   async stop(): Promise<void> {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The log is not read any more.'));
     this.#tried.resolve();
@@ -120,6 +134,11 @@ export class ForeignWatch {
   async retire(): Promise<void> {
     await this.stop();
     await this.#o.source.retire();
+  }
+
+  /** The run ends: tables are as they were. */
+  restore(): Promise<void> {
+    return this.#o.restore();
   }
 
   /**
@@ -239,8 +258,7 @@ export class ForeignWatch {
       }
     }
     this.#generation += 1;
-    await source.prepare(await tables());
-    // Asked once more: what made the log readable may have changed what it carries. The position is the same.
+    await this.#o.prepare();
     const start = await source.prepare(await tables());
     await store.begin(owner, start);
     return start;

@@ -22,6 +22,8 @@ const report = { name: 'pgbouncer', version: '1.25', holdsForMs: 120_000, findin
 const proxy = { name: 'pgbouncer', route: { to: 'blue', paused: false }, report } as const;
 
 const good: GateFacts = {
+  from: 'blue',
+  wayBack: [],
   lagMs: 2_000,
   lagStableForMs: 60_000,
   roundTripMs: 12,

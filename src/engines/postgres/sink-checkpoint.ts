@@ -121,12 +121,13 @@ export function holeStatements(stream: SinkStream, changes: HoleChanges): readon
   if (changes.opened.length > 0) {
     statements.push(
       plain(
-        `INSERT INTO ${name} (id, direction, table_schema, table_name, key, kind, column_name, reason)
-         SELECT DISTINCT ON (u.s, u.t, u.k) $1, $2, u.s, u.t, u.k::text[], u.kind, u.col, u.reason
-         FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) WITH ORDINALITY AS u(s, t, k, kind, col, reason, n)
+        `INSERT INTO ${name} (id, direction, table_schema, table_name, key, kind, column_name, reason, stale)
+         SELECT DISTINCT ON (u.s, u.t, u.k) $1, $2, u.s, u.t, u.k::text[], u.kind, u.col, u.reason, u.stale::integer[]
+         FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+           WITH ORDINALITY AS u(s, t, k, kind, col, reason, stale, n)
          ORDER BY u.s, u.t, u.k, u.n DESC
          ON CONFLICT (id, direction, table_schema, table_name, key) DO UPDATE
-         SET kind = excluded.kind, column_name = excluded.column_name, reason = excluded.reason, at = excluded.at`,
+         SET kind = excluded.kind, column_name = excluded.column_name, reason = excluded.reason, stale = excluded.stale, at = excluded.at`,
         [
           migration,
           direction,
@@ -136,6 +137,7 @@ export function holeStatements(stream: SinkStream, changes: HoleChanges): readon
           texts(changes.opened.map((hole) => hole.kind)),
           texts(changes.opened.map((hole) => hole.column)),
           texts(changes.opened.map((hole) => hole.reason)),
+          texts(changes.opened.map((hole) => (hole.stale === undefined ? null : `{${hole.stale.join()}}`))),
         ],
       ),
     );

@@ -215,9 +215,10 @@ export class PostgresSink implements Sink {
     this.#forgetLayouts(wire);
   }
 
-  async defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void> {
+  async defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void> {
     const wire = await this.#ready();
-    await this.#guarded(() => defineRanges(wire, this.#stream, unit, boundaries));
+    const ranges = { unit, boundaries, upto: upto ?? null };
+    await this.#guarded(() => defineRanges(wire, this.#stream, ranges));
   }
 
   async ranges(): Promise<readonly RangeState[]> {
@@ -239,7 +240,7 @@ export class PostgresSink implements Sink {
       stream: this.#stream,
       sessions: this.#chunks,
       layouts: this.#layouts,
-      waiting: this.#waiting,
+      storage: this.#storage,
       onFallback: this.#countFallback,
       target,
       signal,
@@ -272,7 +273,7 @@ export class PostgresSink implements Sink {
     await this.#drop();
   }
 
-  readonly #waiting = (layout: SinkLayout): string =>
+  readonly #storage = (layout: SinkLayout): string =>
     halvesTable(
       this.#stream.env.stateSchema,
       { migration: this.#stream.env.migration, direction: this.#stream.options.direction },
@@ -304,7 +305,7 @@ export class PostgresSink implements Sink {
     this.#wire = wire;
     this.#applier = new Applier(wire, {
       layouts: this.#layouts,
-      waiting: this.#waiting,
+      storage: this.#storage,
       replica: this.#stream.config.session.session_replication_role === 'replica',
       onFallback: this.#countFallback,
     });

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
-import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
+import { showTable, tableId, type TableName } from '../../core/table.ts';
 import { parseLsn, positionOf } from './position.ts';
 import { ident, literal, qualified } from './sql.ts';
 
@@ -161,23 +161,6 @@ export function publicationDifference(facts: PublicationFacts, tables: readonly 
   }
   const [other] = members.values();
   return other === undefined ? null : `it also contains ${showTable(other)}`;
-}
-
-/**
- * Whole old rows for tables that have nothing else to name a row by: once they are published the server refuses updates and deletes
- * of them otherwise. A partition has an identity of its own.
- */
-export async function giveIdentity(client: pg.Client, tables: readonly Relation[]): Promise<void> {
-  const without = tables.filter((relation) => relation.identity === 'none').map(({ table }) => table);
-  if (without.length === 0) return;
-  const { rows } = await client.query<{ schema: string; name: string }>(
-    `SELECT n.nspname AS schema, c.relname AS name FROM unnest($1::text[], $2::text[]) AS t(s, r)
-     JOIN pg_catalog.pg_namespace tn ON tn.nspname = t.s JOIN pg_catalog.pg_class tc ON tc.relnamespace = tn.oid AND tc.relname = t.r
-     CROSS JOIN LATERAL (SELECT tc.oid UNION SELECT p.relid FROM pg_catalog.pg_partition_tree(tc.oid) p) AS member(oid)
-     JOIN pg_catalog.pg_class c ON c.oid = member.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace`,
-    [without.map((table) => table.schema), without.map((table) => table.name)],
-  );
-  for (const table of rows) await client.query(`ALTER TABLE ONLY ${qualified(table)} REPLICA IDENTITY FULL`);
 }
 
 /** Makes the publication for exactly these tables and writes its identity. */
