@@ -26,6 +26,8 @@ export interface Capabilities {
   readonly marksWhileFenced: boolean;
   /** The catalog's changes are transactional (a schema file can be tried and rolled back). */
   readonly transactionalSchema: boolean;
+  /** Its sinks take the elements of an array one by one ({@link import('./plan.ts').ArrayElements}). Absent: they do not. */
+  readonly arrayElements?: boolean;
 }
 
 /** One thing wrong with an engine's part of the configuration. `path` is relative to that part. */

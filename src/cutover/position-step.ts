@@ -20,6 +20,7 @@ export function prepareStep({ from, to, fromFence, wayBack }: CutoverContext): S
       await bounded(fromFence.prepare(), signal);
       return wayBack === null ? `guards on ${from}; no way back` : wayBack.prepare(signal);
     },
+    undo: async () => ({ sealed: false, detail: 'kept for the next attempt' }),
     measure: (signal) => (wayBack === null ? Promise.resolve(NONE) : wayBack.measure(signal)),
   };
 }

@@ -48,6 +48,7 @@ export function buildWay(o: MigrationOptions, plan: WayPlan): Way {
     failpoints: direction === 'forward' ? failpoints : { hit: (name) => failpoints.hit(`reverse.${name}`) },
     log: log.child({ direction }),
     holder: `${plan.holder}${direction === 'forward' ? '' : ':reverse'}`,
+    copied: direction === 'reverse',
     copyPermit: plan.permit,
     onState: (next) => {
       state.now = next;

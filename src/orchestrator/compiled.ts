@@ -1,4 +1,5 @@
 import type { Catalog } from '../core/catalog.ts';
+import type { Capabilities } from '../core/engine.ts';
 import type { TablePlan, TargetTable } from '../core/plan.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import { columnIndex, showTable, tableId, type Relation, type TableName } from '../core/table.ts';
@@ -50,8 +51,8 @@ export async function compile(
     readonly blue: Catalog;
     readonly green: Catalog;
     readonly schemaSql: string | null;
-    /** Compile the way back too. */
-    readonly back: boolean;
+    /** Compile the way back too, for an engine of these capabilities; null: not. */
+    readonly back: Capabilities | null;
   },
 ): Promise<Compiled> {
   const { spec, modules, blue, green, schemaSql } = options;
@@ -85,9 +86,15 @@ export async function compile(
     ignored: mapping.ignored,
     unmentioned: mapping.unmentioned,
     warnings: mapping.warnings,
-    back: options.back
-      ? await compileBack({ ...options, plans: mapping.plans, targets: mapping.targets })
-      : null,
+    back:
+      options.back === null
+        ? null
+        : await compileBack({
+            ...options,
+            capabilities: options.back,
+            plans: mapping.plans,
+            targets: mapping.targets,
+          }),
     estimates: new Map(),
   };
 }
@@ -100,6 +107,7 @@ export async function compileBack(
   options: MappingSource & {
     readonly blue: Catalog;
     readonly green: Catalog;
+    readonly capabilities: Capabilities;
     readonly plans: readonly TablePlan[];
     readonly targets: readonly TargetTable[];
   },
@@ -114,6 +122,8 @@ export async function compileBack(
     compiled: { plans },
     spec,
     modules,
+    elements: options.capabilities.arrayElements === true,
+    misfits: 'keep',
     blueTarget: (table) => blueTargets.get(tableId(table)) ?? null,
     greenSource: (table) => greenSources.get(tableId(table)) ?? planned.get(tableId(table)) ?? null,
   });

@@ -430,7 +430,7 @@ class Run implements Migration {
       blue: this.#o.blue.catalog,
       green: this.#o.green.catalog,
       schemaSql: this.#o.engine.capabilities.transactionalSchema ? this.#o.settings.schemaSql : null,
-      back: this.#o.settings.cutover.reverse,
+      back: this.#o.settings.cutover.reverse ? this.#o.engine.capabilities : null,
     }).catch((error: unknown) => {
       this.#compiled = null;
       throw error;

@@ -144,6 +144,7 @@ export class Reverse implements AsyncDisposable {
       modules: run.modules,
       blue: run.blue.catalog,
       green: run.green.catalog,
+      capabilities: run.engine.capabilities,
       plans: compiled.plans,
       targets: compiled.targets,
     });

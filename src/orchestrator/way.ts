@@ -86,9 +86,8 @@ export class Way {
   async prepare(): Promise<void> {
     const start = await this.#prepareSource();
     await this.sink.prepare(this.targets);
-    const checkpoint = await this.sink.checkpoint();
-    if (checkpoint === null) await this.sink.begin(start);
-    await this.#holdsEverything(checkpoint ?? start);
+    if ((await this.sink.checkpoint()) === null) await this.sink.begin(start);
+    await this.pipeline.defineRanges();
   }
 
   /**
@@ -137,21 +136,6 @@ export class Way {
       if (error.code !== 'SOURCE_POSITION_LOST' && error.code !== 'SOURCE_PUBLICATION_CHANGED') throw error;
       await this.source.retire();
       return this.source.prepare(this.relations);
-    }
-  }
-
-  /** No row is to be copied: each table is one range that is done, as a copy of no rows leaves it. */
-  async #holdsEverything(upto: Position): Promise<void> {
-    const known = new Set((await this.sink.ranges()).map((range) => range.unit));
-    for (const { id } of this.#units) if (!known.has(id)) await this.sink.defineRanges(id, []);
-    const { signal } = new AbortController();
-    for (const { unit, ordinal, lower, upper, upto: done } of await this.sink.ranges()) {
-      if (done !== null) continue;
-      await using chunk = await this.sink.openChunk(
-        { unit, ordinal, range: { lower, upper }, tables: [] },
-        signal,
-      );
-      await chunk.close([], NO_HOLES, upto, 0);
     }
   }
 }

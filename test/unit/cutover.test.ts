@@ -125,7 +125,7 @@ describe('the switch', () => {
       expect(outcome.error?.message).toContain('Blue is sealed');
       expect(outcome.error?.message).toContain('fence of blue: sealed (epoch 1)');
       expect(outcome.error?.message).toContain('proxy 1: green, paused');
-      expect(outcome.error?.remedy).toContain('verdigris start');
+      expect(outcome.error?.remedy).toContain('verdigris recover');
       expect(world.writable).toEqual(step === 'open' ? [] : ['green']);
       expect(await world.time.drive(recover(world.engine().context()))).toMatchObject({
         outcome: 'switched',
