@@ -133,7 +133,7 @@ export async function hold(
     permit,
     store: green.verification,
     run: { id: settings.migration, term: state.term },
-    settings: { chunkRows: settings.copy.chunkRows, ...settings.verify },
+    settings: { chunkRows: settings.copy.chunkRows, workers: settings.copy.workers, ...settings.verify },
     clock,
     failpoints,
   });
