@@ -17,6 +17,15 @@ export interface GateFacts {
   readonly copyComplete: boolean | null;
   readonly holes: number | null;
   readonly verification: { readonly ageMs: number | null; readonly differences: number | null };
+  /**
+   * Writes to green that are not ours, from its own log, since a verification last found both sides equal. Null: the engine cannot
+   * tell. `blind`: why the log is not read, or null.
+   */
+  readonly foreignWrites: {
+    readonly blind: string | null;
+    readonly count: number;
+    readonly named: readonly string[];
+  } | null;
   readonly rejects: number | null;
   /** Age of the oldest open transaction on that side; 0 when none is open. */
   readonly oldestTransactionMs: number | null;
@@ -87,7 +96,7 @@ const count = (name: GateName, found: number | null, limit: number, what: string
 
 /**
  * Gates of what nobody has asked for, and of what does not apply to a rollback. They are listed so that every screen shows the same
- * nineteen, and are open because nothing is required.
+ * ones, and are open because nothing is required.
  */
 const notRequired = (name: GateName): GateResult => ({
   name,
@@ -129,6 +138,7 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     back
       ? notRequired('differences')
       : count('differences', facts.verification.differences, 0, 'rows that differ'),
+    back ? notRequired('foreign-writes') : foreignWrites(facts),
     count('rejects', facts.rejects, limits.maxRejects, 'rejected rows'),
     atMost(
       'long-transactions',
@@ -172,6 +182,22 @@ function copyComplete({ from, copyComplete: done, holes }: GateFacts): GateResul
     observed: done === null || holes === null ? UNKNOWN : `${done ? 'complete' : 'copying'}, ${holes} holes`,
     limit: 'complete, 0 holes',
     reason,
+  };
+}
+
+function foreignWrites({ foreignWrites: facts }: GateFacts): GateResult {
+  if (facts === null) return notRequired('foreign-writes');
+  const { blind, count: found, named } = facts;
+  const more = found > named.length ? `, and ${found - named.length} more` : '';
+  return {
+    name: 'foreign-writes',
+    ok: found === 0 && blind === null,
+    observed: found === 0 && blind !== null ? UNKNOWN : `${found} transactions`,
+    limit: '0 transactions',
+    reason: [
+      ...(found === 0 ? [] : [`written on green by others: ${named.join('; ')}${more}`]),
+      ...(blind === null ? [] : [`the log of green is not read: ${blind}`]),
+    ].join('; '),
   };
 }
 

@@ -22,6 +22,7 @@ export interface GateFactsOptions {
   readonly from: Side;
   readonly sessions: Readonly<Record<Side, Session>>;
   readonly tables: Readonly<Record<Side, readonly TableName[]>>;
+  readonly foreignWrites: () => GateFacts['foreignWrites'];
   readonly proxies: readonly ProxyAdapter[];
   readonly unmatchedCounters: () => Promise<readonly string[]>;
   /** Why there would be no way back; null: not wanted. */
@@ -81,6 +82,7 @@ export class GateFactsReader {
         ageMs: verification.cleanAt === null ? null : clock.now() - verification.cleanAt,
         differences: verification.differences,
       },
+      foreignWrites: this.#o.foreignWrites(),
       rejects: pipeline?.rejects ?? null,
       oldestTransactionMs: health === null ? null : (health.oldestTransactionSeconds ?? 0) * 1000,
       source: health,

@@ -3,10 +3,12 @@ import { VerdigrisError } from '../core/errors.ts';
 import type { WriteFence } from '../core/fence.ts';
 import { showTable, type TableName } from '../core/table.ts';
 import { subjectOf } from '../verify/subject.ts';
+import type { ForeignWatch } from '../verify/foreign-writes.ts';
 import { Verifier } from '../verify/verifier.ts';
 import { buildWay } from './build-way.ts';
 import type { Compiled } from './compiled.ts';
 import { pairCounters } from './counter-pairs.ts';
+import { foreignFact, watchGreen } from './foreign.ts';
 import { GateFactsReader } from './gate-facts.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { isOver } from './phase.ts';
@@ -30,6 +32,8 @@ export interface Held {
   /** By the side that serves. */
   readonly facts: Readonly<Record<Side, GateFactsReader>>;
   readonly verifier: Verifier;
+  /** Reads green's log for writes that are not ours; null where the engine cannot tell them. */
+  readonly foreign: ForeignWatch | null;
   /** Changes when a mapped table of blue was written anew: its rows may have changed without a row in the log. */
   readonly rewrites: () => Promise<string>;
 }
@@ -129,10 +133,11 @@ export async function hold(
     permit,
     store: green.verification,
     run: { id: settings.migration, term: state.term },
-    settings: { chunkRows: settings.copy.chunkRows, ...settings.verify },
+    settings: { chunkRows: settings.copy.chunkRows, workers: settings.copy.workers, ...settings.verify },
     clock,
     failpoints,
   });
+  const foreign = watchGreen(o, state, { compiled, label: `${holder}:foreign` });
   const reverse = new Reverse({ run: o, state, compiled, holder, permit, onLost: own.onLost });
   const facts = (from: Side): GateFactsReader =>
     new GateFactsReader({
@@ -140,6 +145,7 @@ export async function hold(
       sessions: { blue, green },
       tables: { blue: blueTables, green: greenTables },
       proxies,
+      foreignWrites: () => foreignFact(foreign, o.engine.positions.describe),
       clock,
       log,
       unmatchedCounters: async () => (await countersFor(o, compiled, other(from))).unmatched,
@@ -154,6 +160,7 @@ export async function hold(
     fences: { blue: blue.fence(blueTables), green: green.fence(greenTables) },
     tables: { blue: blueTables, green: greenTables },
     verifier,
+    foreign,
     rewrites: () => blue.catalog.rewrites(blueTables),
     facts: { blue: facts('blue'), green: facts('green') },
   };

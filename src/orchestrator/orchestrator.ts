@@ -192,11 +192,13 @@ class Run implements Migration {
     await this.#end(async () => {
       await held.state.note('abort', {});
       await this.#halt();
+      await held.foreign?.retire();
       await held.forward.source.retire();
       await held.forward.sink.retire();
       await held.fences.blue.retire();
       await held.fences.green.retire();
       await held.reverse.retire();
+      await held.foreign?.restore();
       await held.state.enter('aborted');
       await this.#finishRun(held, false);
     });
@@ -208,10 +210,12 @@ class Run implements Migration {
     await this.#end(async () => {
       await held.state.note('finish', { keepState: options.keepState });
       await this.#halt();
+      await held.foreign?.retire();
       await held.forward.source.retire();
       await held.fences.blue.retire();
       await held.fences.green.retire();
       await held.reverse.retire();
+      await held.foreign?.restore();
       if (!options.keepState) await held.forward.sink.retire();
       await held.state.enter('finished');
       await this.#finishRun(held, options.keepState);
@@ -344,6 +348,8 @@ class Run implements Migration {
       await failpoints.hit('copying.indexes-done');
       await state.enter('catching_up');
     }
+    // Rows are copied: from here on whatever green's log holds beside our changes is somebody else's.
+    held.foreign?.start(this.#working);
     if (state.phase === 'catching_up') {
       await pipeline.drain(await this.#retried(() => source.head()), signal);
       await failpoints.hit('catching-up.drained');
@@ -498,6 +504,7 @@ class Run implements Migration {
   async #halt(): Promise<void> {
     this.#following.abort(new VerdigrisError('INTERRUPTED', 'Replication was stopped.'));
     await this.#verifications.settled();
+    await this.#held?.foreign?.stop();
     await this.#held?.forward.stop();
     await this.#held?.reverse.way?.stop();
     this.#carries = null;

@@ -17,7 +17,7 @@ export interface Turn {
   readonly maxWritePauseMs: number;
   readonly wayBack: CutoverContext['wayBack'];
   readonly gates: CutoverContext['gates'];
-  readonly requireEvidence: () => Promise<void>;
+  readonly requireEvidence: (signal: AbortSignal) => Promise<void>;
 }
 
 /** What a switch or a rollback touches, from the parts of the run. */
@@ -49,7 +49,9 @@ export function switchContext(o: MigrationOptions, held: Held, turn: Turn): Cuto
     recheck: async (maxKeys, signal) => {
       // The rows of the way back are compared by nobody: what it carried it carried exactly, or rejected.
       if (from === 'green') return { keys: 0, differences: 0 };
-      await turn.requireEvidence();
+      await turn.requireEvidence(signal);
+      // What comes next in green's log is the work of clients. An undone switch starts it again.
+      void held.foreign?.stop();
       return verifier.recheck(maxKeys, signal);
     },
     gates,

@@ -157,7 +157,8 @@ export class Turns {
       from,
       wayBack: options.wayBack ? wayBack : null,
       gates: () => this.#o.gates(held),
-      requireEvidence: () => verifications.requireEvidence(held),
+      requireEvidence: (signal) =>
+        verifications.requireEvidence(held, { overrides: options.overrides, signal }),
     });
   }
 
@@ -189,10 +190,13 @@ export class Turns {
       const attempt = state.record?.detail['attempt'] as Attempt | undefined;
       // A switch without a way back leaves nothing that could carry.
       await carry(held, attempt?.wayBack === true ? await reverse.attach() : null);
+      // Clients write there now.
+      await held.foreign?.retire();
       return;
     }
     if (!forward.carries) await forward.sink.prepare(forward.targets);
     await carry(held, forward);
+    held.foreign?.start(working());
     verifications.background(held, working());
     // Nobody reads green's log while blue serves.
     await reverse.discard().catch((error: unknown) => {

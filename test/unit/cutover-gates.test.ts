@@ -31,6 +31,7 @@ const good: GateFacts = {
   holes: 0,
   verification: { ageMs: 60_000, differences: 0 },
   rejects: 0,
+  foreignWrites: { blind: null, count: 0, named: [] },
   oldestTransactionMs: 0,
   ddlInProgress: [],
   source: {
@@ -54,7 +55,7 @@ const shut = (facts: Partial<GateFacts>): string[] =>
   );
 
 describe('gates', () => {
-  test('all nineteen, in the order of their names, each with what was observed and its limit', () => {
+  test('all twenty, in the order of their names, each with what was observed and its limit', () => {
     const results = evaluateGates(good, limits);
     expect(results.map((gate) => gate.name)).toEqual([...GATES]);
     for (const gate of results) {

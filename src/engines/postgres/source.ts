@@ -64,9 +64,9 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   constructor(parts: SourceParts) {
     const { config, env, options } = parts;
     this.#parts = parts;
-    this.#slot = slotName(config, env.migration, options.direction);
-    this.#publication = publicationName(config, env.migration, options.direction);
-    this.#application = streamApplicationPrefix(env.migration, options.direction);
+    this.#slot = slotName(config, env.migration, options);
+    this.#publication = publicationName(config, env.migration, options);
+    this.#application = streamApplicationPrefix(env.migration, options);
     this.#queries = new QueryClient(config, {
       applicationName: `${this.#application}${options.term}:source`,
       // A mark must not wait for a synchronous standby; being flushed here is what makes it readable.
