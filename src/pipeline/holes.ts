@@ -34,6 +34,14 @@ export class HoleSet {
     return this.#rejected;
   }
 
+  /** One that the mapping did not take, or null. */
+  get firstRejected(): Hole | null {
+    if (this.#rejected === 0) return null;
+    for (const holes of this.#tables.values())
+      for (const hole of holes.values()) if (hole.kind === 'rejected') return hole;
+    return null;
+  }
+
   any(relation: Relation): boolean {
     return (this.#tables.get(tableId(relation.table))?.size ?? 0) > 0;
   }

@@ -8,7 +8,7 @@ import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
-import { keyText, type Relation, rowOf } from '../core/table.ts';
+import { keyText, type Relation, rowOf, type TableName } from '../core/table.ts';
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
 import { ChangedKeys, type Identify } from './changed-keys.ts';
@@ -259,6 +259,14 @@ export class Pipeline {
 
   get rejects(): number {
     return this.#holes.rejected;
+  }
+
+  /** A row that the mapping did not take, or null. */
+  get firstReject(): { table: TableName; key: (string | null)[]; column: string; reason: string } | null {
+    const hole = this.#holes.firstRejected;
+    if (hole === null) return null;
+    const key = hole.key.map((cell) => (cell === null ? null : String(cell)));
+    return { table: hole.table, key, column: hole.column, reason: hole.reason };
   }
 
   get health(): SourceHealth | null {

@@ -145,13 +145,15 @@ export class PostgresSink implements Sink {
       (statement) => !statement.text.includes('FOR KEY SHARE'),
     );
     const guard =
-      end === null || !first ? partGuard(this.#stream, group) : checkpointStatement(this.#stream, group);
+      end === null || !first
+        ? partGuard(this.#stream, group)
+        : checkpointStatement(this.#stream, group, true);
     const open = first ? [...begin, guard] : [];
     const close =
       end === null
         ? []
         : [
-            ...(first ? [] : [checkpointStatement(this.#stream, group)]),
+            ...(first ? [] : [checkpointStatement(this.#stream, group, false)]),
             ...(force ? [wait] : []),
             plain('COMMIT'),
             ...(force ? [] : [Durability.look]),

@@ -21,6 +21,9 @@ const TABLES = [
 export const VERIFICATION_TABLES = ['verify_round', 'verify_table', 'verify_difference'] as const;
 export type StateTable = (typeof TABLES)[number];
 
+/** Made when a log is first read for writes that are not ours. */
+export const FOREIGN_TABLES = ['foreign_watch', 'foreign_transaction', 'foreign_change'] as const;
+
 /** Quoted name of a table of ours. */
 export const stateTable = (schema: string, table: StateTable): string => `${ident(schema)}.${table}`;
 
@@ -131,7 +134,8 @@ async function checkFormat(wire: Wire, schema: string): Promise<void> {
 /** Removes our tables, and the schema when nothing else stands in it. */
 export async function dropState(wire: Wire, schema: string): Promise<void> {
   await wire.one(`DROP VIEW IF EXISTS ${ident(schema)}.rejects`);
-  for (const table of VERIFICATION_TABLES) await wire.one(`DROP TABLE IF EXISTS ${ident(schema)}.${table}`);
+  for (const table of [...VERIFICATION_TABLES, ...FOREIGN_TABLES])
+    await wire.one(`DROP TABLE IF EXISTS ${ident(schema)}.${table}`);
   for (const table of TABLES) await wire.one(`DROP TABLE IF EXISTS ${stateTable(schema, table)}`);
   await wire.one('SAVEPOINT verdigris_schema');
   try {
