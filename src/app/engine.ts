@@ -6,13 +6,20 @@ import type { GateName, GateResult } from '../core/gate.ts';
 import { SILENT, type Logger } from '../core/log.ts';
 import type { CheckResult } from '../core/preflight.ts';
 import type { JournalEvent, Phase } from '../core/state.ts';
-import type { CutoverReport, Migration, Mismatch, PlanReport, VerifyReport } from '../orchestrator/api.ts';
+import type {
+  CutoverReport,
+  Migration,
+  Mismatch,
+  PlanReport,
+  VerifyReport,
+  WayBackReport,
+} from '../orchestrator/api.ts';
 import type { Status } from '../orchestrator/status.ts';
 import { assemble, type Assembly } from './connect.ts';
 import type { LoadedConfig } from './load.ts';
 import { withPlaces } from './mapping-issues.ts';
 
-export type { CutoverReport, Migration, Mismatch, PlanReport, Status, VerifyReport };
+export type { CutoverReport, Migration, Mismatch, PlanReport, Status, VerifyReport, WayBackReport };
 
 export interface EngineOptions {
   /** Default: no log. */

@@ -32,8 +32,36 @@ export interface PlanReport {
   readonly onBlue: readonly string[];
   readonly onGreen: readonly string[];
   readonly atCutover: readonly string[];
+  /** How what green is written after the switch would come back to blue; null: the configuration wants no way back. */
+  readonly wayBack: WayBackReport | null;
   readonly warnings: readonly string[];
   readonly checks: readonly CheckResult[];
+}
+
+export interface WayBackReport {
+  /** Why there is none; empty where there is one. The gate reverse-path then stays shut. */
+  readonly impossible: readonly {
+    readonly table: string;
+    readonly column: string | null;
+    readonly why: string;
+  }[];
+  readonly tables: readonly {
+    /** Of blue. */
+    readonly table: string;
+    readonly from: readonly string[];
+    readonly columns: readonly {
+      readonly column: string;
+      /** exact: the value comes back; side-table: it does, from rows kept beside the table; lossy: reason says what does not. */
+      readonly way: 'exact' | 'side-table' | 'lossy';
+      readonly from: readonly string[];
+      readonly operation: string;
+      readonly reason: string;
+    }[];
+  }[];
+  /** Columns of green that have no place on blue: what stands there stays on green. */
+  readonly greenOnly: readonly { readonly table: string; readonly column: string }[];
+  /** Tables of green that will log whole old rows, and why. */
+  readonly fullImages: readonly { readonly table: string; readonly why: string }[];
 }
 
 export interface StepReport {

@@ -385,16 +385,13 @@ class Run implements Migration {
   async #back({ state, reverse }: Held): Promise<Status['rollback']> {
     const { way } = reverse;
     const carries = state.phase === 'reversing' && way !== null;
-    const first = carries ? way.pipeline.firstReject : null;
+    const fit = carries ? way.pipeline.fit : null;
     return {
       wanted: reverse.wanted,
       problems: reverse.impossible,
-      fits: carries ? way.pipeline.rejects === 0 : null,
-      misfits: carries ? way.pipeline.rejects : null,
-      first:
-        first === null
-          ? null
-          : { table: showTable(first.table), key: first.key, column: first.column, reason: first.reason },
+      fits: fit?.fits ?? null,
+      misfits: fit?.misfits ?? null,
+      first: fit?.first ?? null,
     };
   }
 

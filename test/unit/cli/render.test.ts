@@ -130,6 +130,21 @@ test('plan for people', () => {
       onBlue: ['create publication verdigris_crm_v2'],
       onGreen: ['create schema verdigris', 'create 2 tables'],
       atCutover: ['pause'],
+      wayBack: {
+        impossible: [{ table: 'public.orders', column: 'id', why: 'it is in the key' }],
+        tables: [
+          {
+            table: 'public.customers',
+            from: ['crm.customer'],
+            columns: [
+              { column: 'id', way: 'exact', from: ['crm.customer.id'], operation: 'copy', reason: '' },
+              { column: 'legacy', way: 'lossy', from: [], operation: 'none', reason: 'it is dropped' },
+            ],
+          },
+        ],
+        greenOnly: [{ table: 'crm.customer', column: 'nickname' }],
+        fullImages: [{ table: 'crm.customer', why: 'email must not be written unless changed' }],
+      },
       warnings: ['one warning'],
       checks: [
         {
@@ -171,6 +186,12 @@ test('plan for people', () => {
       On green I will: create schema verdigris
                        create 2 tables
       At cutover:      pause
+
+      ! no way back: public.orders.id: it is in the key
+      Way back:         1 of 2 columns of blue come back as they were written on green
+        lossy      public.customers.legacy          it is dropped
+        green only crm.customer.nickname            stays on green
+        full rows  crm.customer                     will be logged whole: email must not be written unless changed
 
       Checks
       FAIL P10    blue  wal_level: replica
