@@ -157,7 +157,7 @@ export function sourceContract(harness: EngineHarness): void {
       for (const run of batches.flatMap(({ runs }) => runs)) expect(run.relation.table).toEqual(blue.table);
     });
 
-    test('prepare is idempotent, health is readable, and retire leaves nothing that keeps the log', async () => {
+    test('prepare and retire are idempotent, and what is prepared after a retire begins anew', async () => {
       await using blue = await openBlue(harness);
       await blue.writer.insert(blue.table, item(1));
       const again = await blue.source.prepare(blue.relations);
@@ -170,6 +170,12 @@ export function sourceContract(harness: EngineHarness): void {
       await reader.close();
       await blue.source.retire();
       await blue.source.retire();
+      await blue.writer.insert(blue.table, item(2));
+      const anew = await blue.source.prepare(blue.relations);
+      expect(positions.covers(anew, again)).toBe(true);
+      await blue.writer.insert(blue.table, item(3));
+      const next = await blue.read(anew);
+      expect(insertedIds(rows, await next.drain(blue.source), blue.table)).toEqual([3]);
     });
   });
 }
