@@ -170,6 +170,17 @@ const cutover = z
       .describe(
         'More keys than this to compare while writers wait keeps the gate shut. A changed table without a key counts with all its rows.',
       ),
+    reverse_replication: z
+      .strictObject({
+        enabled: z
+          .boolean()
+          .default(true)
+          .describe(
+            'After the switch rows written on green go back to blue, so that a rollback loses nothing; false: switch without a way back.',
+          ),
+      })
+      .prefault({})
+      .describe('The way back.'),
     smoke: z
       .array(
         z.strictObject({

@@ -162,6 +162,7 @@ export class DeadmanProcess {
     await failpoints.hit('deadman.acting');
     const life = AbortSignal.timeout(job.actingLifeMs);
     const standIn = new StandIn({
+      from: job.from,
       fence,
       proxies,
       epoch: job.epoch,
@@ -175,7 +176,7 @@ export class DeadmanProcess {
     });
     const outcome = await standIn.takeBack();
     const ms = Math.round(performance.now() - began);
-    log[outcome === 'expired' ? 'error' : 'warn']({ outcome, ms }, SAID[outcome]);
+    log[outcome === 'expired' ? 'error' : 'warn']({ outcome, ms, side: job.from }, SAID[outcome]);
     const written = writing;
     writing = (async () => {
       await written;
@@ -216,10 +217,10 @@ export class DeadmanProcess {
 }
 
 const SAID = {
-  restored: 'blue is open and the proxies work on it',
+  restored: 'the side that served is open and the proxies work on it',
   sealed: 'the record is sealed: the switch went through, nothing was touched',
   superseded: 'a later attempt stands in the record, nothing was touched',
-  expired: 'gave up: run `verdigris start`, which reads the record on blue and goes on or undoes',
+  expired: 'gave up: run `verdigris recover`, which reads the record and goes on or undoes',
 } as const;
 
 async function connect(
@@ -230,8 +231,8 @@ async function connect(
     held,
   }: { readonly log: Logger; readonly failpoints: Failpoints; readonly held: AsyncDisposableStack },
 ): Promise<{ readonly fence: WriteFence; readonly proxies: readonly ProxyAdapter[] }> {
-  const blue = held.use(await openSide(job, 'blue', { log, failpoints }));
-  const fence = blue.fence(job.tables);
+  const side = held.use(await openSide(job, job.from, { log, failpoints }));
+  const fence = side.fence(job.tables);
   const proxies = await Promise.all(
     job.proxies.map(async ({ name, config }) => {
       const factory = await loadProxy(name);
@@ -264,7 +265,9 @@ async function probeAll(fence: WriteFence, proxies: readonly ProxyAdapter[]): Pr
   const signal = AbortSignal.timeout(PROBE_MS);
   const late = Promise.withResolvers<never>();
   signal.addEventListener('abort', () =>
-    late.reject(new VerdigrisError('TIMED_OUT', `Blue did not answer within ${PROBE_MS} ms.`)),
+    late.reject(
+      new VerdigrisError('TIMED_OUT', `The side that serves did not answer within ${PROBE_MS} ms.`),
+    ),
   );
   late.promise.catch(() => undefined);
   await Promise.all([

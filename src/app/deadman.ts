@@ -230,7 +230,7 @@ class ChildDeadman implements Deadman {
     this.#log.error({ epoch: this.#order.epoch }, message);
     this.#lost.abort(
       new VerdigrisError('CUTOVER_UNDONE', message, {
-        remedy: `Blue serves. Read ${this.#files.log} on this machine for what it did, then try again.`,
+        remedy: `The side that served serves. Read ${this.#files.log} on this machine for what it did, then try again.`,
       }),
     );
     this.#wake();
@@ -246,10 +246,11 @@ class ChildDeadman implements Deadman {
 
   #job(): DeadmanJob {
     const { config, engine, blue, green, proxies, secrets } = this.#loaded;
-    const { epoch, tables, maxWritePauseMs } = this.#order;
+    const { epoch, from, tables, maxWritePauseMs } = this.#order;
     return {
       migration: config.migration,
       engine: engine.name,
+      from,
       blue,
       green,
       proxies: proxies.map(({ factory, config: own }) => ({ name: factory.name, config: own })),

@@ -72,6 +72,10 @@ export interface VerdigrisEngine extends AsyncDisposable {
   }): Promise<VerifyResult>;
   /** @throws VerdigrisError CONFIRMATION, PLAN_STALE, CUTOVER_GATE */
   cutover(request: CutoverRequest): Promise<CutoverReport>;
+  /** Back to blue with everything that was written on green. @throws VerdigrisError CONFIRMATION, PLAN_STALE, CUTOVER_GATE */
+  rollback(request: CutoverRequest): Promise<CutoverReport>;
+  /** Finishes or undoes what was interrupted; null when nothing was. */
+  recover(): Promise<CutoverReport | null>;
   events(after: number, limit: number): Promise<readonly JournalEvent[]>;
   /** The run underneath, for the control socket. */
   migration(): Promise<Migration>;
@@ -204,18 +208,30 @@ class RunningEngine implements VerdigrisEngine {
     return { ...rest, mismatches: iterate(mismatches) };
   }
 
-  async cutover(request: CutoverRequest): Promise<CutoverReport> {
+  cutover(request: CutoverRequest): Promise<CutoverReport> {
+    return this.#turn('cutover', request);
+  }
+
+  rollback(request: CutoverRequest): Promise<CutoverReport> {
+    return this.#turn('rollback', request);
+  }
+
+  recover(): Promise<CutoverReport | null> {
+    return this.#with((migration) => migration.recover());
+  }
+
+  async #turn(kind: 'cutover' | 'rollback', request: CutoverRequest): Promise<CutoverReport> {
     const { planHash, confirm, dryRun = false, ...rest } = request;
     if (!dryRun) {
       if (confirm !== this.name) {
         throw new VerdigrisError(
           'CONFIRMATION',
-          `the cutover of ${this.name} was not confirmed with its name`,
+          `the ${kind} of ${this.name} was not confirmed with its name`,
         );
       }
       await this.#checkPlan(planHash);
     }
-    return this.#with((migration) => migration.cutover({ dryRun, ...rest }));
+    return this.#with((migration) => migration[kind]({ dryRun, ...rest }));
   }
 
   events(after: number, limit: number): Promise<readonly JournalEvent[]> {

@@ -129,6 +129,22 @@ export const statusSchema = z.strictObject({
     received: z.string().nullable(),
     applied: z.string().nullable(),
   }),
+  rollback: z
+    .strictObject({
+      wanted: z.boolean(),
+      problems: z.array(z.string()),
+      fits: z.boolean().nullable(),
+      misfits: unknown,
+      first: z
+        .strictObject({
+          table: z.string(),
+          key: z.array(z.string().nullable()),
+          column: z.string(),
+          reason: z.string(),
+        })
+        .nullable(),
+    })
+    .nullable(),
   error: z.strictObject({ code: z.string(), message: z.string(), remedy: z.string() }).nullable(),
 });
 export type StatusData = z.output<typeof statusSchema>;
@@ -219,6 +235,7 @@ export const cutoverSchema = z.strictObject({
   outcome: z.enum(['switched', 'undone', 'undetermined', 'dry-run']),
   writePauseMs: unknown,
   epoch: z.int(),
+  to: z.enum(['blue', 'green']),
   steps: z.array(
     z.strictObject({
       name: z.string(),
@@ -240,7 +257,17 @@ export const eventSchema = z.strictObject({
   detail: z.record(z.string(), z.unknown()),
 });
 
-export const ACTION_KINDS = ['pause', 'resume', 'verify', 'repair', 'cutover', 'abort', 'finish'] as const;
+export const ACTION_KINDS = [
+  'pause',
+  'resume',
+  'verify',
+  'repair',
+  'cutover',
+  'rollback',
+  'recover',
+  'abort',
+  'finish',
+] as const;
 export type ActionKind = (typeof ACTION_KINDS)[number];
 
 export const actionSchema = z.strictObject({
@@ -276,8 +303,11 @@ export const DATA_SCHEMAS = {
   Init: z.strictObject({ file: z.string(), tables: z.array(z.string()) }),
   Paused: done,
   Plan: planSchema,
+  Recover: cutoverSchema.nullable(),
   Repair: repairSchema,
+
   Resumed: done,
+  Rollback: cutoverSchema,
   Start: z.strictObject({ phase: z.enum(PHASES), activeSide: z.enum(['blue', 'green']) }),
   Status: statusSchema,
   Tables: statusSchema.shape.tables,

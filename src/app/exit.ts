@@ -45,6 +45,7 @@ const BY_CODE: Partial<Record<Code, number>> = {
   CONFIG_ENGINES_DIFFER: EXIT.usage,
   CONFIG_MODULE: EXIT.usage,
   MAPPING_INVALID: EXIT.usage,
+  MAPPING_NO_WAY_BACK: EXIT.gate,
   USAGE: EXIT.usage,
   CONFIRMATION: EXIT.usage,
   PREFLIGHT_FAILED: EXIT.preflight,

@@ -47,6 +47,7 @@ export function settingsOf(config: Config, schemaSql: string | null): Settings {
       fenceTimeoutMs: ms(cutover.fence_timeout),
       killBlockersAfterMs: cutover.kill_blockers_after === null ? null : ms(cutover.kill_blockers_after),
       maxRecheckKeys: cutover.max_recheck_keys,
+      reverse: cutover.reverse_replication.enabled,
       smoke: cutover.smoke,
     },
     sequences: { headroom: config.sequences.headroom },

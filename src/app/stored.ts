@@ -58,6 +58,7 @@ export function storedStatus(migration: string, record: RunRecord | null): Statu
     source: null,
     gates: [],
     positions: { head: null, received: null, applied: null },
+    rollback: null,
     error: null,
   };
 }

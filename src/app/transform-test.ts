@@ -52,6 +52,7 @@ export async function tryTransform(
     blue: blue.catalog,
     green: green.catalog,
     schemaSql,
+    back: null,
   }).catch((error: unknown) => {
     throw withPlaces(error, loaded);
   });

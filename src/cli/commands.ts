@@ -1,5 +1,5 @@
 import type { Kind } from '../app/envelope.ts';
-import { abort, cutover, finish, pause, resume, verify, verifyRepair, verifyShow } from './commands/acts.ts';
+import { abort, finish, pause, resume, verify, verifyRepair, verifyShow } from './commands/acts.ts';
 import { configCheck, configSchema, configShow } from './commands/config.ts';
 import { events } from './commands/events.ts';
 import { init } from './commands/init.ts';
@@ -8,6 +8,7 @@ import { version } from './commands/reference.ts';
 import { start } from './commands/start.ts';
 import { status } from './commands/status.ts';
 import { transformTest } from './commands/transform.ts';
+import { cutover, recover, rollback } from './commands/turns.ts';
 import { wait } from './commands/wait.ts';
 import type { CommandContext, Outcome } from './context.ts';
 
@@ -46,6 +47,19 @@ export const GROUPS: Readonly<Record<string, string>> = {
   config: 'look at the configuration',
   transform: 'look at the mapping',
 };
+
+/** Of a switch and of a rollback. */
+const TURN: NonNullable<CommandSpec['options']> = [
+  { flags: '--dry-run', text: 'the steps with measured costs; changes nothing' },
+  PLAN,
+  NAME,
+  { flags: '--max-write-pause <duration>', text: 'undo when writers would wait longer' },
+  {
+    flags: '--override <gate=reason>',
+    text: 'switch although this gate is not met (repeatable)',
+    repeat: true,
+  },
+];
 
 /** All commands in the order of the help page. */
 export const COMMANDS: readonly CommandSpec[] = [
@@ -228,19 +242,32 @@ export const COMMANDS: readonly CommandSpec[] = [
     text: 'switch traffic to green, gated; asks for the name of the migration',
     kind: 'Cutover',
     example: 'verdigris cutover --dry-run',
+    options: TURN,
+    ownTimeout: true,
+    run: cutover,
+  },
+  {
+    name: 'rollback',
+    text: 'go back to blue with everything that was written on green; asks for the name of the migration',
+    kind: 'Rollback',
+    example: 'verdigris rollback --dry-run',
+    options: TURN,
+    ownTimeout: true,
+    run: rollback,
+  },
+  {
+    name: 'recover',
+    text: 'finish or undo a switch or rollback that was interrupted, by what the fence records say; from any host',
+    kind: 'Recover',
+    example: 'verdigris recover --takeover',
     options: [
-      { flags: '--dry-run', text: 'the steps with measured costs; changes nothing' },
-      PLAN,
-      NAME,
-      { flags: '--max-write-pause <duration>', text: 'undo when writers would wait longer' },
       {
-        flags: '--override <gate=reason>',
-        text: 'switch although this gate is not met (repeatable)',
-        repeat: true,
+        flags: '--takeover',
+        text: 'although the lease of another engine is fresh; only when that engine is gone',
       },
     ],
     ownTimeout: true,
-    run: cutover,
+    run: recover,
   },
   {
     name: 'abort',

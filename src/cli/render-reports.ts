@@ -75,8 +75,8 @@ export function renderCutover(report: CutoverReport): string {
   const paused = report.writePauseMs === null ? '' : ` Writers waited ${ms(report.writePauseMs)}.`;
   lines.push(
     {
-      switched: `Switched: green serves.${paused}`,
-      undone: `Undone: blue serves.${paused}`,
+      switched: `${report.to === 'green' ? 'Switched: green' : 'Rolled back: blue'} serves.${paused}`,
+      undone: `Undone: ${report.to === 'green' ? 'blue' : 'green'} serves.${paused}`,
       undetermined: 'UNDETERMINED: it is not known which side serves. Follow the lines above.',
       'dry-run': `Nothing was changed. Gates ${report.gates.length - shut.length}/${report.gates.length}.`,
     }[report.outcome],

@@ -79,6 +79,8 @@ export function renderStatus(status: StatusData): string {
       ]),
     );
   }
+  if (status.rollback?.fits !== null && status.rollback !== null)
+    lines.push(row('back', backParts(status.rollback)));
   if (gates.length > 0) {
     const shut = gates.filter(({ ok }) => !ok);
     lines.push(
@@ -106,6 +108,14 @@ function copyParts(copy: NonNullable<StatusData['copy']>): string[] {
     ...(copy.rowsPerSecond === null ? [] : [`${count(copy.rowsPerSecond)} rows/s`]),
     ...eta,
     ...(copy.finishing === null ? [] : [copy.finishing]),
+  ];
+}
+
+function backParts({ misfits, first }: NonNullable<StatusData['rollback']>): string[] {
+  if (first === null) return ['blue follows: a rollback fits'];
+  return [
+    `${count(misfits ?? 0)} rows do not fit on blue`,
+    `first: ${first.table} ${first.key.join(', ')}: ${first.column}: ${first.reason}`,
   ];
 }
 

@@ -3,6 +3,7 @@ import type { Counters } from './counters.ts';
 import type { Digester } from './digest.ts';
 import type { Failpoints } from './failpoint.ts';
 import type { WriteFence } from './fence.ts';
+import type { ForeignWriteStore } from './foreign-writes.ts';
 import type { Logger } from './log.ts';
 import type { TargetTable } from './plan.ts';
 import type { Positions } from './position.ts';
@@ -25,6 +26,8 @@ export interface Capabilities {
   readonly marksWhileFenced: boolean;
   /** The catalog's changes are transactional (a schema file can be tried and rolled back). */
   readonly transactionalSchema: boolean;
+  /** Its sinks take the elements of an array one by one ({@link import('./plan.ts').ArrayElements}). Absent: they do not. */
+  readonly arrayElements?: boolean;
 }
 
 /** One thing wrong with an engine's part of the configuration. `path` is relative to that part. */
@@ -48,6 +51,10 @@ export interface SessionEnv {
 export interface StreamOptions {
   /** `forward` (blue → green) or `reverse`: part of the names of slots, checkpoints and state. */
   readonly direction: 'forward' | 'reverse';
+  /**
+   * It only looks on: what it makes on servers has names of its own, so that the stream that carries can be opened beside it.
+   */
+  readonly watch?: true;
   /** Term of the lease under which the sink may write. */
   readonly term: number;
   /** Bytes a batch may hold before a transaction is handed out in parts. */
@@ -78,6 +85,11 @@ export interface Session extends AsyncDisposable {
   readonly readiness: ReadinessReader;
   /** The last verification, where runs are remembered. */
   readonly verification: VerificationStore;
+  /**
+   * Where writes of others to a side that only we may write are kept. Absent: the engine does not sign what its sink writes, so its
+   * log cannot tell who wrote.
+   */
+  readonly foreignWrites?: ForeignWriteStore;
   preflight(scope: PreflightScope): Promise<readonly CheckResult[]>;
   changes(options: StreamOptions): ChangeSource;
   snapshot(): SnapshotSource;

@@ -72,6 +72,11 @@ export const CODES = {
     'The mapping does not fit the tables.',
     'Correct the mapping, then run `verdigris plan`.',
   ),
+  MAPPING_NO_WAY_BACK: code(
+    'operator',
+    'Rows of green cannot be mapped back to blue, so a rollback would lose what clients write after the switch.',
+    'Give the columns an entry under `reverse:`, or say that you switch without a way back: cutover.reverse_replication.enabled: false.',
+  ),
   MAPPING_VALUE: code(
     'operator',
     'A value of blue does not fit the mapping and the mapping says fail.',

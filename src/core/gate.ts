@@ -6,6 +6,7 @@ export const GATES = [
   'copy-complete',
   'verified',
   'differences',
+  'foreign-writes',
   'rejects',
   'long-transactions',
   'ddl',

@@ -15,12 +15,12 @@ export interface MergePart {
  * ordinal, then the element as JSON text; its key is all but the element, and its name is not to be looked up. Only
  * insert, update and delete come for it.
  *
- * The sink keeps these rows in its state until the stream is retired, so that gaps in the ordinals last. It takes a
- * parent's elements (with the ordinals 1..n) from the array when a group touches that parent for the first time, before
- * any run of the group; then applies the runs as to any table; and at the end of each sink transaction writes the array
- * of every touched parent (of the old and of the new key of each row): the elements in the order of their ordinals,
- * `[]` when there are none. A parent that is not there is left out; elements that are deleted and whose parent was not
- * there when they were to be taken count as deleted.
+ * Elements belong to their parent's key, never to its row: they stay where they are when the parent is deleted or moves, and whichever
+ * parent arrives at the key has them. A group touches the parent of every element in it (of the old and of the new key), and every parent
+ * that it inserts, deletes or moves (both keys). The sink takes a touched parent's elements from its array, with the ordinals 1..n,
+ * before any run of the group, unless it has kept them; then applies the runs as to any table, strictly; and at the end of the group writes
+ * the array of every touched parent that is there: the elements in the order of their ordinals, `[]` when there are none. What an
+ * array cannot tell (gaps in the ordinals, elements without a parent) it keeps in its state until the stream is retired.
  */
 export interface ArrayElements {
   /** The relation with the array, as the other runs of that table name it. */
@@ -38,6 +38,9 @@ export interface TargetTable {
   /**
    * Set when several blue tables feed it: `owner` are the columns of the table whose rows make and end the green row,
    * `parts` those of the others. `insert`, `update` and `delete` are the owner's, `put` is a part's.
+   *
+   * What a part set belongs to its key, never to the owner's row: it waits while there is no such row, stays behind (waiting)
+   * when the row is deleted or moves to another key, and is taken by whichever row of the owner arrives there.
    */
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   /** Number of leading key columns that identify the parent of an exploded child; 0 when it is not exploded. */
@@ -60,10 +63,10 @@ export interface Reject {
   /** Why, without values. */
   readonly reason: string;
   /**
-   * True: what the sink has of the row stays as it was before this change, out of date instead of missing. The whole
-   * image that closes such a hole has to reach the plan as an update of which only the old key is known (or none, where
-   * the key stayed), and a delete as a delete. Only from plans that were compiled to do so; absent: the row is not on
-   * the sink.
+   * True: what the sink has of the row stays as it was before this change, out of date instead of missing; only its key is
+   * moved, where that changed. The image that closes such a hole has to reach the plan as an update, in whose old row the
+   * columns that changed since are not known (see {@link import('./sink.ts').Hole.stale}), and a delete as a delete. Absent:
+   * the row is not on the sink.
    */
   readonly stays?: boolean;
 }
@@ -71,7 +74,7 @@ export interface Reject {
 export interface PlanOutput {
   /**
    * Per target table in order. A rejected row appears only as the removal of what it was on green before, where the
-   * run was an update (so that a hole means: not on green).
+   * run was an update (so that a hole means: not on green), or as its new key, where it stays.
    */
   readonly runs: readonly RowRun[];
   readonly rejects: readonly Reject[];

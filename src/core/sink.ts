@@ -4,11 +4,16 @@ import type { Position } from './position.ts';
 import type { KeyRange } from './snapshot.ts';
 import type { Cell, TableName, Tuple } from './table.ts';
 
-/** A key of a source table that is known to be missing on the sink. */
+/** A key of a source table that is known to be missing on the sink, or out of date there. */
 export interface Hole {
   readonly table: TableName;
   /** Cells of the source relation's key. */
   readonly key: Tuple;
+  /**
+   * Set where the row is on the sink as it was before something that did not fit: the source columns (indexes, ascending)
+   * that changed since. Absent: the row is not on the sink.
+   */
+  readonly stale?: readonly number[];
   /** `incomplete`: a re-read closes it. `rejected`: a later image that the mapping takes, or a delete, closes it. */
   readonly kind: 'incomplete' | 'rejected';
   readonly column: string;
@@ -114,8 +119,11 @@ export interface Sink extends AsyncDisposable {
 
   /** Records secondary indexes and foreign keys of the empty tables and drops them. Idempotent. */
   prepareCopy(tables: readonly TargetTable[]): Promise<void>;
-  /** Stores the ranges of a unit, all todo. Fails when the unit already has some. */
-  defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void>;
+  /**
+   * Stores the ranges of a unit: all todo, or all done up to `upto`, where the sink holds everything up to there already. Fails when
+   * the unit already has some.
+   */
+  defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void>;
   ranges(): Promise<readonly RangeState[]>;
   holes(): Promise<readonly Hole[]>;
   openChunk(target: ChunkTarget, signal: AbortSignal): Promise<ChunkWriter>;

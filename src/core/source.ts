@@ -1,6 +1,6 @@
 import type { ChangeBatch } from './change.ts';
 import type { Position } from './position.ts';
-import type { Relation } from './table.ts';
+import type { Relation, TableName } from './table.ts';
 
 /** An open stream of changes. Iterate it once; leaving the loop closes it. */
 export interface ChangeStream extends AsyncIterable<ChangeBatch>, AsyncDisposable {
@@ -29,6 +29,12 @@ export interface SourceHealth {
   readonly detail: string;
 }
 
+/** What the log brought of old rows of a table before, in the engine's own words. JSON. */
+export interface ImageChange {
+  readonly table: TableName;
+  readonly before: string;
+}
+
 /** Reads the log of one database. The session that made it may be used for other things at the same time. */
 export interface ChangeSource {
   /**
@@ -41,7 +47,11 @@ export interface ChangeSource {
    * @throws VerdigrisError SOURCE_*
    */
   check(checkpoint: Position, tables: readonly Relation[]): Promise<void>;
-  /** Streams from `from`, which must be the durable checkpoint. One open stream at a time. */
+  /**
+   * Streams from `from`, which must be the durable checkpoint. One open stream at a time. Transactions in which the sink of the same
+   * migration and the other direction wrote to this side are dropped whole: what came from where the stream leads is no change.
+   * Every other transaction is handed out, so on a side that only we may write whatever comes is foreign.
+   */
   open(from: Position, signal: AbortSignal): Promise<ChangeStream>;
   /** The current end of the log. */
   head(): Promise<Position>;
@@ -53,6 +63,13 @@ export interface ChangeSource {
   /** The source's clock, ms since 1970. */
   clock(): Promise<number>;
   health(): Promise<SourceHealth>;
+  /**
+   * From here on the log brings whole old rows of these tables. Returns what {@link restoreImages} needs to take that back; tables
+   * that bring them already are left out. Absent where every change brings them, or only an operator can arrange it.
+   */
+  fullImages?(tables: readonly TableName[]): Promise<readonly ImageChange[]>;
+  /** Takes back what {@link fullImages} did, where the table still stands as it left it. */
+  restoreImages?(changes: readonly ImageChange[]): Promise<void>;
   /** Removes the server objects of {@link prepare}. Idempotent. */
   retire(): Promise<void>;
 }

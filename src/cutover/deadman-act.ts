@@ -1,4 +1,5 @@
 import type { Clock } from '../core/clock.ts';
+import type { Side } from '../core/engine.ts';
 import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
 import type { FenceState, WriteFence } from '../core/fence.ts';
@@ -6,7 +7,7 @@ import type { ProxyAdapter } from '../core/proxy.ts';
 import { bounded, deadline, persist } from './budget.ts';
 import { confirmRoute } from './proxies.ts';
 
-/** Bound of one look at the record; a blue that does not answer is asked again. */
+/** Bound of one look at the record; a side that does not answer is asked again. */
 const STATE_MS = 2_000;
 const LOWER_MS = 10_000;
 const PROXY_MS = 5_000;
@@ -16,6 +17,8 @@ const LATE_LOOK_MS = 50;
 const GUARD_MS = 100;
 
 export interface StandInOptions {
+  /** The side that served when the attempt began. */
+  readonly from: Side;
   readonly fence: Pick<WriteFence, 'state' | 'lower'>;
   readonly proxies: readonly ProxyAdapter[];
   readonly epoch: number;
@@ -27,14 +30,14 @@ export interface StandInOptions {
 }
 
 /**
- * `restored`: blue is open and every proxy works on it · `sealed`: the switch went through, nothing was touched ·
+ * `restored`: the side that served is open and every proxy works on it · `sealed`: the switch went through, nothing was touched ·
  * `superseded`: a later attempt stands in the record, nothing was touched · `expired`: its life ended before that.
  */
 export type StandInOutcome = 'restored' | 'sealed' | 'superseded' | 'expired';
 
 /**
  * Takes a switch back in place of its engine, with nothing but `lower` and the proxies: it wins `lower` first, and only then
- * points proxies to blue and resumes them. The record is read again before each of those acts, since another engine may have
+ * points proxies back and resumes them. The record is read again before each of those acts, since another engine may have
  * been started in the meantime.
  */
 export class StandIn {
@@ -83,7 +86,7 @@ export class StandIn {
         note('deadman.late', { act: late ? 'raise' : 'route' });
         if ((await this.takeBack()) !== 'restored') return;
       } catch {
-        // Blue does not answer: the next look will tell.
+        // It does not answer: the next look will tell.
       }
     }
   }
@@ -114,7 +117,7 @@ export class StandIn {
     }
   }
 
-  /** Each proxy for itself, until it works on blue: one that does not answer keeps only its own clients waiting. */
+  /** Each proxy for itself, until it works on the side that served: one that does not answer keeps only its own clients waiting. */
   async #restoreAll(): Promise<void> {
     const { proxies, clock, signal, note } = this.#o;
     const results = await Promise.allSettled(
@@ -133,16 +136,16 @@ export class StandIn {
 
   /** False when nothing was to be done. */
   async #restore(proxy: ProxyAdapter): Promise<boolean> {
-    const { clock, epoch, signal } = this.#o;
+    const { clock, epoch, from, signal } = this.#o;
     const late = `${proxy.name} did not answer within ${PROXY_MS} ms.`;
     using limit = deadline(clock, PROXY_MS, late, [signal]);
     const { signal: within } = limit;
     await this.#requireOpen();
     const route = await bounded(proxy.observe(within), within);
-    if (route.to === 'blue' && !route.paused) return false;
-    // Also when it shows blue: its configuration may be green's already and only not loaded.
-    await bounded(proxy.route('blue', epoch, within), within);
-    await confirmRoute(proxy, 'blue', within);
+    if (route.to === from && !route.paused) return false;
+    // Also when it shows that side: its configuration may be the other's already and only not loaded.
+    await bounded(proxy.route(from, epoch, within), within);
+    await confirmRoute(proxy, from, within);
     await this.#requireOpen();
     await bounded(proxy.resume(within), within);
     return true;
@@ -160,7 +163,7 @@ export class StandIn {
     const routes = await Promise.allSettled(
       proxies.map((proxy) => this.#bounded(PROXY_MS, proxy.name, (within) => proxy.observe(within))),
     );
-    return routes.some((route) => route.status === 'fulfilled' && route.value.to !== 'blue');
+    return routes.some((route) => route.status === 'fulfilled' && route.value.to !== this.#o.from);
   }
 
   async #bounded<T>(ms: number, what: string, act: (within: AbortSignal) => Promise<T>): Promise<T> {
@@ -173,7 +176,7 @@ export class StandIn {
 /** Another decision stands in the record. */
 class Superseded extends VerdigrisError {
   constructor() {
-    super('CUTOVER_PHASE', 'A later attempt stands in the record of blue.');
+    super('CUTOVER_PHASE', 'A later attempt stands in the record.');
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Side } from '../core/engine.ts';
 import type { TableName } from '../core/table.ts';
 
 /** A side or proxy as its engine or adapter understands it, as JSON. */
@@ -10,11 +11,13 @@ export interface Described {
 export interface DeadmanJob {
   readonly migration: string;
   readonly engine: string;
+  /** The side that serves and is fenced: whose record it lowers. The journal is on green. */
+  readonly from: Side;
   readonly blue: { readonly config: unknown; readonly stateSchema: string };
-  /** Where the journal is. */
+  /** The side that serves and is fenced: whose record it lowers. The journal is on green. */
   readonly green: { readonly config: unknown; readonly stateSchema: string };
   readonly proxies: readonly Described[];
-  /** Fenced tables of blue. */
+  /** Fenced tables of that side. */
   readonly tables: readonly TableName[];
   readonly epoch: number;
   readonly silenceMs: number;

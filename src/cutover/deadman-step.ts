@@ -7,14 +7,14 @@ import type { Step } from './step.ts';
 const ARM_MS = 30_000;
 
 /** Before anybody is paused: who takes the switch back is there, with open connections, or there is no switch. */
-export function armStep({ deadman, journal, epoch, proxies }: CutoverContext): Step {
+export function armStep({ deadman, journal, epoch, from, proxies }: CutoverContext): Step {
   return {
     name: 'arm',
     timeoutMs: ARM_MS,
     held: false,
     pastPointOfNoReturn: false,
     describe: () =>
-      `arm the dead-man: a process of its own with connections to blue and ${proxies.length} proxies, which takes the switch back when this one cannot`,
+      `arm the dead-man: a process of its own with connections to ${from} and ${proxies.length} proxies, which takes the switch back when this one cannot`,
     run: async (signal) => {
       if (!deadman) return 'none: nobody takes over when this process dies';
       let detail: string;

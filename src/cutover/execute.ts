@@ -1,12 +1,15 @@
 import type { Clock } from '../core/clock.ts';
+import type { Side } from '../core/engine.ts';
 import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import { bounded, deadline, persist, reasonOf, type Deadline } from './budget.ts';
 import type { Deadman } from './deadman.ts';
-import type { Step, StepName, StepReport } from './step.ts';
+import { title, type Step, type StepName, type StepReport } from './step.ts';
 
 export interface ExecuteOptions {
+  readonly from: Side;
+  readonly to: Side;
   readonly epoch: number;
   readonly journal: { note(event: string, detail: Readonly<Record<string, unknown>>): Promise<void> };
   /** From the first step that holds writes to the seal. */
@@ -24,7 +27,7 @@ export interface ExecuteOptions {
 }
 
 export interface CutoverOutcome {
-  /** `undone`: blue serves. */
+  /** `undone`: the side that served before serves. */
   readonly outcome: 'switched' | 'undone' | 'undetermined';
   /** From the pause of the proxies until they were resumed; null when nothing was paused. */
   readonly writePauseMs: number | null;
@@ -164,7 +167,7 @@ class Execution {
       result.problems.length > 0 ? ` Not everything was taken back: ${result.problems.join('; ')}.` : '';
     const remedy =
       result.problems.length > 0
-        ? 'Blue serves. Make the named proxies reachable, then run `verdigris start`: it finishes the undo.'
+        ? `${title(this.#options.from)} serves. Make the named proxies reachable, then run \`verdigris start\`: it finishes the undo.`
         : error.remedy;
     return this.#end(
       'undone',
@@ -210,7 +213,7 @@ class Execution {
     return { sealed: false, stuck, problems };
   }
 
-  /** For the way back: a lease that cannot be read is not lost, blue must be opened also when the lease's side is down. */
+  /** For the way back: a lease that cannot be read is not lost, the side that served must be opened also when the lease's side is down. */
   async #lostLease(signal: AbortSignal): Promise<boolean> {
     try {
       return !(await bounded(this.#options.holdsLease(), signal));
@@ -251,14 +254,14 @@ class Execution {
     } catch (caught) {
       facts = `the facts could not be read: ${asVerdigrisError(caught).message}`;
     }
+    const { from, to } = this.#options;
     const known = this.#sealed
-      ? 'Blue is sealed: the switch can only go forward to green.'
-      : 'It is not known whether blue is sealed.';
+      ? `${title(from)} is sealed: it can only go forward to ${to}.`
+      : `It is not known whether ${from} is sealed.`;
     return this.#end(
       'undetermined',
       new VerdigrisError('CUTOVER_UNDETERMINED', `${known} ${facts}. It stopped because: ${error.message}`, {
-        remedy:
-          'Resume no proxy by hand. Make blue, green and the proxies reachable, then run `verdigris start`: it reads the record on blue and goes on or undoes.',
+        remedy: `Resume no proxy by hand. Make blue, green and the proxies reachable, then run \`verdigris recover\`: it reads the record on ${from} and goes on or undoes.`,
         context: { ...error.context, code: error.code },
         cause: error,
       }),
@@ -285,7 +288,7 @@ class Execution {
     this.#reports.set(step.name, { ...plain(step, outcome), ms, detail });
   }
 
-  /** For the way back and the end: blue must get its clients again even when the journal's side is down. */
+  /** For the undo and the end: clients must be served again even when the journal's side is down. */
   #noteIfPossible(event: string, detail: Readonly<Record<string, unknown>>): Promise<void> {
     return this.#tolerate(this.#options.journal.note(event, detail));
   }

@@ -16,30 +16,30 @@ const LATE_LOOK_MS = 100;
 const KILL_AGAIN_MS = 250;
 
 /**
- * Raises the fence on blue. Its way back is `lower` and nothing else: compare-and-set on the record, so that of everybody
+ * Raises the fence on the side that stops writing. Its way back is `lower` and nothing else: compare-and-set on the record, so that of everybody
  * who undoes and the one who seals exactly one wins.
  */
 export function fenceStep(context: CutoverContext, learned: Learned): Step {
-  const { blueFence, clock, epoch, settings } = context;
+  const { from, fromFence, clock, epoch, settings } = context;
   let attempt: Promise<Position> | null = null;
   // In a new process nothing is known about the attempt of the one before.
   let outcomeKnown = false;
 
   const lower = async (signal: AbortSignal): Promise<Undone> => {
     for (let looks = 1; ;) {
-      const { state, epoch: found } = await bounded(blueFence.state(), signal);
+      const { state, epoch: found } = await bounded(fromFence.state(), signal);
       if (state === 'sealed') return { sealed: true, detail: `sealed with epoch ${found}` };
       if (state === 'raised') {
         if (found !== epoch) {
           throw new VerdigrisError(
             'STATE_CONFLICT',
-            `The fence of blue was raised by another attempt: epoch ${found}, not ${epoch}.`,
+            `The fence of ${from} was raised by another attempt: epoch ${found}, not ${epoch}.`,
             {
               remedy: 'Another engine is switching. Use that one.',
             },
           );
         }
-        if (await bounded(blueFence.lower(epoch), signal)) return { sealed: false, detail: 'lowered' };
+        if (await bounded(fromFence.lower(epoch), signal)) return { sealed: false, detail: 'lowered' };
         continue;
       }
       if (outcomeKnown || looks >= LATE_LOOKS) return { sealed: false, detail: 'open' };
@@ -64,7 +64,7 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
         () => false,
       );
       if (!late) return killed;
-      killed += await blueFence.kill(after).catch(() => 0);
+      killed += await fromFence.kill(after).catch(() => 0);
     }
   };
 
@@ -74,10 +74,10 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
     held: true,
     pastPointOfNoReturn: false,
     undoFirst: true,
-    describe: () => 'raise the fence on blue against every writer; its position is the barrier',
+    describe: () => `raise the fence on ${from} against every writer; its position is the barrier`,
     run: async (signal) => {
       outcomeKnown = false;
-      attempt = blueFence.raise(epoch, settings.fenceTimeoutMs);
+      attempt = fromFence.raise(epoch, settings.fenceTimeoutMs);
       const ended = killLate(attempt, signal);
       learned.barrier = await bounded(attempt, signal);
       outcomeKnown = true;
@@ -97,7 +97,7 @@ export function fenceStep(context: CutoverContext, learned: Learned): Step {
       return lower(signal);
     },
     measure: async (signal) => {
-      const blockers = await bounded(blueFence.blockers(), signal);
+      const blockers = await bounded(fromFence.blockers(), signal);
       return blockers.length === 0 ? 'no lock in the way' : `would wait for: ${blockers.join(', ')}`;
     },
   };

@@ -1,3 +1,4 @@
+import type { Side } from '../core/engine.ts';
 import type { GateName, GateResult } from '../core/gate.ts';
 import type { ProxyReport, Route } from '../core/proxy.ts';
 import type { SourceHealth } from '../core/source.ts';
@@ -6,25 +7,38 @@ import { VerdigrisError } from '../core/errors.ts';
 
 /** What is known now. Null means not known, and keeps the gate shut. Times in ms. */
 export interface GateFacts {
+  /** The side that serves and would stop: blue before a switch, green before a rollback. */
+  readonly from: Side;
   readonly lagMs: number | null;
   /** How long the lag has been within its limit without a break. */
   readonly lagStableForMs: number | null;
-  /** Newest mark: from writing it on blue until it was applied on green. */
+  /** Newest mark: from writing it until it was applied on the other side. */
   readonly roundTripMs: number | null;
   readonly copyComplete: boolean | null;
   readonly holes: number | null;
   readonly verification: { readonly ageMs: number | null; readonly differences: number | null };
+  /**
+   * Writes to green that are not ours, from its own log, since a verification last found both sides equal. Null: the engine cannot
+   * tell. `blind`: why the log is not read, or null.
+   */
+  readonly foreignWrites: {
+    readonly blind: string | null;
+    readonly count: number;
+    readonly named: readonly string[];
+  } | null;
   readonly rejects: number | null;
-  /** Age of the oldest open transaction on blue; 0 when none is open. */
+  /** Age of the oldest open transaction on that side; 0 when none is open. */
   readonly oldestTransactionMs: number | null;
   /** Layout changes, manual or anti-wraparound vacuums, prepared transactions on mapped tables: what would block the fence. */
   readonly ddlInProgress: readonly string[] | null;
   readonly source: SourceHealth | null;
-  /** Counters of blue for which no counter on green is known. */
+  /** Counters of that side for which no counter on the other is known. */
   readonly unmatchedCounters: readonly string[] | null;
   readonly invalidIndexes: readonly string[] | null;
   readonly unvalidatedConstraints: readonly string[] | null;
   readonly tablesWithoutStatistics: readonly string[] | null;
+  /** Why there would be no way back afterwards. `not wanted`: the configuration says that none is needed. */
+  readonly wayBack: readonly string[] | 'not wanted' | null;
   readonly proxies: readonly {
     readonly name: string;
     /** Null: it does not answer. */
@@ -81,8 +95,8 @@ const count = (name: GateName, found: number | null, limit: number, what: string
 });
 
 /**
- * Gates of parts that the configuration cannot ask for yet (way back, rehearsal, approvals, time window). They are listed so
- * that every screen shows the same nineteen, and are open because nothing is required.
+ * Gates of what nobody has asked for, and of what does not apply to a rollback. They are listed so that every screen shows the same
+ * ones, and are open because nothing is required.
  */
 const notRequired = (name: GateName): GateResult => ({
   name,
@@ -95,6 +109,8 @@ const notRequired = (name: GateName): GateResult => ({
 /** All gates, in the order of their names. Pure: the same code decides for `status`, the dry run and the switch. */
 export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly GateResult[] {
   const stable = facts.lagStableForMs;
+  // What clients have written since the switch was never compared: the way back is what carried it, and it rejects nothing in silence.
+  const back = facts.from === 'green';
   return [
     atMost('lag', facts.lagMs, limits.maxCommitLagMs, 'the lag'),
     {
@@ -111,42 +127,54 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     },
     atMost('round-trip', facts.roundTripMs, limits.roundTripMs, 'the round trip of a mark'),
     copyComplete(facts),
-    atMost(
-      'verified',
-      facts.verification.ageMs,
-      limits.verifiedWithinMs,
-      'the age of the last clean verification',
-    ),
-    count('differences', facts.verification.differences, 0, 'rows that differ'),
+    back
+      ? notRequired('verified')
+      : atMost(
+          'verified',
+          facts.verification.ageMs,
+          limits.verifiedWithinMs,
+          'the age of the last clean verification',
+        ),
+    back
+      ? notRequired('differences')
+      : count('differences', facts.verification.differences, 0, 'rows that differ'),
+    back ? notRequired('foreign-writes') : foreignWrites(facts),
     count('rejects', facts.rejects, limits.maxRejects, 'rejected rows'),
     atMost(
       'long-transactions',
       facts.oldestTransactionMs,
       limits.maxTransactionAgeMs,
-      'the oldest transaction on blue',
+      `the oldest transaction on ${facts.from}`,
     ),
     noneOf('ddl', facts.ddlInProgress, 'in progress on mapped tables'),
     sourceHealth(facts.source),
-    notRequired('reverse-path'),
+    facts.wayBack === 'not wanted'
+      ? notRequired('reverse-path')
+      : noneOf('reverse-path', facts.wayBack, 'no way back'),
     notRequired('rehearsed'),
-    noneOf('counters', facts.unmatchedCounters, 'counters of blue without one on green'),
-    noneOf('indexes', facts.invalidIndexes, 'invalid or unfinished indexes'),
-    noneOf('constraints', facts.unvalidatedConstraints, 'constraints not validated'),
-    noneOf('statistics', facts.tablesWithoutStatistics, 'tables without statistics'),
+    noneOf('counters', facts.unmatchedCounters, `counters of ${facts.from} without one on the other side`),
+    // Blue has served as it is.
+    ...(back
+      ? (['indexes', 'constraints', 'statistics'] as const).map(notRequired)
+      : [
+          noneOf('indexes', facts.invalidIndexes, 'invalid or unfinished indexes'),
+          noneOf('constraints', facts.unvalidatedConstraints, 'constraints not validated'),
+          noneOf('statistics', facts.tablesWithoutStatistics, 'tables without statistics'),
+        ]),
     proxies(facts, limits),
     notRequired('approvals'),
     notRequired('window'),
   ];
 }
 
-function copyComplete({ copyComplete: done, holes }: GateFacts): GateResult {
+function copyComplete({ from, copyComplete: done, holes }: GateFacts): GateResult {
   const reason =
     done === null || holes === null
       ? 'the state of the copy is not known'
       : !done
         ? 'the copy is not complete'
         : holes > 0
-          ? `${holes} keys are known to be missing on green`
+          ? `${holes} keys are known to be missing on ${from === 'blue' ? 'green' : 'blue'}`
           : '';
   return {
     name: 'copy-complete',
@@ -154,6 +182,22 @@ function copyComplete({ copyComplete: done, holes }: GateFacts): GateResult {
     observed: done === null || holes === null ? UNKNOWN : `${done ? 'complete' : 'copying'}, ${holes} holes`,
     limit: 'complete, 0 holes',
     reason,
+  };
+}
+
+function foreignWrites({ foreignWrites: facts }: GateFacts): GateResult {
+  if (facts === null) return notRequired('foreign-writes');
+  const { blind, count: found, named } = facts;
+  const more = found > named.length ? `, and ${found - named.length} more` : '';
+  return {
+    name: 'foreign-writes',
+    ok: found === 0 && blind === null,
+    observed: found === 0 && blind !== null ? UNKNOWN : `${found} transactions`,
+    limit: '0 transactions',
+    reason: [
+      ...(found === 0 ? [] : [`written on green by others: ${named.join('; ')}${more}`]),
+      ...(blind === null ? [] : [`the log of green is not read: ${blind}`]),
+    ].join('; '),
   };
 }
 
@@ -172,13 +216,13 @@ function sourceHealth(source: SourceHealth | null): GateResult {
   };
 }
 
-function proxies({ proxies: all }: GateFacts, limits: GateLimits): GateResult {
+function proxies({ from, proxies: all }: GateFacts, limits: GateLimits): GateResult {
   const reasons = all.flatMap(({ name, route, report }) => {
     if (route === null) return [`${name} does not answer`];
     if (report === null) return [`${name} was not examined`];
     const hold = report.holdsForMs;
     return [
-      ...(route.to === 'blue' ? [] : [`${name} points to ${route.to}`]),
+      ...(route.to === from ? [] : [`${name} points to ${route.to}`]),
       ...(route.paused ? [`${name} is paused`] : []),
       ...report.findings
         .filter((finding) => finding.level === 'block')
@@ -197,7 +241,7 @@ function proxies({ proxies: all }: GateFacts, limits: GateLimits): GateResult {
       all.length === 0
         ? 'none configured'
         : all.map(({ name, route }) => `${name}: ${route?.to ?? UNKNOWN}`).join(', '),
-    limit: 'all to blue, none paused',
+    limit: `all to ${from}, none paused`,
     reason: reasons.join('; '),
   };
 }
@@ -214,7 +258,7 @@ export function closedGates(
     if (NOT_OVERRIDABLE.has(gate)) {
       throw new VerdigrisError(
         'USAGE',
-        `Gate ${gate} cannot be overridden: rows that are missing on green would be lost.`,
+        `Gate ${gate} cannot be overridden: rows that are missing on the other side would be lost.`,
       );
     }
     if (reason.trim() === '')

@@ -1,3 +1,4 @@
+import type { Side } from '../core/engine.ts';
 import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { FenceState, WriteFence } from '../core/fence.ts';
 import { bounded, deadline, persist } from './budget.ts';
@@ -6,7 +7,7 @@ import { execute, settle, type CutoverOutcome, type ExecuteOptions } from './exe
 import { observed, showRoute } from './proxies.ts';
 import { cutoverSteps } from './steps.ts';
 
-/** How long the record of blue is asked for before nobody knows. */
+/** How long the record is asked for before nobody knows. */
 const RECORD_MS = 30_000;
 
 /** Runs the whole switch. Never rejects; what happened is in the outcome. */
@@ -14,8 +15,8 @@ export const cutover = (context: CutoverContext, signal: AbortSignal): Promise<C
   execute(cutoverSteps(context), optionsOf(context, signal));
 
 /**
- * After a restart in the middle of a switch: the fence record on blue alone decides. Not sealed: routes to blue, `lower`,
- * resume. Sealed: forward to green. Idempotent; may be run by any engine that holds the lease, as often as it takes.
+ * After a restart in the middle of a switch: the fence record on the side that stops writing decides alone. Not sealed: routes
+ * back, `lower`, resume. Sealed: forward. Idempotent; may be run by any engine that holds the lease, as often as it takes.
  */
 export async function recover(context: CutoverContext): Promise<CutoverOutcome> {
   const signal = new AbortController().signal;
@@ -23,10 +24,10 @@ export async function recover(context: CutoverContext): Promise<CutoverOutcome> 
   using limit = deadline(
     context.clock,
     RECORD_MS,
-    `The fence record of blue could not be read for ${RECORD_MS} ms.`,
+    `The fence record of ${context.from} could not be read for ${RECORD_MS} ms.`,
   );
   try {
-    record = await persist(() => bounded(context.blueFence.state(), limit.signal), {
+    record = await persist(() => bounded(context.fromFence.state(), limit.signal), {
       clock: context.clock,
       signal: limit.signal,
     });
@@ -38,9 +39,9 @@ export async function recover(context: CutoverContext): Promise<CutoverOutcome> 
       steps: [],
       error: new VerdigrisError(
         'CUTOVER_UNDETERMINED',
-        `The record on blue decides and cannot be read: ${error.message}`,
+        `The record on ${context.from} decides and cannot be read: ${error.message}`,
         {
-          remedy: 'Resume no proxy by hand. Make blue reachable, then start again.',
+          remedy: `Resume no proxy by hand. Make ${context.from} reachable, then start again.`,
           cause: error,
         },
       ),
@@ -60,23 +61,25 @@ const optionsOf = (context: CutoverContext, signal: AbortSignal): ExecuteOptions
   signal,
   holdsLease: context.holdsLease,
   ...(context.deadman === undefined ? {} : { deadman: context.deadman }),
+  from: context.from,
+  to: context.to,
   look: (until) => look(context, until),
 });
 
 /** What each proxy answers, and what the two records say. */
 async function look(
-  { blueFence, greenFence, proxies }: CutoverContext,
+  { from, to, fromFence, toFence, proxies }: CutoverContext,
   signal: AbortSignal,
 ): Promise<string> {
-  const [blue, green, ...routes] = await Promise.all([
-    record('blue', blueFence, signal),
-    record('green', greenFence, signal),
+  const [stopped, other, ...routes] = await Promise.all([
+    record(from, fromFence, signal),
+    record(to, toFence, signal),
     ...proxies.map(async (proxy) => `${proxy.name}: ${showRoute(await observed(proxy, signal))}`),
   ]);
-  return [blue, green, ...routes].join('; ');
+  return [stopped, other, ...routes].join('; ');
 }
 
-async function record(side: 'blue' | 'green', fence: WriteFence, signal: AbortSignal): Promise<string> {
+async function record(side: Side, fence: WriteFence, signal: AbortSignal): Promise<string> {
   try {
     const { state, epoch } = await bounded(fence.state(), signal);
     return `fence of ${side}: ${state} (epoch ${epoch})`;

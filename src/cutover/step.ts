@@ -1,6 +1,9 @@
+import type { Side } from '../core/engine.ts';
+
 /** In the order in which they run. */
 export const STEPS = [
   'gates',
+  'prepare',
   'arm',
   'pause',
   'fence',
@@ -8,6 +11,7 @@ export const STEPS = [
   'drain',
   'recheck',
   'counters',
+  'position',
   'route',
   'seal',
   'open',
@@ -59,3 +63,6 @@ export interface StepReport {
   readonly ms: number | null;
   readonly detail: string;
 }
+
+/** A side at the beginning of a sentence. */
+export const title = (side: Side): string => (side === 'blue' ? 'Blue' : 'Green');

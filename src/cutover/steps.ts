@@ -6,8 +6,9 @@ import type { CutoverContext } from './context.ts';
 import { armStep } from './deadman-step.ts';
 import { fenceStep, type Learned } from './fence-step.ts';
 import { closedGates } from './gates.ts';
+import { positionStep, prepareStep } from './position-step.ts';
 import { allOrNothing, confirmRoute, eachAlone, observed, showRoute } from './proxies.ts';
-import type { Step } from './step.ts';
+import { title, type Step } from './step.ts';
 
 /** Bound of an act that only reads or writes a row. */
 const SHORT_MS = 15_000;
@@ -18,14 +19,15 @@ const SMOKE_MS = 30_000;
 const ROUTE_BACK_MS = 5_000;
 /** Bound of a look at the record of a side that may be down. */
 const RECORD_MS = 1_000;
-/** Between two looks at what still holds a lock on blue. */
+/** Between two looks at what still holds a lock on the side that stops writing. */
 const LOOK_MS = 20;
 
-/** The whole switch, in order. A dry run prints it, {@link import('./execute.ts').execute} runs it. */
+/** The whole switch or rollback, in order. A dry run prints it, {@link import('./execute.ts').execute} runs it. */
 export function cutoverSteps(context: CutoverContext): readonly Step[] {
   const learned: Learned = { barrier: null };
   return [
     gatesStep(context),
+    prepareStep(context),
     armStep(context),
     pauseStep(context),
     fenceStep(context, learned),
@@ -33,6 +35,7 @@ export function cutoverSteps(context: CutoverContext): readonly Step[] {
     drainStep(context, learned),
     recheckStep(context),
     countersStep(context),
+    positionStep(context),
     routeStep(context),
     sealStep(context),
     openStep(context),
@@ -96,8 +99,8 @@ function pauseStep(context: CutoverContext): Step {
     },
     undo: async (signal) => {
       const problems = await eachAlone(proxies, signal, async (proxy) => {
-        // One that could not be pointed back stays paused: its clients would meet the fence of green.
-        await toBlue(context, proxy, signal);
+        // One that could not be pointed back stays paused: its clients would meet a fence.
+        await routeBack(context, proxy, signal);
         await proxy.resume(signal);
       });
       if (problems.length > 0)
@@ -113,75 +116,83 @@ function pauseStep(context: CutoverContext): Step {
   };
 }
 
-async function toBlue({ epoch }: CutoverContext, proxy: ProxyAdapter, signal: AbortSignal): Promise<void> {
+async function routeBack(
+  { epoch, from }: CutoverContext,
+  proxy: ProxyAdapter,
+  signal: AbortSignal,
+): Promise<void> {
   const route = await observed(proxy, signal);
-  // Paused, also when it shows blue: who died between its configuration and its reload left it shown as blue and written as green.
-  if (route.to !== 'blue' || route.paused) await proxy.route('blue', epoch, signal);
-  await confirmRoute(proxy, 'blue', signal);
+  // Paused, also when it shows that side: who died between its configuration and its reload left it shown as one and written as the other.
+  if (route.to !== from || route.paused) await proxy.route(from, epoch, signal);
+  await confirmRoute(proxy, from, signal);
 }
 
-function proveStep({ blueFence, greenFence, epoch }: CutoverContext): Step {
-  const greenIsShut = async (signal: AbortSignal): Promise<FenceState> => {
-    const green = await bounded(greenFence.state(), signal);
-    if (green.state === 'open') {
-      throw new VerdigrisError('CUTOVER_FENCE_LEAKS', 'Green is open for writes while blue still serves.', {
-        remedy: 'Nobody may write to green before the switch: restart the engine, which raises its fence.',
-      });
+function proveStep({ from, to, fromFence, toFence, epoch }: CutoverContext): Step {
+  const otherIsShut = async (signal: AbortSignal): Promise<FenceState> => {
+    const other = await bounded(toFence.state(), signal);
+    if (other.state === 'open') {
+      throw new VerdigrisError(
+        'CUTOVER_FENCE_LEAKS',
+        `${title(to)} is open for writes while ${from} still serves.`,
+        {
+          remedy: `Nobody may write to ${to} before the switch: restart the engine, which raises its fence.`,
+        },
+      );
     }
-    return green;
+    return other;
   };
   return {
     ...before,
     name: 'prove',
     timeoutMs: SHORT_MS,
-    describe: () => 'prove on blue and green that ordinary writers are refused',
+    describe: () => `prove on ${from} and ${to} that ordinary writers are refused`,
     run: async (signal) => {
-      await greenIsShut(signal);
-      await bounded(blueFence.prove(), signal);
-      const blue = await bounded(blueFence.state(), signal);
-      if (blue.state !== 'raised' || blue.epoch !== epoch) {
+      await otherIsShut(signal);
+      await bounded(fromFence.prove(), signal);
+      const own = await bounded(fromFence.state(), signal);
+      if (own.state !== 'raised' || own.epoch !== epoch) {
         throw new VerdigrisError(
           'CUTOVER_FENCE_LEAKS',
-          `The record on blue says ${blue.state} with epoch ${blue.epoch}, not raised with ${epoch}.`,
+          `The record on ${from} says ${own.state} with epoch ${own.epoch}, not raised with ${epoch}.`,
         );
       }
       return 'refused on both sides';
     },
-    measure: async (signal) => `green is ${(await greenIsShut(signal)).state}`,
+    measure: async (signal) => `${to} is ${(await otherIsShut(signal)).state}`,
   };
 }
 
 function drainStep(context: CutoverContext, learned: Learned): Step {
-  const { blueFence, pipeline, journal, clock, epoch } = context;
+  const { from, to, fromFence, pipeline, journal, clock, epoch } = context;
   return {
     ...before,
     name: 'drain',
     timeoutMs: context.settings.maxWritePauseMs,
     describe: () =>
-      'drain: wait until green has durably applied everything up to the fence, and nothing on blue can still write',
+      `drain: wait until ${to} has durably applied everything up to the fence, and nothing on ${from} can still write`,
     run: async (signal) => {
       const { barrier } = learned;
       if (barrier === null) throw new VerdigrisError('INTERNAL', 'Drain without a barrier.');
       const checkpoint = await bounded(pipeline.drain(barrier, signal), signal);
       for (;;) {
-        const blockers = await bounded(blueFence.blockers(), signal);
+        const blockers = await bounded(fromFence.blockers(), signal);
         if (blockers.length === 0) break;
         await clock.sleep(LOOK_MS, signal).catch(() => undefined);
         if (signal.aborted) {
           throw new VerdigrisError(
             'CUTOVER_FENCE_LEAKS',
-            `Still able to write on blue: ${blockers.join(', ')}.`,
+            `Still able to write on ${from}: ${blockers.join(', ')}.`,
             { cause: signal.reason },
           );
         }
       }
       await bounded(journal.note('cutover.drained', { epoch, barrier, checkpoint, blockers: [] }), signal);
-      return 'green covers the barrier, no blocker';
+      return `${to} covers the barrier, no blocker`;
     },
     measure: async (signal) => {
       const [gates, blockers] = [
         await bounded(context.gates(), signal),
-        await bounded(blueFence.blockers(), signal),
+        await bounded(fromFence.blockers(), signal),
       ];
       const trip = gates.find((gate) => gate.name === 'round-trip')?.observed ?? 'unknown';
       return `round trip ${trip}${blockers.length > 0 ? `; writing now: ${blockers.join(', ')}` : ''}`;
@@ -217,12 +228,12 @@ function recheckStep({ recheck, settings }: CutoverContext): Step {
   };
 }
 
-function countersStep({ counters }: CutoverContext): Step {
+function countersStep({ from, to, counters }: CutoverContext): Step {
   return {
     ...before,
     name: 'counters',
     timeoutMs: SHORT_MS,
-    describe: () => 'advance sequences and auto-increment columns on green past those of blue',
+    describe: () => `advance sequences and auto-increment columns on ${to} past those of ${from}`,
     run: async (signal) => {
       const moves = await bounded(counters(), signal);
       const warnings = moves.flatMap((move) =>
@@ -234,17 +245,17 @@ function countersStep({ counters }: CutoverContext): Step {
 }
 
 function routeStep(context: CutoverContext): Step {
-  const { proxies, epoch, blueFence, clock } = context;
+  const { proxies, epoch, from, to, fromFence, clock } = context;
   /**
-   * No proxy has a memory of decisions: one is pointed to green only while blue is shut. A record that cannot be read is no
-   * obstacle: on the way forward blue may be the side that is down, and before the seal the seal itself will tell.
+   * No proxy has a memory of decisions: one is pointed away only while the side it leaves is shut. A record that cannot be read is
+   * no obstacle: on the way forward that side may be down, and before the seal the seal itself will tell.
    */
-  const blueIsShut = async (signal: AbortSignal): Promise<void> => {
+  const fromIsShut = async (signal: AbortSignal): Promise<void> => {
     using limit = deadline(clock, RECORD_MS, 'reading the record took too long', [signal]);
-    const record = await bounded(blueFence.state(), limit.signal).catch(() => null);
+    const record = await bounded(fromFence.state(), limit.signal).catch(() => null);
     if (record?.state !== 'open') return;
-    throw new VerdigrisError('CUTOVER_UNDONE', 'The fence of blue was lowered by somebody else.', {
-      remedy: 'Blue serves. Look at the journal for who took the switch back and why, then try again.',
+    throw new VerdigrisError('CUTOVER_UNDONE', `The fence of ${from} was lowered by somebody else.`, {
+      remedy: `${title(from)} serves. Look at the journal for who took the switch back and why, then try again.`,
     });
   };
   return {
@@ -254,51 +265,51 @@ function routeStep(context: CutoverContext): Step {
     name: 'route',
     timeoutMs: FORWARD_MS,
     undoTimeoutMs: ROUTE_BACK_MS,
-    describe: () => `point ${names(context)} at green while paused, and read it back`,
+    describe: () => `point ${names(context)} at ${to} while paused, and read it back`,
     run: async (signal) => {
       await allOrNothing(proxies, signal, async (proxy, either) => {
         // After a restart it may already point there, and work.
-        if ((await observed(proxy, either)).to !== 'green') {
-          await blueIsShut(either);
-          await proxy.route('green', epoch, either);
+        if ((await observed(proxy, either)).to !== to) {
+          await fromIsShut(either);
+          await proxy.route(to, epoch, either);
         }
-        await confirmRoute(proxy, 'green', either);
+        await confirmRoute(proxy, to, either);
       });
-      return `to green: ${proxies.length}`;
+      return `to ${to}: ${proxies.length}`;
     },
     undo: async (signal) => {
-      const problems = await eachAlone(proxies, signal, (proxy) => toBlue(context, proxy, signal));
+      const problems = await eachAlone(proxies, signal, (proxy) => routeBack(context, proxy, signal));
       if (problems.length > 0)
         throw new VerdigrisError('PROXY_UNEXPECTED', `not pointed back: ${problems.join('; ')}`);
-      return { sealed: false, detail: `to blue: ${proxies.length}` };
+      return { sealed: false, detail: `to ${from}: ${proxies.length}` };
     },
   };
 }
 
-function sealStep({ blueFence, epoch, clock }: CutoverContext): Step {
+function sealStep({ from, fromFence, epoch, clock }: CutoverContext): Step {
   return {
     ...before,
     name: 'seal',
     timeoutMs: SHORT_MS,
     seals: true,
-    describe: () => 'seal the fence of blue: the point of no return',
+    describe: () => `seal the fence of ${from}: the point of no return`,
     run: async (signal) => {
       let unknown: unknown;
       try {
-        if (await bounded(blueFence.seal(epoch), signal)) return `sealed with epoch ${epoch}`;
+        if (await bounded(fromFence.seal(epoch), signal)) return `sealed with epoch ${epoch}`;
       } catch (error) {
         unknown = error;
       }
       // Refused, or not known: the record decides. Raised is no proof that it was not sealed, the answer may be under way;
       // then the way back tries `lower`, and of the two exactly one wins.
-      const state = await bounded(blueFence.state(), signal);
+      const state = await bounded(fromFence.state(), signal);
       if (state.state === 'sealed' && state.epoch === epoch)
         return `sealed with epoch ${epoch} (read from the record)`;
       throw new VerdigrisError(
         'CUTOVER_UNDONE',
-        `The record on blue could not be sealed; it says ${state.state} with epoch ${state.epoch}.`,
+        `The record on ${from} could not be sealed; it says ${state.state} with epoch ${state.epoch}.`,
         {
-          remedy: 'Somebody lowered the fence, or blue failed over since it was raised. Try again.',
+          remedy: `Somebody lowered the fence, or ${from} failed over since it was raised. Try again.`,
           context: { at: clock.now() },
           cause: unknown,
         },
@@ -307,23 +318,23 @@ function sealStep({ blueFence, epoch, clock }: CutoverContext): Step {
   };
 }
 
-function openStep({ greenFence, onSwitched, epoch, journal }: CutoverContext): Step {
+function openStep({ to, toFence, onSwitched, epoch, journal }: CutoverContext): Step {
   return {
     ...after,
     name: 'open',
     timeoutMs: FORWARD_MS,
-    describe: () => 'write the new epoch on green and open green for writes',
+    describe: () => `write the new epoch on ${to} and open ${to} for writes`,
     run: async (signal) => {
       await bounded(onSwitched(epoch), signal);
-      await bounded(journal.note('cutover.sealed', { epoch, activeSide: 'green' }), signal);
-      await bounded(greenFence.open(epoch), signal);
-      return `green serves with epoch ${epoch}`;
+      await bounded(journal.note('cutover.sealed', { epoch, activeSide: to }), signal);
+      await bounded(toFence.open(epoch), signal);
+      return `${to} serves with epoch ${epoch}`;
     },
   };
 }
 
 function resumeStep(context: CutoverContext): Step {
-  const { proxies } = context;
+  const { proxies, to } = context;
   return {
     ...after,
     name: 'resume',
@@ -332,7 +343,7 @@ function resumeStep(context: CutoverContext): Step {
     run: async (signal) => {
       // Each for itself: clients of one proxy shall not wait for another that does not answer.
       const problems = await eachAlone(proxies, signal, async (proxy) => {
-        await confirmRoute(proxy, 'green', signal);
+        await confirmRoute(proxy, to, signal);
         await proxy.resume(signal);
       });
       if (problems.length > 0)
@@ -342,7 +353,7 @@ function resumeStep(context: CutoverContext): Step {
   };
 }
 
-function smokeStep({ smoke, settings }: CutoverContext): Step {
+function smokeStep({ to, smoke, settings }: CutoverContext): Step {
   return {
     name: 'smoke',
     timeoutMs: SMOKE_MS,
@@ -350,7 +361,7 @@ function smokeStep({ smoke, settings }: CutoverContext): Step {
     pastPointOfNoReturn: true,
     forward: true,
     alarmOnly: true,
-    describe: () => `smoke queries: ${settings.smoke.length}; a failure is an alarm, traffic stays on green`,
+    describe: () => `smoke queries: ${settings.smoke.length}; a failure is an alarm, traffic stays on ${to}`,
     run: async (signal) => {
       for (const [index, query] of settings.smoke.entries()) {
         try {
@@ -361,7 +372,7 @@ function smokeStep({ smoke, settings }: CutoverContext): Step {
             'VERIFY_FAILED',
             `Smoke query ${index + 1} through ${query.via} failed: ${why}`,
             {
-              remedy: 'Green serves. Look at the query and at the application now.',
+              remedy: `${title(to)} serves. Look at the query and at the application now.`,
               cause: error,
             },
           );

@@ -22,6 +22,15 @@ const scope = z.enum(['copy', 'apply', 'all']).default('all');
 const confirmed = { planHash: z.string().optional(), confirm: z.string().optional() };
 const key = { idempotencyKey: z.string().min(1).max(200).optional() };
 
+/** A switch or a rollback. */
+const turn = z.strictObject({
+  ...key,
+  ...confirmed,
+  dryRun: z.boolean().default(false),
+  maxWritePauseMs: z.number().positive().optional(),
+  overrides: z.array(z.strictObject({ gate: z.enum(GATES), reason: z.string().min(1) })).default([]),
+});
+
 const BODIES = {
   pause: z.strictObject({ ...key, scope, reason: z.string().max(500).default('') }),
   resume: z.strictObject({ ...key, scope }),
@@ -32,13 +41,9 @@ const BODIES = {
     maxRowsPerSecond: z.number().positive().nullable().optional(),
   }),
   repair: z.strictObject({ ...key, tables: z.array(z.string()).optional() }),
-  cutover: z.strictObject({
-    ...key,
-    ...confirmed,
-    dryRun: z.boolean().default(false),
-    maxWritePauseMs: z.number().positive().optional(),
-    overrides: z.array(z.strictObject({ gate: z.enum(GATES), reason: z.string().min(1) })).default([]),
-  }),
+  cutover: turn,
+  rollback: turn,
+  recover: z.strictObject(key),
   abort: z.strictObject({ ...key, ...confirmed }),
   finish: z.strictObject({ ...key, ...confirmed, keepState: z.boolean().default(false) }),
 } as const;
@@ -192,20 +197,26 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
           migration.repair(tables === undefined ? {} : { tables }),
         );
       }
-      case 'cutover': {
-        const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...cutover } = parse(
+      case 'cutover':
+      case 'rollback': {
+        const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...request } = parse(
           kind,
           body,
-          BODIES.cutover,
+          BODIES[kind],
         );
         const known = actions.find(idempotencyKey);
-        if (!known && !cutover.dryRun) {
+        if (!known && !request.dryRun) {
           await checkConfirmed(kind, { planHash, confirm });
-          await checkGates(cutover.overrides.map(({ gate }) => gate));
+          await checkGates(request.overrides.map(({ gate }) => gate));
         }
         return actions.begin(kind, idempotencyKey, () =>
-          migration.cutover({ ...cutover, ...(maxWritePauseMs === undefined ? {} : { maxWritePauseMs }) }),
+          migration[kind]({ ...request, ...(maxWritePauseMs === undefined ? {} : { maxWritePauseMs }) }),
         );
+      }
+      case 'recover': {
+        // It decides nothing by itself: the fence records have.
+        const { idempotencyKey } = parse(kind, body, BODIES.recover);
+        return actions.begin(kind, idempotencyKey, () => migration.recover());
       }
       case 'abort': {
         const { idempotencyKey, ...rest } = parse(kind, body, BODIES.abort);

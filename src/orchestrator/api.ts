@@ -45,11 +45,14 @@ export interface StepReport {
   readonly detail: string;
 }
 
+/** Of a switch or a rollback. `switched`: the side it leads to serves. `undone`: the other one serves, as before. */
 export interface CutoverReport {
   readonly outcome: 'switched' | 'undone' | 'undetermined' | 'dry-run';
   /** From the pause of the proxies to their resume, as seen by the engine; null when nothing was paused. */
   readonly writePauseMs: number | null;
   readonly epoch: number;
+  /** The side it leads to: green for a switch, blue for a rollback. */
+  readonly to: 'blue' | 'green';
   readonly steps: readonly StepReport[];
   readonly gates: readonly GateResult[];
   readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
@@ -106,6 +109,12 @@ export interface RepairReport {
   readonly report: VerifyReport;
 }
 
+export interface TurnRequest {
+  readonly dryRun: boolean;
+  readonly maxWritePauseMs?: number;
+  readonly overrides?: readonly { readonly gate: GateName; readonly reason: string }[];
+}
+
 /** A running migration, as the CLI, the control socket and the library see it. */
 export interface Migration {
   /** Runs preparation, copy and streaming; resolves when it replicates, rejects when it cannot go on. Resumable. */
@@ -122,11 +131,11 @@ export interface Migration {
   verification(): Promise<(VerifyReport & { readonly endedAt: string }) | null>;
   /** Reads the rows of the stored differences again from blue and compares them again. */
   repair(options: { readonly tables?: readonly string[] }): Promise<RepairReport>;
-  cutover(options: {
-    readonly dryRun: boolean;
-    readonly maxWritePauseMs?: number;
-    readonly overrides?: readonly { readonly gate: GateName; readonly reason: string }[];
-  }): Promise<CutoverReport>;
+  cutover(options: TurnRequest): Promise<CutoverReport>;
+  /** Back to blue, with everything that was written on green; forward replication goes on from there. */
+  rollback(options: TurnRequest): Promise<CutoverReport>;
+  /** Finishes or undoes a switch or a rollback that was interrupted, by what the fence records say. Null: there was none. */
+  recover(): Promise<CutoverReport | null>;
   abort(options: { readonly dropGreenData: boolean }): Promise<void>;
   finish(options: { readonly keepState: boolean }): Promise<void>;
   events(after: number, limit: number): Promise<readonly JournalEvent[]>;

@@ -1,4 +1,5 @@
 import type { Catalog } from '../core/catalog.ts';
+import type { Capabilities } from '../core/engine.ts';
 import type { TablePlan, TargetTable } from '../core/plan.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import { columnIndex, showTable, tableId, type Relation, type TableName } from '../core/table.ts';
@@ -9,6 +10,7 @@ import {
   type CompileOptions,
   type CopyUnit,
 } from '../transform/compile.ts';
+import { compileReverse, type ReverseMapping } from '../transform/reverse.ts';
 import type { VerifyTable } from '../verify/verify-table.ts';
 import type { ColumnOrigin } from './counter-pairs.ts';
 
@@ -34,9 +36,14 @@ export interface Compiled {
   readonly ignored: readonly TableName[];
   readonly unmentioned: readonly TableName[];
   readonly warnings: readonly string[];
+  /** The mapping read backwards, against the layouts as they are now; null: not wanted. */
+  readonly back: BackCompiled | null;
   /** Rows and bytes of blue's tables from statistics, by shown name. Filled by the run. */
   readonly estimates: Map<string, { readonly rows: number; readonly bytes: number }>;
 }
+
+/** The way back, or why there is none. */
+export type BackCompiled = ReverseMapping;
 
 /** @throws VerdigrisError MAPPING_INVALID, SCHEMA_TABLE_MISSING */
 export async function compile(
@@ -44,6 +51,8 @@ export async function compile(
     readonly blue: Catalog;
     readonly green: Catalog;
     readonly schemaSql: string | null;
+    /** Compile the way back too, for an engine of these capabilities; null: not. */
+    readonly back: Capabilities | null;
   },
 ): Promise<Compiled> {
   const { spec, modules, blue, green, schemaSql } = options;
@@ -77,8 +86,47 @@ export async function compile(
     ignored: mapping.ignored,
     unmentioned: mapping.unmentioned,
     warnings: mapping.warnings,
+    back:
+      options.back === null
+        ? null
+        : await compileBack({
+            ...options,
+            capabilities: options.back,
+            plans: mapping.plans,
+            targets: mapping.targets,
+          }),
     estimates: new Map(),
   };
+}
+
+/**
+ * The mapping read backwards. Tables of green that are not there yet are taken as the schema file will make them.
+ * @throws VerdigrisError MAPPING_INVALID
+ */
+export async function compileBack(
+  options: MappingSource & {
+    readonly blue: Catalog;
+    readonly green: Catalog;
+    readonly capabilities: Capabilities;
+    readonly plans: readonly TablePlan[];
+    readonly targets: readonly TargetTable[];
+  },
+): Promise<BackCompiled> {
+  const { spec, modules, blue, green, plans, targets } = options;
+  const blueNames = plans.map((plan) => plan.from.table);
+  const blueTargets = await layouts(blueNames, (table) => blue.target(table));
+  const planned = new Map(targets.map(({ relation }) => [tableId(relation.table), relation]));
+  const greenNames = targets.map(({ relation }) => relation.table);
+  const greenSources = await layouts(greenNames, (table) => green.source(table));
+  return compileReverse({
+    compiled: { plans },
+    spec,
+    modules,
+    elements: options.capabilities.arrayElements === true,
+    misfits: 'keep',
+    blueTarget: (table) => blueTargets.get(tableId(table)) ?? null,
+    greenSource: (table) => greenSources.get(tableId(table)) ?? planned.get(tableId(table)) ?? null,
+  });
 }
 
 /** Layouts of those that exist. */

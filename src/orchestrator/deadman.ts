@@ -1,3 +1,4 @@
+import type { Side } from '../core/engine.ts';
 import type { TableName } from '../core/table.ts';
 import type { Deadman } from '../cutover/deadman.ts';
 
@@ -5,7 +6,9 @@ import type { Deadman } from '../cutover/deadman.ts';
 export interface DeadmanOrder {
   readonly epoch: number;
   readonly maxWritePauseMs: number;
-  /** Fenced tables of blue. */
+  /** The side that serves and is fenced by the attempt. */
+  readonly from: Side;
+  /** Fenced tables of that side. */
   readonly tables: readonly TableName[];
 }
 

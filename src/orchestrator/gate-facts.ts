@@ -1,4 +1,4 @@
-import type { Session } from '../core/engine.ts';
+import type { Session, Side } from '../core/engine.ts';
 import type { ProxyAdapter, ProxyReport, Route } from '../core/proxy.ts';
 import type { TableName } from '../core/table.ts';
 import type { Clock } from '../core/clock.ts';
@@ -18,12 +18,15 @@ export interface VerificationFact {
 }
 
 export interface GateFactsOptions {
-  readonly blue: Session;
-  readonly green: Session;
+  /** The side that serves. */
+  readonly from: Side;
+  readonly sessions: Readonly<Record<Side, Session>>;
+  readonly tables: Readonly<Record<Side, readonly TableName[]>>;
+  readonly foreignWrites: () => GateFacts['foreignWrites'];
   readonly proxies: readonly ProxyAdapter[];
-  readonly blueTables: readonly TableName[];
-  readonly greenTables: readonly TableName[];
   readonly unmatchedCounters: () => Promise<readonly string[]>;
+  /** Why there would be no way back; null: not wanted. */
+  readonly wayBack: () => Promise<readonly string[] | null>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -34,6 +37,7 @@ interface SlowFacts {
   readonly unvalidatedConstraints: readonly string[] | null;
   readonly tablesWithoutStatistics: readonly string[] | null;
   readonly unmatchedCounters: readonly string[] | null;
+  readonly wayBack: GateFacts['wayBack'];
   readonly proxies: GateFacts['proxies'];
 }
 
@@ -65,6 +69,7 @@ export class GateFactsReader {
     const health = pipeline?.health ?? null;
     const slow = this.#slow;
     return {
+      from: this.#o.from,
       lagMs: lag === null ? null : lag * 1000,
       lagStableForMs: lag === null ? null : (pipeline?.lag.stableForMs(options.limitSeconds) ?? null),
       roundTripMs: pipeline?.lag.roundTripMs ?? null,
@@ -77,6 +82,7 @@ export class GateFactsReader {
         ageMs: verification.cleanAt === null ? null : clock.now() - verification.cleanAt,
         differences: verification.differences,
       },
+      foreignWrites: this.#o.foreignWrites(),
       rejects: pipeline?.rejects ?? null,
       oldestTransactionMs: health === null ? null : (health.oldestTransactionSeconds ?? 0) * 1000,
       source: health,
@@ -85,24 +91,28 @@ export class GateFactsReader {
       invalidIndexes: slow?.invalidIndexes ?? null,
       unvalidatedConstraints: slow?.unvalidatedConstraints ?? null,
       tablesWithoutStatistics: slow?.tablesWithoutStatistics ?? null,
+      wayBack: slow === null ? null : slow.wayBack,
       proxies: slow?.proxies ?? this.#o.proxies.map(({ name }) => ({ name, route: null, report: null })),
     };
   }
 
   async #readSlow(): Promise<void> {
-    const { blue, green, blueTables, greenTables, proxies } = this.#o;
-    const [onBlue, onGreen, unmatchedCounters, ...routes] = await Promise.all([
-      this.#try(() => blue.readiness.read(blueTables)),
-      this.#try(() => green.readiness.read(greenTables)),
+    const { from, sessions, tables, proxies } = this.#o;
+    const to = from === 'blue' ? 'green' : 'blue';
+    const [stops, serves, unmatchedCounters, wayBack, ...routes] = await Promise.all([
+      this.#try(() => sessions[from].readiness.read(tables[from])),
+      this.#try(() => sessions[to].readiness.read(tables[to])),
       this.#try(() => this.#o.unmatchedCounters()),
+      this.#try(async () => (await this.#o.wayBack()) ?? 'not wanted'),
       ...proxies.map((proxy) => this.#proxy(proxy)),
     ]);
     this.#slow = {
-      ddlInProgress: onBlue?.ddlInProgress ?? null,
-      invalidIndexes: onGreen?.invalidIndexes ?? null,
-      unvalidatedConstraints: onGreen?.unvalidatedConstraints ?? null,
-      tablesWithoutStatistics: onGreen?.tablesWithoutStatistics ?? null,
+      ddlInProgress: stops?.ddlInProgress ?? null,
+      invalidIndexes: serves?.invalidIndexes ?? null,
+      unvalidatedConstraints: serves?.unvalidatedConstraints ?? null,
+      tablesWithoutStatistics: serves?.tablesWithoutStatistics ?? null,
       unmatchedCounters,
+      wayBack,
       proxies: routes,
     };
     this.#slowAt = this.#o.clock.monotonic();

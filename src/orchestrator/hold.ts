@@ -1,34 +1,44 @@
-import type { WriteFence } from '../core/fence.ts';
-import type { Sink } from '../core/sink.ts';
-import type { ChangeSource } from '../core/source.ts';
-import type { Clock } from '../core/clock.ts';
+import type { Side } from '../core/engine.ts';
 import { VerdigrisError } from '../core/errors.ts';
-import { showTable } from '../core/table.ts';
-import { Pipeline, type PipelineState } from '../pipeline/pipeline.ts';
+import type { WriteFence } from '../core/fence.ts';
+import { showTable, type TableName } from '../core/table.ts';
 import { subjectOf } from '../verify/subject.ts';
+import type { ForeignWatch } from '../verify/foreign-writes.ts';
 import { Verifier } from '../verify/verifier.ts';
+import { buildWay } from './build-way.ts';
 import type { Compiled } from './compiled.ts';
 import { pairCounters } from './counter-pairs.ts';
+import { foreignFact, watchGreen } from './foreign.ts';
 import { GateFactsReader } from './gate-facts.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { isOver } from './phase.ts';
 import { estimate } from './plan-report.ts';
+import { Reverse } from './reverse.ts';
 import type { RunState } from './run-state.ts';
+import { settling } from './settling.ts';
+import type { Way } from './way.ts';
 
 /** What exists only while the run is held. */
 export interface Held {
   readonly state: RunState;
   readonly compiled: Compiled;
-  readonly source: ChangeSource;
-  readonly sink: Sink;
-  readonly pipeline: Pipeline;
-  readonly blueFence: WriteFence;
-  readonly greenFence: WriteFence;
-  readonly facts: GateFactsReader;
+  /** From blue to green. */
+  readonly forward: Way;
+  /** From green to blue: made before the switch, carries after it. */
+  readonly reverse: Reverse;
+  readonly fences: Readonly<Record<Side, WriteFence>>;
+  /** Mapped tables. */
+  readonly tables: Readonly<Record<Side, readonly TableName[]>>;
+  /** By the side that serves. */
+  readonly facts: Readonly<Record<Side, GateFactsReader>>;
   readonly verifier: Verifier;
+  /** Reads green's log for writes that are not ours; null where the engine cannot tell them. */
+  readonly foreign: ForeignWatch | null;
   /** Changes when a mapped table of blue was written anew: its rows may have changed without a row in the log. */
   readonly rewrites: () => Promise<string>;
 }
+
+export const other = (side: Side): Side => (side === 'blue' ? 'green' : 'blue');
 
 /**
  * Finds or makes the record of the run, and refuses one that is over or was begun with another plan.
@@ -86,54 +96,8 @@ export interface Own {
   /** Unique among processes: part of every mark. */
   readonly holder: string;
   readonly permit: (signal: AbortSignal) => Promise<void>;
-  readonly onState: (state: PipelineState) => void;
-  readonly pipelineState: () => PipelineState;
-}
-
-/** Longer than this nothing is on its way: replication stands still. */
-const SETTLE_TIMEOUT_MS = 120_000;
-const SETTLE_POLL_MS = 20;
-
-/**
- * Waits until green has everything that was committed on blue before the call, rows that are being read again included.
- * @throws VerdigrisError VERIFY_FAILED when replication stands still
- */
-function settling(parts: {
-  readonly pipeline: Pipeline;
-  readonly source: ChangeSource;
-  readonly own: Own;
-  readonly label: string;
-  readonly clock: Clock;
-}): (signal: AbortSignal) => Promise<void> {
-  const { pipeline, source, own, label, clock } = parts;
-  const still = (why: string): VerdigrisError =>
-    new VerdigrisError('VERIFY_FAILED', `Green does not follow blue: ${why}.`, {
-      remedy: 'Mend what holds replication up, then run `verdigris verify` again: it goes on where it was.',
-    });
-  return async (signal) => {
-    const stop = new AbortController();
-    const both = AbortSignal.any([signal, stop.signal]);
-    const watch = (async () => {
-      const since = clock.monotonic();
-      for (;;) {
-        await clock.sleep(SETTLE_POLL_MS * 10, both);
-        const { condition, reason } = own.pipelineState();
-        if (condition === 'blocked') throw still(reason);
-        if (clock.monotonic() - since > SETTLE_TIMEOUT_MS)
-          throw still(reason === '' ? `nothing for ${SETTLE_TIMEOUT_MS / 1000} s` : reason);
-      }
-    })();
-    const settled = (async () => {
-      await pipeline.drain(await source.mark(label), both);
-      while (pipeline.holes > pipeline.rejects) await clock.sleep(SETTLE_POLL_MS, both);
-    })();
-    try {
-      await Promise.race([settled, watch]);
-    } finally {
-      stop.abort(new VerdigrisError('INTERRUPTED', 'The wait is over.'));
-      await Promise.allSettled([settled, watch]);
-    }
-  };
+  /** Another engine has taken over. */
+  readonly onLost: (error: VerdigrisError) => void;
 }
 
 /** Puts the parts of a run together. Nothing runs yet. */
@@ -142,79 +106,74 @@ export async function hold(
   state: RunState,
   { compiled, own }: { compiled: Compiled; own: Own },
 ): Promise<Held> {
-  const { settings, engine, blue, green, clock, log, failpoints, proxies } = o;
+  const { settings, blue, green, clock, log, failpoints, proxies } = o;
   await estimate(compiled, blue);
-  const stream = {
-    direction: 'forward' as const,
+  const holder = `${settings.migration}:${own.holder}`;
+  const permit = (signal: AbortSignal): Promise<void> => own.permit(signal);
+  const forward = buildWay(o, {
+    direction: 'forward',
     term: state.term,
-    maxBatchBytes: settings.apply.batchBytes,
-  };
-  const source = blue.changes(stream);
-  const snapshot = blue.snapshot();
-  const sink = green.sink(stream);
-  const pipeline = new Pipeline({
-    source,
-    snapshot,
-    sink,
-    positions: engine.positions,
-    rawCopy: engine.capabilities.rawCopy,
     plans: compiled.plans,
     units: compiled.units,
-    settings: {
-      ...settings.apply,
-      workers: settings.copy.workers,
-      chunkRows: settings.copy.chunkRows,
-      maxRowsPerSecond: settings.copy.maxRowsPerSecond,
-      heartbeatMs: settings.heartbeatMs,
-      windowBytes: settings.windowBytes,
-      idleCheckpointMs: settings.idleCheckpointMs,
-      visibilityTimeoutMs: settings.visibilityTimeoutMs,
-    },
-    clock,
-    failpoints,
-    log,
-    holder: `${settings.migration}:${own.holder}`,
-    copyPermit: (signal) => own.permit(signal),
-    onState: own.onState,
+    targets: compiled.targets,
     tracked: compiled.verifyTables.map((table) => ({
       relation: table.target.relation,
       identify: subjectOf(table),
     })),
+    holder,
+    permit,
   });
   const blueTables = compiled.sources.map((relation) => relation.table);
   const greenTables = compiled.targets.map((target) => target.relation.table);
   const verifier = new Verifier({
     sides: { blue: blue.digester, green: green.digester },
     tables: compiled.verifyTables,
-    changes: pipeline.changed,
-    settle: settling({ pipeline, source, own, label: `${settings.migration}:${own.holder}:verify`, clock }),
-    permit: (signal) => own.permit(signal),
+    changes: forward.pipeline.changed,
+    settle: settling({ way: forward, label: `${holder}:verify`, clock }),
+    permit,
     store: green.verification,
     run: { id: settings.migration, term: state.term },
-    settings: { chunkRows: settings.copy.chunkRows, ...settings.verify },
+    settings: { chunkRows: settings.copy.chunkRows, workers: settings.copy.workers, ...settings.verify },
     clock,
     failpoints,
   });
+  const foreign = watchGreen(o, state, { compiled, label: `${holder}:foreign` });
+  const reverse = new Reverse({ run: o, state, compiled, holder, permit, onLost: own.onLost });
+  const facts = (from: Side): GateFactsReader =>
+    new GateFactsReader({
+      from,
+      sessions: { blue, green },
+      tables: { blue: blueTables, green: greenTables },
+      proxies,
+      foreignWrites: () => foreignFact(foreign, o.engine.positions.describe),
+      clock,
+      log,
+      unmatchedCounters: async () => (await countersFor(o, compiled, other(from))).unmatched,
+      // What carried there carries there again.
+      wayBack: from === 'blue' ? () => reverse.problems() : () => Promise.resolve(reverse.wanted ? [] : null),
+    });
   return {
     state,
     compiled,
-    source,
-    sink,
-    pipeline,
-    blueFence: blue.fence(blueTables),
-    greenFence: green.fence(greenTables),
+    forward,
+    reverse,
+    fences: { blue: blue.fence(blueTables), green: green.fence(greenTables) },
+    tables: { blue: blueTables, green: greenTables },
     verifier,
+    foreign,
     rewrites: () => blue.catalog.rewrites(blueTables),
-    facts: new GateFactsReader({
-      blue,
-      green,
-      proxies,
-      blueTables,
-      greenTables,
-      clock,
-      log,
-      unmatchedCounters: async () =>
-        pairCounters(await blue.counters.list(), await green.counters.list(), compiled.origins).unmatched,
-    }),
+    facts: { blue: facts('blue'), green: facts('green') },
   };
+}
+
+/** Counters of the side that will serve, with those of the other that feed them. */
+export async function countersFor(
+  { blue, green }: Pick<MigrationOptions, 'blue' | 'green'>,
+  { origins }: Compiled,
+  to: Side,
+): Promise<ReturnType<typeof pairCounters>> {
+  const [ofBlue, ofGreen] = await Promise.all([blue.counters.list(), green.counters.list()]);
+  if (to === 'green') return pairCounters(ofBlue, ofGreen, origins);
+  const swapped = origins.map((origin) => ({ blue: origin.green, green: origin.blue }));
+  return pairCounters(ofGreen, ofBlue, swapped);
 }

@@ -1,18 +1,16 @@
 import { randomUUID } from 'node:crypto';
+import type { Side } from '../core/engine.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { JournalEvent, RunRecord } from '../core/state.ts';
-import { closedGates, evaluateGates } from '../cutover/gates.ts';
-import type { CutoverContext } from '../cutover/context.ts';
-import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
-import { cutover, recover } from '../cutover/recover.ts';
-import { cutoverSteps } from '../cutover/steps.ts';
-import type { PipelineState } from '../pipeline/pipeline.ts';
+import { showTable } from '../core/table.ts';
+import { evaluateGates } from '../cutover/gates.ts';
 import type {
   CutoverReport,
   Migration,
   PlanReport,
   RepairReport,
+  TurnRequest,
   VerifyReport,
   VerifyRequest,
 } from './api.ts';
@@ -27,14 +25,16 @@ import { preflight, prepare, requirePassed } from './prepare.ts';
 import { RunState } from './run-state.ts';
 import type { Status } from './status.ts';
 import { StatusView } from './status-view.ts';
-import { gateError, reportOf, switchContext } from './switching.ts';
+import { Turns } from './turns.ts';
 import { Verifications } from './verifications.ts';
+import type { Way } from './way.ts';
 
 /** Does no I/O; the first call that needs a server asks it. */
 export const createMigration = (options: MigrationOptions): Promise<Migration> =>
   Promise.resolve(new Run(options));
 
 const CATCH_UP_POLL_MS = 200;
+const IDLE = { condition: 'running', reason: '', error: null } as const;
 
 class Run implements Migration {
   readonly #o: MigrationOptions;
@@ -46,11 +46,12 @@ class Run implements Migration {
   #starting: Promise<void> | null = null;
   #held: Held | null = null;
   #compiled: Promise<Compiled> | null = null;
-  #pumping: Promise<void> | null = null;
-  readonly #pumpStop = new AbortController();
-  #pipelineState: PipelineState = { condition: 'running', reason: '', error: null };
+  /** The way that carries. */
+  #carries: Way | null = null;
+  /** Of the time in which green follows blue. */
+  #following = new AbortController();
   readonly #verifications: Verifications;
-  #switching = false;
+  readonly #turns: Turns;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
   /** How the run ended, when its state is gone. */
@@ -67,6 +68,16 @@ class Run implements Migration {
     this.#view = new StatusView(options.clock, options.settings);
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
+    this.#turns = new Turns({
+      run: options,
+      holder: `${settings.migration}:${this.#holder}`,
+      verifications: this.#verifications,
+      gates: (held) => this.#gates(held, true),
+      life: this.#stop.signal,
+      started: () => this.#starting !== null,
+      working: () => this.#working,
+      carry: (_held, way) => this.#carry(way),
+    });
     this.#ended.promise.catch(() => undefined);
   }
 
@@ -110,29 +121,31 @@ class Run implements Migration {
     return this.#view.status({
       record,
       planHash: record?.planHash ?? this.#hash(),
-      pipeline: held?.pipeline ?? null,
+      pipeline: this.#carries?.pipeline ?? held?.forward.pipeline ?? null,
+      copied: held?.forward.pipeline ?? null,
       compiled: held?.compiled ?? null,
-      pipelineState: this.#pipelineState,
+      pipelineState: this.#carries?.state() ?? IDLE,
+      back: held === null ? null : await this.#back(held),
       copyPaused: this.#permit.paused,
       throttled: this.#permit.throttled,
       verification: this.#verifications.now,
-      gates: held === null ? [] : await this.#gates(false),
+      gates: held === null ? [] : await this.#gates(held, false),
       describe: (position) => this.#o.engine.positions.describe(position),
     });
   }
 
   async pause(scope: 'copy' | 'apply' | 'all', reason: string): Promise<void> {
-    const { state, pipeline } = this.#required();
+    const { state, forward } = this.#required();
     if (scope !== 'apply') this.#permit.pause();
-    if (scope !== 'copy') pipeline.pause();
+    if (scope !== 'copy') (this.#carries ?? forward).pipeline.pause();
     this.#view.pauseReason = reason;
     await state.note('pause', { scope, reason });
   }
 
   async resume(scope: 'copy' | 'apply' | 'all'): Promise<void> {
-    const { state, pipeline } = this.#required();
+    const { state, forward } = this.#required();
     if (scope !== 'apply') this.#permit.resume();
-    if (scope !== 'copy') pipeline.resume();
+    if (scope !== 'copy') (this.#carries ?? forward).pipeline.resume();
     this.#retry?.resolve();
     this.#view.pauseReason = '';
     await state.note('resume', { scope });
@@ -154,40 +167,18 @@ class Run implements Migration {
     return this.#verifications.repair(held, options.tables, this.#working);
   }
 
-  async cutover(options: Parameters<Migration['cutover']>[0]): Promise<CutoverReport> {
-    const held = this.#required();
-    const { state, blueFence } = held;
-    requirePhase(state.phase, ['replicating'], 'a cutover');
-    if (this.#switching) throw new VerdigrisError('CUTOVER_PHASE', 'A cutover is running already.');
-    const overrides = options.overrides ?? [];
-    const gates = await this.#gates(true);
-    const context = this.#context(held, {
-      epoch: (state.record?.epoch ?? 0) + 1,
-      overrides,
-      maxWritePauseMs: options.maxWritePauseMs ?? this.#o.settings.cutover.maxWritePauseMs,
-    });
-    if (options.dryRun) {
-      const steps = await dryRun(cutoverSteps(context), { clock: this.#o.clock, signal: this.#stop.signal });
-      return { outcome: 'dry-run', writePauseMs: null, epoch: context.epoch, steps, gates, error: null };
-    }
-    const closed = closedGates(gates, overrides);
-    if (closed.length > 0) throw gateError(closed);
-    this.#switching = true;
-    try {
-      await this.#verifications.narrow(held, this.#working);
-      await blueFence.prepare();
-      for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
-      await state.enter('cutting_over', { epoch: context.epoch });
-      await state.note('cutover.begin', {
-        epoch: context.epoch,
-        maxWritePauseMs: context.settings.maxWritePauseMs,
-      });
-      const outcome = await cutover(context, this.#stop.signal);
-      await this.#settled(held, outcome);
-      return reportOf(outcome, context.epoch, gates);
-    } finally {
-      this.#switching = false;
-    }
+  cutover(request: TurnRequest): Promise<CutoverReport> {
+    return this.#turn('blue', request);
+  }
+
+  rollback(request: TurnRequest): Promise<CutoverReport> {
+    return this.#turn('green', request);
+  }
+
+  async recover(): Promise<CutoverReport | null> {
+    const held = await this.#takeInHand({ sink: false });
+    if (held.state.phase !== 'cutting_over' && held.state.phase !== 'undetermined') return null;
+    return this.#turns.recover(held);
   }
 
   async abort(options: { readonly dropGreenData: boolean }): Promise<void> {
@@ -200,11 +191,14 @@ class Run implements Migration {
     }
     await this.#end(async () => {
       await held.state.note('abort', {});
-      await this.#endPumping();
-      await held.source.retire();
-      await held.sink.retire();
-      await held.blueFence.retire();
-      await held.greenFence.retire();
+      await this.#halt();
+      await held.foreign?.retire();
+      await held.forward.source.retire();
+      await held.forward.sink.retire();
+      await held.fences.blue.retire();
+      await held.fences.green.retire();
+      await held.reverse.retire();
+      await held.foreign?.restore();
       await held.state.enter('aborted');
       await this.#finishRun(held, false);
     });
@@ -215,11 +209,14 @@ class Run implements Migration {
     requirePhase(held.state.phase, ['reversing'], 'finish');
     await this.#end(async () => {
       await held.state.note('finish', { keepState: options.keepState });
-      await this.#endPumping();
-      await held.source.retire();
-      await held.blueFence.retire();
-      await held.greenFence.retire();
-      if (!options.keepState) await held.sink.retire();
+      await this.#halt();
+      await held.foreign?.retire();
+      await held.forward.source.retire();
+      await held.fences.blue.retire();
+      await held.fences.green.retire();
+      await held.reverse.retire();
+      await held.foreign?.restore();
+      if (!options.keepState) await held.forward.sink.retire();
       await held.state.enter('finished');
       await this.#finishRun(held, options.keepState);
     });
@@ -233,9 +230,9 @@ class Run implements Migration {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
     this.#retry?.resolve();
     await this.#starting?.catch(() => undefined);
-    await this.#verifications.settled();
-    await this.#endPumping();
-    await this.#held?.sink[Symbol.asyncDispose]();
+    await this.#halt();
+    await this.#held?.forward.sink[Symbol.asyncDispose]();
+    await this.#held?.reverse[Symbol.asyncDispose]();
     await this.#held?.state[Symbol.asyncDispose]();
     this.#held = null;
     this.#ended.resolve();
@@ -253,7 +250,7 @@ class Run implements Migration {
   }
 
   /** The run as it is, also when it cannot be started any more: to end it. */
-  async #takeInHand(): Promise<Held> {
+  async #takeInHand({ sink } = { sink: true }): Promise<Held> {
     if (this.#held === null) {
       if ((await this.#stored()) === null) {
         throw new VerdigrisError(
@@ -262,7 +259,7 @@ class Run implements Migration {
         );
       }
       const held = await this.#take(await this.#compile());
-      await held.sink.prepare(held.compiled.targets);
+      if (sink) await held.forward.sink.prepare(held.compiled.targets);
     }
     return this.#required();
   }
@@ -297,35 +294,31 @@ class Run implements Migration {
     const own = {
       holder: this.#holder,
       permit: (signal: AbortSignal) => this.#permit.wait(signal),
-      onState: (next: PipelineState) => {
-        this.#pipelineState = next;
-      },
-      pipelineState: () => this.#pipelineState,
+      onLost: (error: VerdigrisError) => this.#stop.abort(error),
     };
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
   }
 
-  #context(
-    held: Held,
-    options: Pick<CutoverContext, 'epoch' | 'overrides'> & { readonly maxWritePauseMs: number },
-  ): CutoverContext {
-    return switchContext(this.#o, held, {
-      ...options,
-      gates: () => this.#gates(true),
-      requireEvidence: () => this.#verifications.requireEvidence(held),
-    });
-  }
-
-  /** From whatever phase is stored to `replicating` (or past the switch). */
+  /** From whatever phase is stored to one in which a side serves and the other follows. */
   async #drive(): Promise<void> {
     const held = this.#required();
-    const { state, compiled, pipeline, sink } = held;
+    const { state, compiled, forward } = held;
+    const { pipeline, source, sink } = forward;
     const signal = this.#stop.signal;
     const { failpoints } = this.#o;
+    if (state.phase === 'cutting_over' || state.phase === 'undetermined') {
+      // Before anything else is asked of the servers: clients may be waiting.
+      await this.#turns.recover(held);
+      return;
+    }
     if (state.phase === 'preparing') {
       await prepare({
-        ...held,
+        compiled,
+        source,
+        sink,
+        pipeline,
+        greenFence: held.fences.green,
         blue: this.#o.blue,
         green: this.#o.green,
         connections: this.#connections,
@@ -338,12 +331,11 @@ class Run implements Migration {
     } else {
       await sink.prepare(compiled.targets);
     }
-    if (state.phase === 'reversing') return;
-    this.#pumping = pipeline.run(AbortSignal.any([signal, this.#pumpStop.signal])).catch((error: unknown) => {
-      this.#ended.reject(asVerdigrisError(error));
-      this.#stop.abort(error);
-    });
-    if (state.phase === 'cutting_over' || state.phase === 'undetermined') await this.#recover(held);
+    if (state.phase === 'reversing') {
+      await this.#turns.resume(held);
+      return;
+    }
+    await this.#carry(forward);
     // A run that replicated before replicates again only once its place in the log was found to be good.
     if (state.phase === 'replicating') await this.#unlessStopped(pipeline.opened);
     if (state.phase === 'copying') {
@@ -356,46 +348,60 @@ class Run implements Migration {
       await failpoints.hit('copying.indexes-done');
       await state.enter('catching_up');
     }
+    // Rows are copied: from here on whatever green's log holds beside our changes is somebody else's.
+    held.foreign?.start(this.#working);
     if (state.phase === 'catching_up') {
-      await pipeline.drain(await this.#retried(() => held.source.head()), signal);
+      await pipeline.drain(await this.#retried(() => source.head()), signal);
       await failpoints.hit('catching-up.drained');
       await state.enter('replicating');
     }
     // In the background: replication is what start() waits for; the gate waits for the result.
-    if (state.phase === 'replicating') this.#verifications.background(held, this.#working);
+    if (state.phase === 'replicating') await this.#turns.resume(held);
   }
 
-  async #recover(held: Held): Promise<void> {
-    const { state } = held;
-    await held.blueFence.prepare();
-    const context = this.#context(held, {
-      epoch: state.record?.epoch ?? 0,
-      overrides: [],
-      maxWritePauseMs: this.#o.settings.cutover.maxWritePauseMs,
-    });
-    await state.note('cutover.recover', { epoch: context.epoch });
-    const outcome = await recover(context);
-    await this.#settled(held, outcome);
+  async #turn(from: Side, request: TurnRequest): Promise<CutoverReport> {
+    return this.#turns.turn(this.#required(), from, request);
   }
 
-  /** Stores what a switch or its recovery came to. */
-  async #settled({ state }: Held, outcome: CutoverOutcome): Promise<void> {
-    await state.note('cutover.end', {
-      outcome: outcome.outcome,
-      writePauseMs: outcome.writePauseMs,
-      error: outcome.error === null ? null : { code: outcome.error.code, message: outcome.error.message },
-    });
-    if (outcome.outcome === 'switched') {
-      await state.enter('reversing', { activeSide: 'green' });
-      await this.#endPumping();
-    } else {
-      await state.enter(outcome.outcome === 'undone' ? 'replicating' : 'undetermined');
-    }
-  }
-
-  async #gates(fresh: boolean): Promise<readonly GateResult[]> {
+  /** Starts it, unless it runs, and stops the other. */
+  async #carry(way: Way | null): Promise<void> {
     const held = this.#required();
-    const { facts, pipeline } = held;
+    const { forward, reverse } = held;
+    this.#carries = way;
+    if (way === forward) {
+      if (this.#following.signal.aborted) this.#following = new AbortController();
+    } else {
+      this.#following.abort(new VerdigrisError('INTERRUPTED', 'Green does not follow blue any more.'));
+      await this.#verifications.settled();
+    }
+    for (const one of [forward, reverse.way]) if (one !== null && one !== way) await one.stop();
+    way?.start(this.#stop.signal).catch((error: unknown) => {
+      this.#ended.reject(asVerdigrisError(error));
+      this.#stop.abort(error);
+    });
+  }
+
+  /** Would a rollback fit now, and is there one? */
+  async #back({ state, reverse }: Held): Promise<Status['rollback']> {
+    const { way } = reverse;
+    const carries = state.phase === 'reversing' && way !== null;
+    const first = carries ? way.pipeline.firstReject : null;
+    return {
+      wanted: reverse.wanted,
+      problems: reverse.impossible,
+      fits: carries ? way.pipeline.rejects === 0 : null,
+      misfits: carries ? way.pipeline.rejects : null,
+      first:
+        first === null
+          ? null
+          : { table: showTable(first.table), key: first.key, column: first.column, reason: first.reason },
+    };
+  }
+
+  async #gates(held: Held, fresh: boolean): Promise<readonly GateResult[]> {
+    const side = held.state.record?.activeSide ?? 'blue';
+    const facts = held.facts[side];
+    const pipeline = side === 'blue' ? held.forward.pipeline : (held.reverse.way?.pipeline ?? null);
     // What cannot be asked is no evidence; the gates of that side say so themselves.
     await this.#verifications.checkEvidence(held, { fresh }).catch(() => undefined);
     const { gates, cutover: switching } = this.#o.settings;
@@ -408,9 +414,9 @@ class Run implements Migration {
 
   // ---- small parts
 
-  /** Aborted when replication is stopped, or everything. */
+  /** Aborted when replication to green is stopped, or everything. */
   get #working(): AbortSignal {
-    return AbortSignal.any([this.#stop.signal, this.#pumpStop.signal]);
+    return AbortSignal.any([this.#stop.signal, this.#following.signal]);
   }
 
   get #connections(): number {
@@ -424,6 +430,7 @@ class Run implements Migration {
       blue: this.#o.blue.catalog,
       green: this.#o.green.catalog,
       schemaSql: this.#o.engine.capabilities.transactionalSchema ? this.#o.settings.schemaSql : null,
+      back: this.#o.settings.cutover.reverse ? this.#o.engine.capabilities : null,
     }).catch((error: unknown) => {
       this.#compiled = null;
       throw error;
@@ -493,11 +500,14 @@ class Run implements Migration {
     }
   }
 
-  async #endPumping(): Promise<void> {
-    this.#pumpStop.abort(new VerdigrisError('INTERRUPTED', 'Replication was stopped.'));
+  /** Stops everything that replicates or compares. */
+  async #halt(): Promise<void> {
+    this.#following.abort(new VerdigrisError('INTERRUPTED', 'Replication was stopped.'));
     await this.#verifications.settled();
-    await this.#pumping;
-    this.#pumping = null;
+    await this.#held?.foreign?.stop();
+    await this.#held?.forward.stop();
+    await this.#held?.reverse.way?.stop();
+    this.#carries = null;
   }
 
   async #end(act: () => Promise<void>): Promise<void> {
@@ -513,7 +523,8 @@ class Run implements Migration {
   async #finishRun(held: Held, keepState: boolean): Promise<void> {
     this.#last = held.state.record;
     this.#held = null;
-    await held.sink[Symbol.asyncDispose]();
+    await held.forward.sink[Symbol.asyncDispose]();
+    await held.reverse[Symbol.asyncDispose]();
     if (keepState) await held.state[Symbol.asyncDispose]();
     else await held.state.retire();
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The run has ended.'));

@@ -9,7 +9,7 @@ const NEXT: Readonly<Record<Phase, readonly Phase[]>> = {
   replicating: ['cutting_over', 'aborted'],
   cutting_over: ['replicating', 'reversing', 'undetermined'],
   undetermined: ['replicating', 'reversing', 'undetermined'],
-  reversing: ['finished'],
+  reversing: ['cutting_over', 'finished'],
   finished: [],
   aborted: [],
 };

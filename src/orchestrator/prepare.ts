@@ -10,6 +10,9 @@ import { showTable } from '../core/table.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
 import type { Compiled } from './compiled.ts';
 
+/** Applier, chunk of a key that is read again, slot, state. */
+const BACK_CONNECTIONS = 6;
+
 /** Locks of the fence are taken on tables that nobody else uses yet. */
 const GREEN_FENCE_TIMEOUT_MS = 10_000;
 
@@ -55,6 +58,23 @@ export async function preflight(options: {
     }),
   ]);
   return [...source, ...sink];
+}
+
+/**
+ * The checks of blue as the side that is written, for the way back; whether green's log can be read is asked with the others. What blocks
+ * here shuts a gate of the switch and is no reason not to copy.
+ */
+export async function preflightBack(compiled: Compiled, blue: Session): Promise<readonly CheckResult[]> {
+  if (compiled.back === null) return [];
+  const checks = await blue.preflight({
+    role: 'sink',
+    tables: compiled.sources.map((relation) => relation.table),
+    needsFullImages: [],
+    targets: [],
+    connections: BACK_CONNECTIONS,
+    fresh: false,
+  });
+  return checks.filter((check) => check.level === 'block' && check.outcome !== 'ok');
 }
 
 /** @throws VerdigrisError PREFLIGHT_FAILED with every blocking finding */

@@ -53,6 +53,8 @@ export interface Settings {
     readonly killBlockersAfterMs: number | null;
     /** More keys than this to re-check under the fence keeps the gate shut. */
     readonly maxRecheckKeys: number;
+    /** Replicate from green to blue after the switch, so that a rollback loses nothing. */
+    readonly reverse: boolean;
     readonly smoke: readonly { readonly via: 'proxy' | 'green'; readonly sql: string }[];
   };
   readonly sequences: { readonly headroom: number };

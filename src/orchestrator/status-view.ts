@@ -24,7 +24,11 @@ export interface Verification {
 export interface StatusFacts {
   readonly record: RunRecord | null;
   readonly planHash: string;
+  /** What carries. */
   readonly pipeline: Pipeline | null;
+  /** What filled green. */
+  readonly copied: Pipeline | null;
+  readonly back: Status['rollback'];
   readonly compiled: Compiled | null;
   readonly pipelineState: PipelineState;
   readonly copyPaused: boolean;
@@ -77,7 +81,7 @@ export class StatusView {
       phase,
       condition,
       reason,
-      next: this.#next(phase, condition, gates),
+      next: this.#next(phase, condition, facts),
       activeSide: record?.activeSide ?? 'blue',
       epoch: record?.epoch ?? 0,
       planHash: facts.planHash,
@@ -125,6 +129,7 @@ export class StatusView {
         received: show(positions?.received),
         applied: show(positions?.applied),
       },
+      rollback: facts.back,
       error: error === null ? null : { code: error.code, message: error.message, remedy: error.remedy },
     };
   }
@@ -143,7 +148,7 @@ export class StatusView {
     return { condition: 'running', reason: '', error: null };
   }
 
-  #copy({ pipeline, compiled }: StatusFacts): Status['copy'] {
+  #copy({ copied: pipeline, compiled }: StatusFacts): Status['copy'] {
     const units = pipeline?.progress ?? [];
     const rows = units.reduce((sum, unit) => sum + unit.rows, 0);
     const total = compiled === null ? null : totalRows(compiled);
@@ -163,7 +168,8 @@ export class StatusView {
     };
   }
 
-  #next(phase: Phase, condition: Condition, gates: readonly GateResult[]): Status['next'] {
+  #next(phase: Phase, condition: Condition, facts: StatusFacts): Status['next'] {
+    const { gates } = facts;
     const act = (action: string, command: string | null = null): Status['next'] => ({ action, command });
     if (condition === 'blocked') return act('correct what the reason says, then resume', 'verdigris resume');
     if (condition === 'paused') return act('resume when you are ready', 'verdigris resume');
@@ -184,13 +190,14 @@ export class StatusView {
       case 'cutting_over':
         return act('the switch is running', 'verdigris status --watch');
       case 'undetermined':
-        return act(
-          'make both sides and every proxy reachable, then start the engine again',
-          'verdigris start',
-        );
+        return act('make both sides and every proxy reachable, then recover', 'verdigris recover');
       case 'reversing':
         return act(
-          'green serves, blue is fenced and kept; finish when you need blue no more',
+          facts.back?.fits === null || facts.back === null
+            ? 'green serves, blue is fenced and does not follow; finish when you need it no more'
+            : facts.back.fits
+              ? 'green serves and blue follows: go back with `verdigris rollback`, or finish when you need blue no more'
+              : 'green serves, but blue cannot hold every row: see rollback in the status; finish when you need blue no more',
           'verdigris finish',
         );
       case 'finished':
@@ -203,7 +210,7 @@ export class StatusView {
 const totalRows = (compiled: Compiled): number =>
   [...compiled.estimates.values()].reduce((sum, estimate) => sum + estimate.rows, 0);
 
-function tables({ pipeline, compiled }: StatusFacts): Status['tables'] {
+function tables({ copied: pipeline, compiled }: StatusFacts): Status['tables'] {
   if (pipeline === null || compiled === null) return [];
   const progress = new Map(pipeline.progress.map((unit) => [unit.unit, unit]));
   return compiled.units.map((unit) => {

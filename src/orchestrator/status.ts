@@ -80,5 +80,22 @@ export interface Status {
     readonly received: string | null;
     readonly applied: string | null;
   };
+  /** The way back; null before the run is held. */
+  readonly rollback: {
+    /** The configuration asks for one. */
+    readonly wanted: boolean;
+    /** Why the mapping has none. */
+    readonly problems: readonly string[];
+    /** Blue can hold everything that was written on green; null while green does not serve. */
+    readonly fits: boolean | null;
+    readonly misfits: number | null;
+    /** One row of green that blue cannot hold. Values are never part of it. */
+    readonly first: {
+      readonly table: string;
+      readonly key: readonly (string | null)[];
+      readonly column: string;
+      readonly reason: string;
+    } | null;
+  } | null;
   readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
 }

@@ -1,74 +1,81 @@
 import { VerdigrisError } from '../core/errors.ts';
+import type { Side } from '../core/engine.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { CutoverContext } from '../cutover/context.ts';
 import type { CutoverOutcome } from '../cutover/execute.ts';
 import type { CutoverReport } from './api.ts';
-import { pairCounters } from './counter-pairs.ts';
-import type { Held } from './hold.ts';
+import { countersFor, other, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
 
 const SMOKE_TIMEOUT_MS = 10_000;
 
-/** What a switch touches, from the parts of the run. */
-export function switchContext(
-  o: MigrationOptions,
-  held: Held,
-  options: {
-    readonly epoch: number;
-    readonly overrides: CutoverContext['overrides'];
-    readonly maxWritePauseMs: number;
-    readonly gates: CutoverContext['gates'];
-    readonly requireEvidence: () => Promise<void>;
-  },
-): CutoverContext {
-  const { settings, green, blue, proxies, log, clock, failpoints } = o;
-  const { state, pipeline, blueFence, greenFence, compiled } = held;
+export interface Turn {
+  readonly from: Side;
+  readonly epoch: number;
+  readonly overrides: CutoverContext['overrides'];
+  readonly maxWritePauseMs: number;
+  readonly wayBack: CutoverContext['wayBack'];
+  readonly gates: CutoverContext['gates'];
+  readonly requireEvidence: (signal: AbortSignal) => Promise<void>;
+}
+
+/** What a switch or a rollback touches, from the parts of the run. */
+export function switchContext(o: MigrationOptions, held: Held, turn: Turn): CutoverContext {
+  const { settings, proxies, log, clock, failpoints } = o;
+  const { state, forward, reverse, fences, tables, compiled, verifier } = held;
+  const { from, epoch, maxWritePauseMs, overrides, wayBack, gates } = turn;
+  const to = other(from);
   return {
     migration: settings.migration,
-    epoch: options.epoch,
-    blueFence,
-    greenFence,
+    epoch,
+    from,
+    to,
+    fromFence: fences[from],
+    toFence: fences[to],
+    wayBack,
     proxies,
-    pipeline,
+    pipeline: {
+      drain: (barrier, signal) => {
+        const way = from === 'blue' ? forward : reverse.way;
+        if (way === null) throw new VerdigrisError('INTERNAL', `Nothing replicates from ${from} to ${to}.`);
+        return way.pipeline.drain(barrier, signal);
+      },
+    },
     counters: async () => {
-      const { pairs } = pairCounters(
-        await blue.counters.list(),
-        await green.counters.list(),
-        compiled.origins,
-      );
-      return green.counters.advance(pairs, settings.sequences.headroom);
+      const { pairs } = await countersFor(o, compiled, to);
+      return o[to].counters.advance(pairs, settings.sequences.headroom);
     },
     recheck: async (maxKeys, signal) => {
-      await options.requireEvidence();
-      return held.verifier.recheck(maxKeys, signal);
+      // The rows of the way back are compared by nobody: what it carried it carried exactly, or rejected.
+      if (from === 'green') return { keys: 0, differences: 0 };
+      await turn.requireEvidence(signal);
+      // What comes next in green's log is the work of clients. An undone switch starts it again.
+      void held.foreign?.stop();
+      return verifier.recheck(maxKeys, signal);
     },
-    gates: options.gates,
-    overrides: options.overrides,
-    settings: { ...settings.cutover, maxWritePauseMs: options.maxWritePauseMs },
+    gates,
+    overrides,
+    settings: { ...settings.cutover, maxWritePauseMs },
     journal: { note: (event, detail) => state.note(event, detail) },
     smoke: async ({ via, sql }, signal) => {
+      // Queries straight to green ask about what clients find after the switch; after a rollback they would ask the wrong side.
+      if (via === 'green' && to === 'blue') return;
       const answers =
         via === 'green'
-          ? [await green.scalar(sql, SMOKE_TIMEOUT_MS)]
+          ? [await o.green.scalar(sql, SMOKE_TIMEOUT_MS)]
           : await throughProxies(proxies, sql, signal);
       // A query that answers false has found what it was asked to find.
       if (answers.some((answer) => answer === 'f' || answer === 'false')) {
         throw new VerdigrisError('VERIFY_FAILED', 'a smoke query answered false');
       }
     },
-    onSwitched: (epoch) =>
-      state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch, activeSide: 'green' }),
+    onSwitched: (number) =>
+      state.remember({ switchedAt: new Date(clock.now()).toISOString() }, { epoch: number, activeSide: to }),
     holdsLease: () => state.holds(),
     ...(o.deadman === undefined
       ? {}
-      : {
-          deadman: o.deadman({
-            epoch: options.epoch,
-            maxWritePauseMs: options.maxWritePauseMs,
-            tables: compiled.sources.map((relation) => relation.table),
-          }),
-        }),
+      : { deadman: o.deadman({ epoch, from, maxWritePauseMs, tables: tables[from] }) }),
     log,
     clock,
     failpoints,
@@ -102,12 +109,12 @@ export function gateError(closed: readonly GateResult[]): VerdigrisError {
 
 export const reportOf = (
   outcome: CutoverOutcome,
-  epoch: number,
-  gates: readonly GateResult[],
+  { epoch, to, gates }: Pick<CutoverReport, 'epoch' | 'to' | 'gates'>,
 ): CutoverReport => ({
   outcome: outcome.outcome,
   writePauseMs: outcome.writePauseMs,
   epoch,
+  to,
   steps: outcome.steps,
   gates,
   error:

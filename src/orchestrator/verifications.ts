@@ -15,6 +15,7 @@ const EVIDENCE_EVERY_MS = 5_000;
 const UNCOVERED = 'what changed meanwhile is not known; it has to be verified again';
 const UNGUARDED =
   "green's guards were switched: there may be writes that are not ours; it has to be verified again";
+const FOREIGN = 'there were writes on green that are not ours; it has to be verified again';
 const REWRITTEN =
   'a mapped table of blue was written anew: values may have changed without a row in the log; it has to be verified again';
 
@@ -24,11 +25,20 @@ interface Evidence {
   readonly guards: string | null;
   /** State of blue's tables as they are stored. */
   readonly rewrites: string;
+  /** State of what is known of foreign writes on green; null: its log is not read. */
+  readonly foreign: string | null;
 }
 
 /** Why a result that was made under `then` counts no more, or null. */
-const broken = (then: Evidence, now: Evidence): string | null =>
-  then.guards !== now.guards ? UNGUARDED : then.rewrites === now.rewrites ? null : REWRITTEN;
+const broken = (then: Evidence, now: Evidence): string | null => {
+  if (then.guards !== now.guards) return UNGUARDED;
+  if (then.rewrites !== now.rewrites) return REWRITTEN;
+  // While the log is not read the gate `foreign-writes` is shut; when it is read again, a gap shows.
+  const known = then.foreign !== null && now.foreign !== null;
+  return known && then.foreign !== now.foreign ? FOREIGN : null;
+};
+/** How long green's log may take to be read to its end: while nobody waits, before a decision, and while writers wait. */
+const REACH_MS = { round: 60_000, gates: 10_000, fence: 5_000 } as const;
 /** Rows that are taken off green and read again together. */
 const REPAIR_BATCH = 500;
 /** Looks at recent changes before writers are held, and how few rows are few enough. */
@@ -45,6 +55,8 @@ export class Verifications {
   #running: Promise<unknown> | null = null;
   /** As of the last clean round. */
   #evidence: Evidence | null = null;
+  /** As of the start of the last whole round, clean or not, with the newest foreign write that it could see. */
+  #base: { readonly evidence: Evidence; readonly seen: number | null } | null = null;
   #evidenceAt = Number.NEGATIVE_INFINITY;
   #background: Promise<void> | null = null;
 
@@ -122,6 +134,7 @@ export class Verifications {
 
   /** Takes a clean result back when rows may have changed on either side that the stream did not bring. */
   async checkEvidence(held: Held, options: { readonly fresh: boolean }): Promise<void> {
+    if (options.fresh) await reach(held, REACH_MS.gates).catch(() => undefined);
     const due = options.fresh || this.#clock.monotonic() - this.#evidenceAt > EVIDENCE_EVERY_MS;
     if (this.#now.cleanAt === null || this.#evidence === null || !due) return;
     const now = await evidenceOf(held);
@@ -132,18 +145,40 @@ export class Verifications {
     held.verifier.distrust();
     this.#now = { ...this.#now, cleanAt: null, detail: why };
     this.#log.warn({}, why);
-    await held.state.note(why === UNGUARDED ? 'green.unguarded' : 'blue.rewritten', {});
+    if (why !== FOREIGN) await held.state.note(why === UNGUARDED ? 'green.unguarded' : 'blue.rewritten', {});
     await this.#remember(held.state);
   }
 
   /**
-   * Under the fence: what the last clean round rests on still stands.
+   * Under the fence: what the last clean round rests on still stands, and nobody else has written to green.
    * @throws VerdigrisError CUTOVER_GATE
    */
-  async requireEvidence(held: Held): Promise<void> {
+  async requireEvidence(
+    held: Held,
+    { overrides, signal }: { overrides: readonly { readonly gate: string }[]; signal: AbortSignal },
+  ): Promise<void> {
+    if (!overrides.some(({ gate }) => gate === 'foreign-writes')) {
+      await reach(held, REACH_MS.fence, signal);
+      const count = held.foreign?.facts.count ?? 0;
+      if (count > 0) {
+        throw new VerdigrisError('CUTOVER_GATE', `${count} transactions on green are not ours.`, {
+          remedy: 'See the gate foreign-writes, then run `verdigris verify`.',
+        });
+      }
+    }
     if (this.#evidence === null) return;
     const why = broken(this.#evidence, await evidenceOf(held));
     if (why !== null) throw new VerdigrisError('CUTOVER_GATE', `Since the last clean verification ${why}.`);
+  }
+
+  /** Green was written by others since: what was found before says nothing any more, and the rounds begin anew. */
+  async restart(held: Held, why: string): Promise<void> {
+    await this.settled();
+    this.#background = null;
+    this.#evidence = null;
+    held.verifier.distrust();
+    this.#now = { state: 'never', rows: 0, differences: 0, cleanAt: null, detail: why };
+    await this.#remember(held.state);
   }
 
   async settled(): Promise<void> {
@@ -206,6 +241,11 @@ export class Verifications {
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };
     try {
+      // What the log of green holds by now is what this round sees of it.
+      const seen = await reach(held, REACH_MS.round, signal).catch(() => {
+        signal.throwIfAborted();
+        return null;
+      });
       const evidence = await evidenceOf(held);
       // A round over what changed says nothing about rows that changed behind the stream.
       if (this.#evidence !== null && broken(this.#evidence, evidence) !== null) verifier.distrust();
@@ -216,6 +256,10 @@ export class Verifications {
       const covered = verifier.covered;
       const why = broken(evidence, await evidenceOf(held));
       if (report.ok && whole && covered && why === null) this.#evidence = evidence;
+      if (whole && !resumed && options.mode === 'full') {
+        this.#base = { evidence, seen };
+        if (report.ok && seen !== null) await held.foreign?.settle(seen);
+      }
       if (why !== null) verifier.distrust();
       this.#now = {
         state: report.ok ? 'pass' : 'fail',
@@ -249,10 +293,15 @@ export class Verifications {
   }
 
   async #repair(
-    { verifier, state, pipeline }: Held,
+    held: Held,
     names: readonly string[] | undefined,
     signal: AbortSignal,
   ): Promise<RepairReport> {
+    const {
+      verifier,
+      state,
+      forward: { pipeline },
+    } = held;
     const last = await verifier.last();
     if (last === null)
       throw new VerdigrisError(
@@ -283,13 +332,21 @@ export class Verifications {
     const left = new Set(report.mismatches.map(identity));
     const repaired = chosen.filter((one) => !left.has(identity(one))).length;
     if (chosen.length > 0) {
-      const cleanAt = report.ok && verifier.covered ? this.#clock.now() : this.#now.cleanAt;
+      // The rest was found equal by the round that found these: the result stands on what that round stood on.
+      const base = this.#base;
+      const why = base === null ? null : broken(base.evidence, await evidenceOf(held));
+      const clean = report.ok && verifier.covered && base !== null && why === null;
+      if (clean) {
+        this.#evidence = base.evidence;
+        if (base.seen !== null) await held.foreign?.settle(base.seen);
+      }
+      const cleanAt = clean ? this.#clock.now() : this.#now.cleanAt;
       this.#now = {
         ...this.#now,
         state: report.ok ? 'pass' : 'fail',
         differences: report.mismatches.length,
         cleanAt,
-        detail: null,
+        detail: report.ok ? why : null,
       };
       await this.#remember(state);
     }
@@ -302,8 +359,17 @@ export class Verifications {
   }
 }
 
-const evidenceOf = async ({ greenFence, rewrites }: Held): Promise<Evidence> => ({
-  guards: (await greenFence.evidence?.()) ?? null,
+/** Newest foreign write on green once its log is read up to now; null where nobody can tell. */
+async function reach({ foreign }: Held, timeoutMs: number, signal?: AbortSignal): Promise<number | null> {
+  if (foreign === null) return null;
+  const late = AbortSignal.timeout(timeoutMs);
+  await foreign.ready(signal === undefined ? late : AbortSignal.any([late, signal]));
+  return foreign.reach(timeoutMs, signal ?? late);
+}
+
+const evidenceOf = async ({ fences, rewrites, foreign }: Held): Promise<Evidence> => ({
+  foreign: foreign?.evidence ?? null,
+  guards: (await fences.green.evidence?.()) ?? null,
   rewrites: await rewrites(),
 });
 

@@ -34,12 +34,25 @@ export class HoleSet {
     return this.#rejected;
   }
 
+  /** One that the mapping did not take, or null. */
+  get firstRejected(): Hole | null {
+    if (this.#rejected === 0) return null;
+    for (const holes of this.#tables.values())
+      for (const hole of holes.values()) if (hole.kind === 'rejected') return hole;
+    return null;
+  }
+
   any(relation: Relation): boolean {
     return (this.#tables.get(tableId(relation.table))?.size ?? 0) > 0;
   }
 
   has(relation: Relation, key: string): boolean {
     return this.#tables.get(tableId(relation.table))?.has(key) ?? false;
+  }
+
+  /** The columns that changed since the sink's row was right; undefined when it has no row. */
+  stale(relation: Relation, key: string): readonly number[] | undefined {
+    return this.#tables.get(tableId(relation.table))?.get(key)?.stale;
   }
 
   /** Its key will be read again by itself. */
@@ -54,7 +67,7 @@ export class HoleSet {
     );
   }
 
-  open(relation: Relation, row: Tuple, why: Pick<Hole, 'kind' | 'column' | 'reason'>): void {
+  open(relation: Relation, row: Tuple, why: Pick<Hole, 'kind' | 'column' | 'reason' | 'stale'>): void {
     const key = keyOf(relation, row);
     const text = keyText(relation, row);
     const hole: Hole = { table: relation.table, key, ...why };

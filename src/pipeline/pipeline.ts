@@ -8,7 +8,7 @@ import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
-import { keyText, type Relation, rowOf } from '../core/table.ts';
+import { keyText, type Relation, rowOf, type TableName } from '../core/table.ts';
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
 import { ChangedKeys, type Identify } from './changed-keys.ts';
@@ -52,6 +52,11 @@ export interface PipelineOptions {
   readonly holder: string;
   readonly copyPermit: (signal: AbortSignal) => Promise<void>;
   readonly onState: (state: PipelineState) => void;
+  /**
+   * What the source held at the first checkpoint is on the sink already (the way back after a switch): nothing is copied, every
+   * change from there on is applied. Default: false.
+   */
+  readonly copied?: boolean;
   /** Tables of green whose changes are noted for verification; absent: none. */
   readonly tracked?: readonly { readonly relation: Relation; readonly identify: Identify }[];
 }
@@ -108,11 +113,16 @@ export class Pipeline {
     this.#oneByOne = new OneByOne(options.positions);
   }
 
-  /** Cuts the units into ranges where the sink has none stored yet. Call once the sink is prepared. */
+  /** Cuts the units into ranges where the sink has none stored yet. Call once the sink is prepared and has its first checkpoint. */
   async defineRanges(): Promise<void> {
     const known = new Set((await this.#o.sink.ranges()).map((range) => range.unit));
+    const start = this.#o.copied === true ? await this.#o.sink.checkpoint() : null;
     for (const { unit } of this.#units) {
       if (known.has(unit.id)) continue;
+      if (start !== null) {
+        await this.#o.sink.defineRanges(unit.id, [], start);
+        continue;
+      }
       const owner = unit.relations[0];
       if (owner === undefined) continue;
       await this.#o.sink.defineRanges(
@@ -249,6 +259,14 @@ export class Pipeline {
 
   get rejects(): number {
     return this.#holes.rejected;
+  }
+
+  /** A row that the mapping did not take, or null. */
+  get firstReject(): { table: TableName; key: (string | null)[]; column: string; reason: string } | null {
+    const hole = this.#holes.firstRejected;
+    if (hole === null) return null;
+    const key = hole.key.map((cell) => (cell === null ? null : String(cell)));
+    return { table: hole.table, key, column: hole.column, reason: hole.reason };
   }
 
   get health(): SourceHealth | null {

@@ -1,7 +1,15 @@
 import type { RowRun } from '../core/change.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import type { Reject, TablePlan } from '../core/plan.ts';
-import { UNCHANGED, keyText, showTable, tableId, type Relation, type Tuple } from '../core/table.ts';
+import {
+  UNCHANGED,
+  keyText,
+  showTable,
+  tableId,
+  type Cell,
+  type Relation,
+  type Tuple,
+} from '../core/table.ts';
 import type { HoleSet } from './holes.ts';
 
 /** Runs plans over blue rows and keeps the holes: rows that are not on green and what becomes of their later changes. */
@@ -59,14 +67,17 @@ export class Planner {
       }
       this.rejects += 1;
       const kind = reject.kind === 'value' ? 'rejected' : 'incomplete';
-      this.#holes.open(run.relation, row, { kind, column: reject.column, reason: reject.reason });
+      const { column, reason } = reject;
+      const stale = reject.stays === true ? { stale: changedColumns(run, reject.row) } : {};
+      this.#holes.open(run.relation, row, { kind, column, reason, ...stale });
     }
     return output.runs;
   }
 
   /**
    * Splits a run where it meets holes. A change to a hole never reaches green as it is: a whole image arrives as an
-   * insert and closes the hole, a delete closes it, anything else leaves it.
+   * insert and closes the hole, a delete closes it, anything else leaves it. Where green still has the row as it once was, a
+   * change arrives as one of everything that changed since then, and a delete as what it is.
    */
   *#aroundHoles(run: RowRun): Generator<RowRun> {
     const relation = run.relation;
@@ -83,12 +94,19 @@ export class Planner {
       }
       if (i > start) yield slice(run, start, i);
       start = i + 1;
+      const stale = this.#holes.stale(relation, keyText(relation, old));
+      if (stale !== undefined) {
+        this.#holes.close(relation, old);
+        yield after === null ? slice(run, i, i + 1) : sinceStale(run, i, stale);
+        continue;
+      }
       const hole = this.#holes.incomplete(relation).length > 0;
       this.#holes.close(relation, old);
       if (after === null) continue;
-      if (!after.includes(UNCHANGED)) {
+      const whole = filled(after, before);
+      if (!whole.includes(UNCHANGED)) {
         this.#holes.close(relation, after);
-        yield { relation, op: 'insert', after: [after], before: [null] };
+        yield { relation, op: 'insert', after: [whole], before: [null] };
       } else {
         this.#holes.open(relation, after, {
           kind: 'incomplete',
@@ -101,6 +119,39 @@ export class Planner {
     }
     if (start < length) yield start === 0 ? run : slice(run, start, length);
   }
+}
+
+/** Columns (indexes) that an update changes; all but the key where the log brings no old row. */
+function changedColumns(run: RowRun, row: number): number[] {
+  const after = run.after[row] as Tuple;
+  const before = run.before[row] ?? null;
+  const { key } = run.relation;
+  const same = (cell: Cell, index: number): boolean =>
+    cell === UNCHANGED || (before === null ? key.includes(index) : before[index] === cell);
+  return after.flatMap((cell, index) => (same(cell, index) ? [] : [index]));
+}
+
+/** The new row, with what the log left out from the old one where that brings it. */
+const filled = (after: Tuple, before: Tuple | null): Tuple =>
+  before === null || !after.includes(UNCHANGED)
+    ? after
+    : after.map((cell, index): Cell => (cell === UNCHANGED ? (before[index] as Cell) : cell));
+
+/** An update of everything that changed since green's row was right: of those columns the old values are not known. */
+function sinceStale(run: RowRun, row: number, stale: readonly number[]): RowRun {
+  const { relation } = run;
+  const before = run.before[row] ?? null;
+  const after = filled(run.after[row] as Tuple, before);
+  if (stale.some((index) => after[index] === UNCHANGED))
+    throw new VerdigrisError(
+      'INTERNAL',
+      `A row of ${showTable(relation.table)} that is out of date came without values that changed before.`,
+    );
+  const old = before ?? after.map((cell, index): Cell => (relation.key.includes(index) ? cell : UNCHANGED));
+  const known = old.map((cell, index): Cell => {
+    return stale.includes(index) && !relation.key.includes(index) ? UNCHANGED : cell;
+  });
+  return { relation, op: 'update', after: [after], before: [known] };
 }
 
 /** Index of the first rejected row that the run changes again, or null. */

@@ -17,13 +17,16 @@ export class BackPlan implements TablePlan {
   readonly passthrough = null;
   readonly inputs: readonly number[];
   readonly targets: readonly BackTarget[];
-  /** An update that does not fit leaves blue's row as it was. */
+  /** An update that does not fit leaves blue's row as it was; what was changed then is written once the row fits. */
   readonly #keeps: boolean;
 
   constructor(from: Relation, targets: readonly BackTarget[], misfits: 'remove' | 'keep' = 'remove') {
     this.from = from;
-    // Where the old row says whether blue has one, the image before the rejected one would have to be known.
-    this.#keeps = misfits === 'keep' && targets.every((target) => target.presenceInputs.length === 0);
+    // Where the old row says whether blue has one, the image before the rejected one would have to be known; and a value that the log
+    // leaves out could not be written later.
+    const known = from.identity === 'full' || !from.columns.some((column) => column.mayBeUnchanged);
+    this.#keeps =
+      misfits === 'keep' && known && targets.every((target) => target.presenceInputs.length === 0);
     this.targets = targets;
     this.to = targets.map((target) => target.table);
     this.inputs = [...new Set(targets.flatMap((target) => target.inputs))].sort((a, b) => a - b);
@@ -36,19 +39,15 @@ export class BackPlan implements TablePlan {
     switch (run.op) {
       case 'insert':
         for (const [row, tuple] of run.after.entries()) {
-          this.#each(row, builders, rejects, () => this.#arrive(tuple), null);
+          this.#each({ row, builders, rejects, emits: () => this.#arrive(tuple), after: null, old: null });
         }
         break;
       case 'update':
         for (const [row, tuple] of run.after.entries()) {
           const before = run.before[row] ?? null;
-          this.#each(
-            row,
-            builders,
-            rejects,
-            () => this.#change(tuple, before),
-            before ?? this.#keyOnly(tuple),
-          );
+          const emits = (): Emit[] => this.#change(tuple, before);
+          const old = before ?? this.#keyOnly(tuple);
+          this.#each({ row, builders, rejects, emits, after: tuple, old });
         }
         break;
       case 'delete':
@@ -74,24 +73,36 @@ export class BackPlan implements TablePlan {
   }
 
   /** A row that does not fit is on no blue table and what it was there goes, or that stays as it was. */
-  #each(
-    row: number,
-    builders: readonly RunBuilder[],
-    rejects: Reject[],
-    emits: () => Emit[],
-    old: Tuple | null,
-  ): void {
+  #each({ row, builders, rejects, emits, after, old }: Attempt): void {
     try {
       for (const emit of emits()) emit(builders);
     } catch (error) {
       const reject = this.#reject(error, row);
-      if (this.#keeps && old !== null && reject.kind === 'value') {
-        rejects.push({ ...reject, stays: true });
-        return;
-      }
-      rejects.push(reject);
-      if (old !== null) for (const emit of this.#leave(old)) emit(builders);
+      const kept = reject.kind === 'value' && after !== null && old !== null ? this.#keep(after, old) : null;
+      rejects.push(kept === null ? reject : { ...reject, stays: true });
+      for (const emit of kept ?? (old === null ? [] : this.#leave(old))) emit(builders);
     }
+  }
+
+  /** What stays of a row that does not fit moves with its key; null when it cannot stay. */
+  #keep(after: Tuple, old: Tuple): Emit[] | null {
+    if (!this.#keeps) return null;
+    const emits: Emit[] = [];
+    for (const [index, target] of this.targets.entries()) {
+      const { relation, role } = target;
+      try {
+        if (relation.key.length > 0 && target.sameKey(old, after)) continue;
+        // What a part, or a row that is written as a whole, has at the old key is not known here.
+        if (relation.key.length === 0 || role === 'part' || role === 'replace') return null;
+        const row = target.key(after);
+        const before = target.old(old);
+        emits.push((builders) => builderAt(builders, index).add('update', row, before));
+      } catch (error) {
+        if (error instanceof RowProblem) return null;
+        throw error;
+      }
+    }
+    return emits;
   }
 
   #arrive(tuple: Tuple): Emit[] {
@@ -158,7 +169,8 @@ export class BackPlan implements TablePlan {
 
   #truncate(builders: readonly RunBuilder[]): void {
     const bound = this.targets.find(
-      (target) => target.role !== 'row' || target.table.merge !== null || target.conditional,
+      (target) =>
+        target.role !== 'row' || target.table.merge !== null || target.conditional || target.hasArrays,
     );
     if (bound !== undefined) {
       throw new VerdigrisError(
@@ -199,6 +211,16 @@ export class BackPlan implements TablePlan {
       { context: { table: showTable(this.from.table), key, column, reason, row } },
     );
   }
+}
+
+interface Attempt {
+  readonly row: number;
+  readonly builders: readonly RunBuilder[];
+  readonly rejects: Reject[];
+  readonly emits: () => Emit[];
+  /** Of an update. */
+  readonly after: Tuple | null;
+  readonly old: Tuple | null;
 }
 
 interface Images {
@@ -247,7 +269,7 @@ function stay(index: number, target: BackTarget, { view, old, hadBefore, changed
     if (!moved && rewritten === null) return [];
     return [...(moved ? [disappear(index, target, old)] : []), appear(index, target, view)];
   }
-  const row = moved ? target.arrived(rewritten ?? target.key(view)) : rewritten;
+  const row = rewritten ?? (moved ? target.key(view) : null);
   if (row === null) return [];
   const op = target.role === 'part' ? 'put' : 'update';
   const before = moved || !keyed ? target.old(old) : null;

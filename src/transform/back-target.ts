@@ -35,6 +35,8 @@ export class BackTarget {
   /** Columns of green that say whether there is a row; empty: there always is. */
   readonly presenceInputs: readonly number[];
   readonly conditional: boolean;
+  /** Elements of its arrays come by themselves. */
+  readonly hasArrays: boolean;
   /** A condition is asked again when one of several of its columns is changed. */
   readonly asksAgain: boolean;
   /** Columns of a whole row; undefined when that is every column that is written at all. */
@@ -69,6 +71,7 @@ export class BackTarget {
     this.keyInputs = unique(this.#key.flatMap((one) => one.way.inputs));
     this.presenceInputs = draft.presence?.inputs ?? [];
     this.inputs = unique([...draft.ways.flatMap((one) => one.way.inputs), ...this.presenceInputs]);
+    this.hasArrays = draft.ways.some(({ way }) => way.array === true);
     this.conditional = draft.presence !== null || draft.conditions.length > 0;
     this.#unknown = this.#blueOnInsert();
     this.#unseen = this.#unknown.map(() => UNCHANGED);
@@ -194,17 +197,6 @@ export class BackTarget {
       back[way.blue] = cell;
       this.#check(way, back, tuple);
     }
-    return row;
-  }
-
-  /**
-   * What else is written where a row moves to another key: what other rows of green set of it is as if they were not there, since they move,
-   * or went, by themselves.
-   */
-  arrived(row: Cell[]): Cell[] {
-    for (const { columns, absent } of this.table.merge?.parts ?? [])
-      for (const [index, column] of columns.entries()) row[column] = absent[index] as Cell;
-    for (const { to, way } of this.ways) if (way.array === true) row[to] = way.evaluate([]);
     return row;
   }
 

@@ -25,6 +25,8 @@ interface Entry {
 
 export interface ScanOptions {
   readonly signal: AbortSignal;
+  /** What {@link digests} of this range gave, when it was asked before. */
+  readonly digested?: number | null;
   readonly mostHeld?: number;
 }
 
@@ -32,6 +34,17 @@ export interface ScanOptions {
 export function methodOf(table: VerifyTable): 'server' | 'mapped' | 'rows' {
   if (table.target.relation.key.length === 0) return 'rows';
   return table.direct !== null && table.sameRanges && table.plans.length === 1 ? 'server' : 'mapped';
+}
+
+/** The number of rows of a range where both servers digest the same, null where they do not or cannot. */
+export async function digests(sides: Sides, table: VerifyTable, range: Range): Promise<number | null> {
+  if (methodOf(table) !== 'server') return null;
+  const { plan, direct } = directOf(table);
+  const [left, right] = await Promise.all([
+    sides.blue.digest(plan, direct.from, range),
+    sides.green.digest(table.target.relation, direct.columns, range),
+  ]);
+  return left.rows === right.rows && left.hash === right.hash ? left.rows : null;
 }
 
 /** Compares one range of both sides while they are written, in bounded memory. */
@@ -52,10 +65,17 @@ class Scan {
   readonly #most: number;
   readonly #suspects = new Map<string, Subject>();
   readonly #keyless: boolean;
+  readonly #digested: number | null | undefined;
   #rows = 0;
   #capped = false;
 
-  constructor(sides: Sides, table: VerifyTable, range: Range, { signal, mostHeld = MOST_HELD }: ScanOptions) {
+  constructor(
+    sides: Sides,
+    table: VerifyTable,
+    range: Range,
+    { signal, mostHeld = MOST_HELD, digested }: ScanOptions,
+  ) {
+    this.#digested = digested;
     this.#sides = sides;
     this.#table = table;
     this.#range = range;
@@ -65,10 +85,10 @@ class Scan {
   }
 
   async run(): Promise<Scanned> {
-    if (methodOf(this.#table) === 'server') {
-      const digested = await this.#digests();
-      if (digested !== null) return { rows: digested, suspects: this.#suspects, capped: false };
-    }
+    const digested =
+      this.#digested === undefined ? await digests(this.#sides, this.#table, this.#range) : this.#digested;
+    this.#signal.throwIfAborted();
+    if (digested !== null) return { rows: digested, suspects: this.#suspects, capped: false };
     try {
       await this.#pass(() => true);
     } catch (error) {
@@ -79,17 +99,6 @@ class Scan {
       return { rows, suspects: this.#suspects, capped: this.#capped };
     }
     return { rows: this.#rows, suspects: this.#suspects, capped: this.#capped };
-  }
-
-  /** The number of rows where both servers digest the same. */
-  async #digests(): Promise<number | null> {
-    const { plan, direct } = directOf(this.#table);
-    const [left, right] = await Promise.all([
-      this.#sides.blue.digest(plan, direct.from, this.#range),
-      this.#sides.green.digest(this.#table.target.relation, direct.columns, this.#range),
-    ]);
-    this.#signal.throwIfAborted();
-    return left.rows === right.rows && left.hash === right.hash ? left.rows : null;
   }
 
   /** Holds what blue makes, takes away what green has, and suspects the rest. */

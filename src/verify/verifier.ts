@@ -14,7 +14,8 @@ import type { Changes } from './changes.ts';
 import { confirm, differing } from './confirm.ts';
 import type { Report, TableReport, VerifyProgress } from './report.ts';
 import type { Sides } from './rows.ts';
-import { methodOf, scan } from './scan.ts';
+import { Ahead } from './ahead.ts';
+import { digests, methodOf, scan } from './scan.ts';
 import { subjectColumns, type Subject } from './subject.ts';
 import type { VerifyTable } from './verify-table.ts';
 
@@ -30,6 +31,8 @@ export interface VerifierOptions {
   readonly run: { readonly id: string; readonly term: number };
   readonly settings: {
     readonly chunkRows: number;
+    /** Ranges that the servers may digest at the same time. */
+    readonly workers: number;
     readonly maxRowsPerSecond: number | null;
     readonly recheckAttempts: number;
     readonly recheckDelayMs: number;
@@ -257,26 +260,42 @@ export class Verifier {
       pace,
     }: { round: Round; signal: AbortSignal; tell: () => void; pace: number | null },
   ): Promise<void> {
-    const { clock, permit, sides, failpoints } = this.#o;
+    const { clock, permit, sides, settings, failpoints } = this.#o;
     const progress = round.of(nameOf(table));
     if (progress.done) return;
     const boundaries = progress.boundaries ?? (await this.#boundaries(table));
     const edges: readonly (Cell | null)[] = [null, ...boundaries, null];
-    for (let ordinal = progress.next; ordinal < edges.length - 1; ordinal++) {
+    const count = edges.length - 1;
+    const skipped = (ordinal: number): boolean =>
+      round.before.mode === 'sample' &&
+      ordinal % SAMPLE_EVERY !== round.before.number % Math.min(SAMPLE_EVERY, count);
+    const rangeOf = (ordinal: number) => ({
+      lower: edges[ordinal] as Cell | null,
+      upper: edges[ordinal + 1] as Cell | null,
+    });
+    const wanted = Array.from({ length: count }, (_, ordinal) => ordinal).filter(
+      (ordinal) => ordinal >= progress.next && !skipped(ordinal),
+    );
+    await using ahead = new Ahead(
+      wanted,
+      // At a given rate one range follows the other.
+      pace === null && methodOf(table) === 'server' ? settings.workers : 1,
+      async (ordinal) => {
+        await permit(signal);
+        return digests(sides, table, rangeOf(ordinal));
+      },
+    );
+    for (let ordinal = progress.next; ordinal < count; ordinal++) {
       signal.throwIfAborted();
-      const last = ordinal === edges.length - 2;
+      const last = ordinal === count - 1;
       const step = { boundaries, next: ordinal + 1, done: last };
-      if (
-        round.before.mode === 'sample' &&
-        ordinal % SAMPLE_EVERY !== round.before.number % Math.min(SAMPLE_EVERY, edges.length - 1)
-      ) {
+      if (skipped(ordinal)) {
         if (last) await round.advance(nameOf(table), { ...step, rows: 0, unsettled: 0 }, []);
         continue;
       }
-      await permit(signal);
       const started = clock.monotonic();
-      const range = { lower: edges[ordinal] as Cell | null, upper: edges[ordinal + 1] as Cell | null };
-      const { rows, suspects, capped } = await scan(sides, table, range, { signal });
+      const digested = await ahead.next();
+      const { rows, suspects, capped } = await scan(sides, table, rangeOf(ordinal), { signal, digested });
       await failpoints.hit('verify.scanned');
       const { differences, unsettled } = await confirm(this.#confirmOptions(), table, suspects, signal);
       if (capped && differences.length === 0) {

@@ -13,15 +13,28 @@ import { waitFor } from '../support/wait.ts';
 export const MIGRATION = 'held';
 const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 
+/** How long a client waited for the answer of one statement, and when it came. */
+export interface Wait {
+  readonly endedAt: number;
+  readonly ms: number;
+}
+
+/** Shorter waits are of no interest. */
+const NOTED_MS = 5;
+
 /** Clients of the proxy: each commits one transaction after the other, and knows what was acknowledged, and when. */
 export class Writers implements AsyncDisposable {
   readonly acknowledged = new Map<number, number>();
   readonly failures: string[] = [];
+  readonly waits: Wait[] = [];
   #next = 1;
   #on = true;
+  readonly #ledger: boolean;
   readonly #running: Promise<void>[];
 
-  constructor(url: string, count: number) {
+  /** @param ledger also one row into a table without a key, in which a transaction that is applied twice stands twice */
+  constructor(url: string, count: number, ledger = false) {
+    this.#ledger = ledger;
     this.#running = Array.from({ length: count }, () => this.#write(url));
   }
 
@@ -55,14 +68,21 @@ export class Writers implements AsyncDisposable {
     await client.connect();
     while (this.#on) {
       const id = this.#next++;
+      const ask = async (query: string | pg.QueryConfig): Promise<void> => {
+        const from = performance.now();
+        await client.query(query);
+        const endedAt = performance.now();
+        if (endedAt - from >= NOTED_MS) this.waits.push({ endedAt, ms: endedAt - from });
+      };
       try {
-        await client.query('BEGIN');
-        await client.query({
+        await ask('BEGIN');
+        await ask({
           name: 'order',
           text: 'INSERT INTO orders (id, note) VALUES ($1, $2)',
           values: [id, 'x'],
         });
-        await client.query('COMMIT');
+        if (this.#ledger) await ask({ name: 'ledger', text: 'INSERT INTO ledger VALUES ($1)', values: [id] });
+        await ask('COMMIT');
         this.acknowledged.set(id, performance.now());
       } catch (error) {
         this.failures.push(String(error));
@@ -104,12 +124,19 @@ export class Rig implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  static async create(): Promise<Rig> {
+  /** @param options.ledger see {@link Writers} */
+  static async create(
+    options: { readonly clients?: number; readonly ledger?: boolean; readonly settings?: string } = {},
+  ): Promise<Rig> {
+    const { clients = 4, ledger = false, settings = '' } = options;
     await using stack = new AsyncDisposableStack();
     const blue = stack.use(await createDatabase(16));
     const green = stack.use(await createDatabase(18));
-    for (const database of [blue, green])
+    for (const database of [blue, green]) {
       await database.query('CREATE TABLE orders (id bigint PRIMARY KEY, note text)');
+      if (ledger)
+        await database.query('CREATE TABLE ledger (id bigint); ALTER TABLE ledger REPLICA IDENTITY FULL');
+    }
     const at = ({ server, name }: TestDatabase) => ({ host: '127.0.0.1', port: server.port, dbname: name });
     const bouncer = stack.use(await startPgBouncer({ databases: { shop: at(blue) } }));
     const place = stack.use(
@@ -119,6 +146,7 @@ migration: ${MIGRATION}
 blue: { engine: postgres, url: "${blue.url}" }
 green: { engine: postgres, url: "${green.url}" }
 gates: { stable_for: 500ms, max_round_trip: 20s, max_commit_lag: 20s }
+${settings}
 cutover:
   max_write_pause: 8s
   kill_blockers_after: null
@@ -133,10 +161,10 @@ cutover:
 tables:
   - from: public.orders
     to: [{ table: public.orders }]
-`,
+${ledger ? '  - from: public.ledger\n' : ''}`,
       }),
     );
-    const writers = stack.use(new Writers(bouncer.url('shop'), 4));
+    const writers = stack.use(new Writers(bouncer.url('shop'), clients, ledger));
     await writers.more();
     return new Rig({ blue, green, bouncer, place, writers }, stack.move());
   }
@@ -145,8 +173,11 @@ tables:
     return join(this.place.dir, 'plan.json');
   }
 
-  /** An engine that replicates with every gate open. */
-  async engine(failpoint?: string): Promise<EngineProcess> {
+  /** An engine whose other side follows, with every gate open. */
+  async engine(
+    failpoint?: string,
+    following: 'replicating' | 'reversing' = 'replicating',
+  ): Promise<EngineProcess> {
     const engine = this.place.start({
       args: ['--takeover'],
       ...(failpoint === undefined ? {} : { failpoint }),
@@ -154,7 +185,7 @@ tables:
     try {
       await engine.until(
         'every gate to be open',
-        ({ phase, gates }) => phase === 'replicating' && gates.length > 0 && gates.every(({ ok }) => ok),
+        ({ phase, gates }) => phase === following && gates.length > 0 && gates.every(({ ok }) => ok),
       );
     } catch (cause) {
       const shut = engine.status?.gates
@@ -192,10 +223,14 @@ tables:
     return child;
   }
 
-  async cutover(): Promise<Envelope | undefined> {
+  cutover(): Promise<Envelope | undefined> {
+    return this.turn('cutover');
+  }
+
+  async turn(command: 'cutover' | 'rollback'): Promise<Envelope | undefined> {
     if (!this.#planned) await run(this.place, 'plan', '--out', this.planFile, '--quiet');
     this.#planned = true;
-    const done = await run(this.place, 'cutover', '--confirm', MIGRATION, '--plan', this.planFile, '--json');
+    const done = await run(this.place, command, '--confirm', MIGRATION, '--plan', this.planFile, '--json');
     return done.envelopes.at(-1);
   }
 
@@ -259,6 +294,14 @@ tables:
     } finally {
       await admin.end();
     }
+  }
+
+  /** How often each transaction stands in the table without a key. */
+  async ledger(side: TestDatabase): Promise<ReadonlyMap<number, number>> {
+    const rows = await side.query<{ id: string; n: number }>(
+      'SELECT id, count(*)::int AS n FROM ledger GROUP BY id',
+    );
+    return new Map(rows.map(({ id, n }) => [Number(id), n]));
   }
 
   async ids(side: TestDatabase): Promise<Set<number>> {

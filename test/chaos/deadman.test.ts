@@ -151,12 +151,11 @@ describe('the engine is lost during a switch', () => {
     expect(await rig.proxy()).toEqual({ dbname: rig.green.name, paused: false });
     await rig.writers[Symbol.asyncDispose]();
     expect(rig.writers.failures).toEqual([]);
-    const [blue, green] = [await rig.ids(rig.blue), await rig.ids(rig.green)];
+    const green = await rig.ids(rig.green);
     // The primary keys refuse a second one; every transaction that was acknowledged is there, and nothing else.
     expect([...green].toSorted((a, b) => a - b)).toEqual(
       [...rig.writers.acknowledged.keys()].toSorted((a, b) => a - b),
     );
-    expect(blue.size).toBeLessThan(green.size);
     await next.kill('SIGTERM');
   }, 60_000);
 });

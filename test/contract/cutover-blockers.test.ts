@@ -24,25 +24,25 @@ test.each([
       log: SILENT,
       failpoints: NO_FAILPOINTS,
     });
-    const blueFence = session.fence([{ schema: 'public', name: 'orders' }]);
-    await blueFence.prepare();
+    const fromFence = session.fence([{ schema: 'public', name: 'orders' }]);
+    await fromFence.prepare();
     const holder = await blue.connect();
     holder.on('error', () => undefined);
     await holder.query('BEGIN');
     await holder.query('INSERT INTO orders VALUES (1)');
 
     const settings = { killBlockersAfterMs, fenceTimeoutMs: 1_500 };
-    const context = { blueFence, clock: SYSTEM_CLOCK, epoch: 1, settings } as unknown as CutoverContext;
+    const context = { fromFence, clock: SYSTEM_CLOCK, epoch: 1, settings } as unknown as CutoverContext;
     const step = fenceStep(context, { barrier: null });
     const signal = new AbortController().signal;
     if (ends) {
       expect(await step.run(signal)).toMatch(/ended 1 sessions that held it up/);
       await expect(holder.query('COMMIT')).rejects.toThrow();
-      expect(await blueFence.state()).toEqual({ state: 'raised', epoch: 1 });
+      expect(await fromFence.state()).toEqual({ state: 'raised', epoch: 1 });
       expect(await blue.query('SELECT id FROM orders')).toEqual([]);
     } else {
       await expect(step.run(signal)).rejects.toMatchObject({ code: 'CUTOVER_UNDONE' });
-      expect((await blueFence.state()).state).toBe('open');
+      expect((await fromFence.state()).state).toBe('open');
       await holder.query('COMMIT');
       expect(await blue.query('SELECT id FROM orders')).toEqual([{ id: 1 }]);
     }

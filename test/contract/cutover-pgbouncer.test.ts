@@ -45,9 +45,9 @@ test('two PgBouncers and two fences: a failing switch is undone, a dead one reco
   await using second = await startPgBouncer({ databases: { crm: place(blue) } });
   await using blueSession = await session(blue, 'blue');
   await using greenSession = await session(green, 'green');
-  const [blueFence, greenFence] = [blueSession.fence([table]), greenSession.fence([table])];
-  for (const fence of [blueFence, greenFence]) await fence.prepare();
-  await greenFence.raise(0, 5_000);
+  const [fromFence, toFence] = [blueSession.fence([table]), greenSession.fence([table])];
+  for (const fence of [fromFence, toFence]) await fence.prepare();
+  await toFence.raise(0, 5_000);
   await using proxies = new AsyncDisposableStack();
   const adapters = [first, second].map((bouncer) => {
     const parsed = proxy.parseConfig({
@@ -64,8 +64,11 @@ test('two PgBouncers and two fences: a failing switch is undone, a dead one reco
   const context = (failpoints: Failpoints = NO_FAILPOINTS): CutoverContext => ({
     migration: 'switch',
     epoch: ++epoch,
-    blueFence,
-    greenFence,
+    from: 'blue',
+    to: 'green',
+    wayBack: null,
+    fromFence,
+    toFence,
     proxies: adapters,
     pipeline: { drain: async (barrier) => barrier },
     counters: async () => [],
@@ -120,7 +123,7 @@ test('two PgBouncers and two fences: a failing switch is undone, a dead one reco
     },
   };
   expect(await cutover(context(failing), live())).toMatchObject({ outcome: 'undone' });
-  expect((await blueFence.state()).state).toBe('open');
+  expect((await fromFence.state()).state).toBe('open');
   await written();
 
   // Dead right before the seal: nothing of that engine goes on. Another one recovers.
@@ -134,15 +137,15 @@ test('two PgBouncers and two fences: a failing switch is undone, a dead one reco
   };
   void cutover(context(dying), live());
   await died.promise;
-  expect((await blueFence.state()).state).toBe('raised');
+  expect((await fromFence.state()).state).toBe('raised');
   expect(await recover(context())).toMatchObject({ outcome: 'undone' });
 
   const outcome = await cutover(context(), live());
   expect(outcome).toMatchObject({ outcome: 'switched', error: null });
   for (const adapter of adapters)
     expect(await adapter.observe(live())).toEqual({ to: 'green', paused: false });
-  expect((await blueFence.state()).state).toBe('sealed');
-  expect((await greenFence.state()).state).toBe('open');
+  expect((await fromFence.state()).state).toBe('sealed');
+  expect((await toFence.state()).state).toBe('open');
   expect(await recover(context())).toMatchObject({ outcome: 'switched' });
   await written();
   on = false;

@@ -105,9 +105,9 @@ test.skipIf('reason' in haproxyProgram || 'reason' in nginxProgram)(
     await using nginx = await startNginx({ program: nginxProgram.program, blue: server(blue) });
     await using blueSession = await session(blue, 'blue');
     await using greenSession = await session(green, 'green');
-    const [blueFence, greenFence] = [blueSession.fence([table]), greenSession.fence([table])];
-    for (const fence of [blueFence, greenFence]) await fence.prepare();
-    await greenFence.raise(0, 5_000);
+    const [fromFence, toFence] = [blueSession.fence([table]), greenSession.fence([table])];
+    for (const fence of [fromFence, toFence]) await fence.prepare();
+    await toFence.raise(0, 5_000);
 
     // While this file is there nginx does not take green.
     const broken = join(dirname(nginx.configFile), 'broken');
@@ -142,8 +142,11 @@ test.skipIf('reason' in haproxyProgram || 'reason' in nginxProgram)(
     const context = (): CutoverContext => ({
       migration: 'switch',
       epoch: ++epoch,
-      blueFence,
-      greenFence,
+      from: 'blue',
+      to: 'green',
+      wayBack: null,
+      fromFence,
+      toFence,
       proxies: adapters,
       pipeline: { drain: async (barrier) => barrier },
       counters: async () => [],
@@ -176,7 +179,7 @@ test.skipIf('reason' in haproxyProgram || 'reason' in nginxProgram)(
       await writeFile(broken, '');
       expect(await cutover(context(), live())).toMatchObject({ outcome: 'undone' });
       expect(await routes()).toEqual(all('blue'));
-      expect((await blueFence.state()).state).toBe('open');
+      expect((await fromFence.state()).state).toBe('open');
       await written();
       await rm(broken);
       expect(await cutover(context(), live())).toMatchObject({ outcome: 'switched', error: null });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +9,7 @@ import type { CutoverReport } from '../../src/app/engine.ts';
 import { newDir } from '../support/run-dir.ts';
 import { startPgBouncer } from '../support/pgbouncer.ts';
 import { type PostgresServer, startPostgres, TEST_PASSWORD } from '../support/postgres.ts';
+import { waitFor } from '../support/wait.ts';
 import {
   collidingSequences,
   compare,
@@ -59,7 +61,20 @@ export interface DemoData {
   readonly writePauseMs: number;
   readonly activeSide: 'blue' | 'green';
   readonly copyRowsPerSecond: number;
+  readonly rollback: RollbackData;
   readonly seconds: number;
+}
+
+/** The way back, under the same load. */
+export interface RollbackData {
+  readonly activeSide: 'blue' | 'green';
+  readonly failedTransactions: number;
+  /** Of every transaction that was ever answered: not on blue. */
+  readonly lostTransactions: number;
+  readonly duplicatedTransactions: number;
+  /** Between blue, mapped by hand, and green, once green has followed blue to the end. */
+  readonly differences: number;
+  readonly writePauseMs: number;
 }
 
 export interface DemoResult {
@@ -72,6 +87,8 @@ export interface DemoResult {
   readonly colliding: readonly string[];
   readonly engineWritePauseMs: number | null;
   readonly transactionsOnGreen: number;
+  /** Made while green served and after it, by the clients of the rollback. */
+  readonly clientTransactionsOfRollback: number;
 }
 
 /** The whole move, from two empty servers to the comparison. Ends everything it has started. */
@@ -95,9 +112,9 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
   const shop = await seed(blue, scale);
 
   report.phase(`${CLIENTS} clients go to work through PgBouncer, on ${shop.rows.toLocaleString('en')} rows`);
-  const load = stack.use(
-    await Load.start({ ...shop, url: pooler.url('shop', 'app'), count: CLIENTS, thinkMs: THINK_MS }),
-  );
+  const clients = { ...shop, url: pooler.url('shop', 'app'), count: CLIENTS, thinkMs: THINK_MS };
+  const load = stack.use(await Load.start(clients));
+  let working = load;
 
   const run = stack.use(new Run());
   const engine = stack.use(
@@ -112,7 +129,7 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
       }),
       onStatus: (status) => {
         run.take(status);
-        report.progress(progressLine(status, load.progress));
+        report.progress(progressLine(status, working.progress));
       },
     }),
   );
@@ -125,12 +142,12 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
   report.phase('verdigris cutover --dry-run');
   report.cutover(await engine.dryRun());
 
-  const snapshot = stack.use(await SwitchSnapshot.open(greenServer.url('shop'), MIGRATION));
-  snapshot.watch();
-  const { cutover, switchFrom } = await switchOver();
-  const switchUntil = Date.now();
+  const ofGreen = stack.use(await SwitchSnapshot.open('green', greenServer.url('shop'), MIGRATION));
+  const ofBlue = stack.use(await SwitchSnapshot.open('blue', blueServer.url('shop'), MIGRATION));
+  for (const snapshot of [ofGreen, ofBlue]) snapshot.watch();
+  const { done: cutover, from: switchFrom, until: switchUntil } = await turn('cutover');
   report.cutover(cutover);
-  const held = await snapshot.taken();
+  const held = { green: await ofGreen.taken(), blue: await ofBlue.taken() };
 
   report.phase('the same clients, now on green');
   await new Promise((resolve) => setTimeout(resolve, Math.max(afterMs, AFTER_MS)));
@@ -138,11 +155,16 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
   const ledger = await load.hold();
   await green.query('SET search_path = compat, shop');
   const onGreen = await countTransactions(green, ledger.committed);
-  report.phase('comparing blue, mapped by hand, with green as it was at the switch');
-  const tables = await compare(blue, held);
+  report.phase('comparing blue, mapped by hand, with green, as they were at the switch');
+  const tables = await compare(held.blue, held.green);
+  // Their snapshots would keep the servers from making the slot of the way back, and from cleaning up.
+  for (const client of [held.blue, held.green]) await client.query('ROLLBACK');
   await checkFenced(blue);
   const { activeSide } = run.last();
   const colliding = await collidingSequences(green);
+  // By the clock of green: what was made there, as blue has it by now or not.
+  const transactionsOnGreen = await madeAfter(green, ledger.committed, switchUntil);
+  const rollback = await goBack(ledger.committed);
   const data: DemoData = {
     blue: await versionOf(blue),
     green: await versionOf(green),
@@ -155,29 +177,81 @@ export async function runDemo({ scale, afterMs, report }: DemoOptions): Promise<
     writePauseMs: longestWait(ledger.waits, switchFrom, switchUntil + AFTER_MS),
     activeSide,
     copyRowsPerSecond: run.copyRowsPerSecond(),
+    rollback: rollback.data,
     seconds: Math.round((performance.now() - startedAt) / 100) / 10,
   };
-  // What blue does not know was made after the switch.
-  const transactionsOnGreen = (await countTransactions(blue, ledger.committed)).lost;
   return {
     data,
-    ok: holds(data) && colliding.length === 0 && transactionsOnGreen > 0,
-    tables,
-    failures: ledger.failures,
+    ok: holds(data) && colliding.length === 0 && transactionsOnGreen > 0 && rollback.transactions > 0,
+    tables: [...tables, ...rollback.tables],
+    failures: [...ledger.failures, ...rollback.failures],
     byAction: ledger.byAction,
     colliding,
     engineWritePauseMs: cutover.writePauseMs,
     transactionsOnGreen,
+    clientTransactionsOfRollback: rollback.transactions,
   };
 
+  /** The same clients again, on green; and while they work, back to blue. */
+  async function goBack(before: readonly string[]) {
+    report.phase(`${CLIENTS} clients go to work again, on green`);
+    const second = stack.use(await Load.start(clients));
+    working = second;
+    const { done, from, until } = await turn('rollback');
+    report.cutover(done);
+    report.phase('the same clients, now on blue again; green follows it');
+    await new Promise((resolve) => setTimeout(resolve, Math.max(afterMs, AFTER_MS)));
+    const after = await second.hold();
+    const side = run.last().activeSide;
+    report.phase('comparing blue, mapped by hand, with green once it has followed to the end');
+    await followed();
+    const counted = await countTransactions(blue, [...before, ...after.committed]);
+    await green.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    const compared = await compare(blue, green);
+    await green.query('ROLLBACK');
+    const result: RollbackData = {
+      activeSide: side,
+      failedTransactions: after.failures.length,
+      lostTransactions: counted.lost,
+      duplicatedTransactions: counted.duplicated,
+      differences: differencesOf(compared),
+      writePauseMs: longestWait(after.waits, from, until + AFTER_MS),
+    };
+    return {
+      data: result,
+      tables: compared.map((one) => ({ ...one, table: `${one.table}, after the rollback` })),
+      failures: after.failures,
+      transactions: after.committed.length,
+    };
+  }
+
+  /** The last transaction of blue is on green, and so are all before it. */
+  async function followed(): Promise<void> {
+    const last = randomUUID();
+    await blue.query('INSERT INTO audit_log (transaction_id, client, action) VALUES ($1, 0, $2)', [
+      last,
+      'end',
+    ]);
+    await waitFor(
+      async () =>
+        (await green.query('SELECT 1 FROM shop.audit_log WHERE transaction_id = $1', [last])).rows.length > 0,
+      { what: 'green to follow blue after the rollback', timeoutMs: 60_000 },
+    );
+  }
+
   /** A gate may shut between the look and the command, on a machine that is busy: then nothing was changed. */
-  async function switchOver(): Promise<{ cutover: CutoverReport; switchFrom: number }> {
+  async function turn(
+    command: 'cutover' | 'rollback',
+  ): Promise<{ done: CutoverReport; from: number; until: number }> {
     for (;;) {
-      await Promise.race([run.gatesOpen(), engine.failed.promise]);
-      report.phase('verdigris cutover');
+      await Promise.race([
+        run.gatesOpen(command === 'cutover' ? 'replicating' : 'reversing'),
+        engine.failed.promise,
+      ]);
+      report.phase(`verdigris ${command}`);
       const from = Date.now();
-      const done = await engine.cutover(planFile, MIGRATION);
-      if (done !== null) return { cutover: done, switchFrom: from };
+      const done = await engine.turn(command, planFile, MIGRATION);
+      if (done !== null) return { done, from, until: Date.now() };
       report.phase('a gate shut in the last moment; nothing was changed');
     }
   }
@@ -189,7 +263,12 @@ const holds = (data: DemoData): boolean =>
   data.duplicatedTransactions === 0 &&
   data.differences === 0 &&
   data.clientTransactions > 0 &&
-  data.activeSide === 'green';
+  data.activeSide === 'green' &&
+  data.rollback.failedTransactions === 0 &&
+  data.rollback.lostTransactions === 0 &&
+  data.rollback.duplicatedTransactions === 0 &&
+  data.rollback.differences === 0 &&
+  data.rollback.activeSide === 'blue';
 
 async function startServers(stack: AsyncDisposableStack): Promise<[PostgresServer, PostgresServer]> {
   const settled = await Promise.allSettled([startPostgres({ version: 16 }), startPostgres({ version: 18 })]);
@@ -246,6 +325,15 @@ async function checkFenced(blue: pg.Client): Promise<void> {
   );
   if (rows[0]?.state !== 'sealed')
     throw new Error(`the fence of blue is ${rows[0]?.state ?? 'not there'}, not sealed`);
+}
+
+/** Transactions of the clients that green itself has written: the servers of this run share one clock. */
+async function madeAfter(green: pg.Client, committed: readonly string[], fromMs: number): Promise<number> {
+  const { rows } = await green.query<{ n: number }>(
+    'SELECT count(*)::int AS n FROM shop.audit_log WHERE transaction_id = ANY ($1::uuid[]) AND at > to_timestamp($2::float8 / 1000)',
+    [committed, fromMs],
+  );
+  return rows[0]?.n ?? 0;
 }
 
 async function versionOf(client: pg.Client): Promise<string> {

@@ -77,8 +77,12 @@ export class EngineProcess implements AsyncDisposable {
   }
 
   /** Null when a gate was shut. */
-  async cutover(planFile: string, migration: string): Promise<CutoverReport | null> {
-    const answer = await this.#ask(['cutover', '--plan', planFile, '--confirm', migration], [0, GATE_SHUT]);
+  async turn(
+    command: 'cutover' | 'rollback',
+    planFile: string,
+    migration: string,
+  ): Promise<CutoverReport | null> {
+    const answer = await this.#ask([command, '--plan', planFile, '--confirm', migration], [0, GATE_SHUT]);
     return answer.error === null ? (answer.data as CutoverReport) : null;
   }
 

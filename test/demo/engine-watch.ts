@@ -1,13 +1,15 @@
 import type { Status } from '../../src/app/engine.ts';
 import type { Load } from './load.ts';
 
-/** In this time after the start of the engine the switch must have begun. */
-const GATES_MS = 150_000;
+/** In this time the gates must open: of the switch after the start of the engine, of the rollback after the switch. */
+const GATES_MS = { replicating: 150_000, reversing: 60_000 } as const;
+type Waits = keyof typeof GATES_MS;
 
 /** What the statuses of the engine tell over time. */
 export class Run implements Disposable {
   #open = Promise.withResolvers<void>();
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
+  #phase: Waits = 'replicating';
   #over = false;
   #last: Status | null = null;
   #copyFrom: number | null = null;
@@ -15,10 +17,7 @@ export class Run implements Disposable {
 
   constructor() {
     this.#open.promise.catch(() => undefined);
-    this.#timer = setTimeout(
-      () => this.#fail(`not ready after ${GATES_MS / 1_000} s: ${this.#state()}`),
-      GATES_MS,
-    );
+    this.#bound();
   }
 
   [Symbol.dispose](): void {
@@ -36,11 +35,15 @@ export class Run implements Disposable {
       this.#fail(`the verification did not pass: ${differences} differences; ${detail ?? 'no detail'}`);
     }
     const ready = status.gates.length > 0 && status.gates.every(({ ok }) => ok);
-    if (status.phase === 'replicating' && ready) this.#open.resolve();
+    if (status.phase === this.#phase && ready) this.#open.resolve();
   }
 
-  /** Resolves with the next status in which every gate is open. */
-  gatesOpen(): Promise<void> {
+  /** Resolves with the next status in which every gate is open: of the switch, or of the rollback. */
+  gatesOpen(phase: Waits = 'replicating'): Promise<void> {
+    if (phase !== this.#phase) {
+      this.#phase = phase;
+      this.#bound();
+    }
     if (!this.#over) {
       this.#open = Promise.withResolvers<void>();
       this.#open.promise.catch(() => undefined);
@@ -55,6 +58,15 @@ export class Run implements Disposable {
 
   copyRowsPerSecond(): number {
     return this.#copied === null ? 0 : Math.round(this.#copied.rows / this.#copied.seconds);
+  }
+
+  #bound(): void {
+    clearTimeout(this.#timer);
+    const ms = GATES_MS[this.#phase];
+    this.#timer = setTimeout(
+      () => this.#fail(`not ready after ${ms / 1_000} s of ${this.#phase}: ${this.#state()}`),
+      ms,
+    );
   }
 
   #fail(why: string): void {

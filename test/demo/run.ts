@@ -42,7 +42,9 @@ const report: DemoReport = {
   cutover: (done) => {
     for (const [index, step] of done.steps.entries()) say(stepLine(index, step));
     if (done.writePauseMs !== null)
-      say(`switched; the proxy was paused for ${Math.round(done.writePauseMs)} ms`);
+      say(
+        `${done.to === 'green' ? 'switched' : 'rolled back'}; the proxy was paused for ${Math.round(done.writePauseMs)} ms`,
+      );
   },
 };
 
@@ -98,6 +100,19 @@ function tables(done: DemoResult): string {
   );
   fact('copy', `${data.copyRowsPerSecond.toLocaleString('en')} rows/s`);
   fact('active side', data.activeSide);
+  const { rollback } = data;
+  fact('rollback: transactions of the clients', done.clientTransactionsOfRollback);
+  fact(
+    'rollback: failed, lost, duplicated, differences',
+    [
+      rollback.failedTransactions,
+      rollback.lostTransactions,
+      rollback.duplicatedTransactions,
+      rollback.differences,
+    ].join(', '),
+  );
+  fact('rollback: longest wait of a client', `${rollback.writePauseMs} ms`);
+  fact('rollback: active side', rollback.activeSide);
   fact('seconds', data.seconds);
   const compared = new Table({
     head: ['table of green', 'rows', 'missing', 'extra'],
@@ -110,7 +125,7 @@ function tables(done: DemoResult): string {
     ...done.failures.slice(0, 5).map(({ action, message }) => `failed ${action}: ${message}`),
     ...done.colliding.map((name) => `${name} would give a number that is in use`),
   ];
-  const verdict = done.ok ? 'The shop moved, and nobody noticed.' : 'This run did not hold.';
+  const verdict = done.ok ? 'The shop moved there and back, and nobody noticed.' : 'This run did not hold.';
   return [compared.toString(), facts.toString(), ...notes, verdict].join('\n');
 }
 

@@ -1,35 +1,51 @@
 import pg from 'pg';
 
-/** What a snapshot of green says about the switch. */
+/** What a snapshot says about the switch, in the words of the side it was taken of. */
 interface Seen {
-  /** Of green's fence: until it is open no client can write there. */
-  readonly fence: string | null;
-  /** Green held everything that was committed on blue before its fence. */
-  readonly drained: boolean;
+  /** It holds what both sides held at the switch: everything written before the fence, nothing written after. */
+  readonly exact: boolean;
+  /** What comes from here on may hold more. */
+  readonly over: boolean;
 }
 
 /**
- * Takes snapshots of green all the time while the switch runs, and keeps the last one in which everything of blue had arrived and nothing could have been written on green yet. Both
- * facts are read in that very snapshot, so it is exact however late it is looked at.
+ * Green: until it is open no client can write there, and the drain says that all of blue has arrived. Blue: raised says that nobody
+ * writes, and nothing can have come back from green before it is sealed.
+ */
+const SEEN = {
+  green: `SELECT f.state = 'raised' AND EXISTS (SELECT FROM verdigris.journal WHERE id = $1 AND event = 'cutover.drained') AS exact,
+            f.state = 'open' AS over FROM verdigris.fence f WHERE migration = $1`,
+  blue: `SELECT f.state = 'raised' AS exact, f.state = 'sealed' AS over FROM verdigris.fence f WHERE migration = $1`,
+} as const;
+type Side = keyof typeof SEEN;
+
+/** No record of the fence yet: no schema, or no table. */
+const NOT_YET = new Set(['3F000', '42P01']);
+
+/**
+ * Takes snapshots of one side all the time while the switch runs, and keeps the last exact one. What makes it exact is read in that very
+ * snapshot, however late it is looked at.
  */
 export class SwitchSnapshot implements AsyncDisposable {
   readonly #clients: pg.Client[];
   readonly #migration: string;
+  readonly #side: Side;
   readonly #stop = new AbortController();
   #running: Promise<pg.Client | null> | null = null;
   #taken = 0;
 
-  private constructor(clients: pg.Client[], migration: string) {
+  private constructor(clients: pg.Client[], migration: string, side: Side) {
     this.#clients = clients;
     this.#migration = migration;
+    this.#side = side;
   }
 
-  static async open(url: string, migration: string): Promise<SwitchSnapshot> {
+  static async open(side: Side, url: string, migration: string): Promise<SwitchSnapshot> {
     const clients = [1, 2].map(() => new pg.Client({ connectionString: url }));
     // A server that goes away also fails the statement that waits, or the next one.
     for (const client of clients) client.on('error', () => undefined);
     await Promise.all(clients.map((client) => client.connect()));
-    return new SwitchSnapshot(clients, migration);
+    return new SwitchSnapshot(clients, migration, side);
   }
 
   watch(): void {
@@ -37,13 +53,13 @@ export class SwitchSnapshot implements AsyncDisposable {
     this.#running.catch(() => undefined);
   }
 
-  /** The session whose open transaction is that snapshot. Ends the watching: green is open, or the switch was not made. */
+  /** The session whose open transaction is that snapshot. Ends the watching. */
   async taken(): Promise<pg.Client> {
     this.#stop.abort();
     const kept = await this.#running;
     if (!kept)
       throw new Error(
-        `none of ${this.#taken} snapshots of green was taken between the drain and the opening of green`,
+        `none of ${this.#taken} snapshots of ${this.#side} was taken in the moment of the switch`,
       );
     return kept;
   }
@@ -54,14 +70,15 @@ export class SwitchSnapshot implements AsyncDisposable {
     for (;;) {
       const stopping = this.#stop.signal.aborted;
       await next.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-      const { rows } = await next.query<Seen>(
-        `SELECT (SELECT state FROM verdigris.fence WHERE migration = $1) AS fence,
-                EXISTS (SELECT FROM verdigris.journal WHERE id = $1 AND event = 'cutover.drained') AS drained`,
-        [this.#migration],
-      );
+      const seen = await next
+        .query<Seen>(SEEN[this.#side], [this.#migration])
+        .then(({ rows }) => rows[0])
+        .catch((error: unknown) => {
+          if (NOT_YET.has((error as { code?: string }).code ?? '')) return undefined;
+          throw error;
+        });
       this.#taken += 1;
-      const seen = rows[0];
-      if (seen?.drained === true && seen.fence === 'raised') {
+      if (seen?.exact === true) {
         await kept?.query('ROLLBACK');
         kept = next;
         if (stopping) return kept;
@@ -69,8 +86,7 @@ export class SwitchSnapshot implements AsyncDisposable {
         continue;
       }
       await next.query('ROLLBACK');
-      // Open: what comes from here on may hold rows of clients.
-      if (seen?.fence === 'open' || stopping) return kept;
+      if (seen?.over === true || stopping) return kept;
       await new Promise((resolve) => setTimeout(resolve, 3));
     }
   }

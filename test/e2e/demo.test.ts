@@ -37,7 +37,16 @@ test('the demo, smaller: a shop under load moves and no client notices', { timeo
     duplicatedTransactions: 0,
     differences: 0,
     activeSide: 'green',
+    rollback: {
+      activeSide: 'blue',
+      failedTransactions: 0,
+      lostTransactions: 0,
+      duplicatedTransactions: 0,
+      differences: 0,
+    },
   });
+  expect(facts.rollback.writePauseMs).toBeGreaterThan(0);
+  expect(facts.rollback.writePauseMs).toBeLessThan(12_000);
   expect(facts.rows).toBeGreaterThan(15_000);
   expect(facts.clientTransactions).toBeGreaterThan(500);
   expect(facts.copyRowsPerSecond).toBeGreaterThan(0);

@@ -46,9 +46,10 @@ class Beside implements Deadman {
 
 /** One that acts in this world. It has no lease and needs none. */
 function standIn(world: World, faults: ReadonlyMap<number, Fault> = new Map()): StandIn {
-  const { blueFence, proxies, clock } = new Engine(world, world.leaseHolder, faults).context();
+  const { fromFence, proxies, clock } = new Engine(world, world.leaseHolder, faults).context();
   return new StandIn({
-    fence: blueFence,
+    from: 'blue',
+    fence: fromFence,
     proxies,
     epoch: 1,
     clock,
@@ -250,7 +251,7 @@ describe('the switch with a dead-man', () => {
     const world = new World();
     const deadman = new Beside();
     const context = world.engine().context({ deadman });
-    const blueFence = { ...context.blueFence };
+    const fromFence = { ...context.fromFence };
     let gone = false;
     const failpoints = {
       hit: (name: string): void => {
@@ -261,8 +262,8 @@ describe('the switch with a dead-man', () => {
       },
     };
     const lost = () => Promise.reject(new VerdigrisError('SOURCE_LOST', 'blue is down'));
-    blueFence.state = () => (gone ? lost() : context.blueFence.state());
-    const outcome = await world.time.drive(cutover({ ...context, blueFence, failpoints }, live()));
+    fromFence.state = () => (gone ? lost() : context.fromFence.state());
+    const outcome = await world.time.drive(cutover({ ...context, fromFence, failpoints }, live()));
     expect(outcome).toMatchObject({ outcome: 'undetermined' });
     expect(deadman.state).toBe('abandoned');
     expect(await world.time.drive(standIn(world).takeBack())).toBe('restored');

@@ -22,6 +22,8 @@ const report = { name: 'pgbouncer', version: '1.25', holdsForMs: 120_000, findin
 const proxy = { name: 'pgbouncer', route: { to: 'blue', paused: false }, report } as const;
 
 const good: GateFacts = {
+  from: 'blue',
+  wayBack: [],
   lagMs: 2_000,
   lagStableForMs: 60_000,
   roundTripMs: 12,
@@ -29,6 +31,7 @@ const good: GateFacts = {
   holes: 0,
   verification: { ageMs: 60_000, differences: 0 },
   rejects: 0,
+  foreignWrites: { blind: null, count: 0, named: [] },
   oldestTransactionMs: 0,
   ddlInProgress: [],
   source: {
@@ -52,7 +55,7 @@ const shut = (facts: Partial<GateFacts>): string[] =>
   );
 
 describe('gates', () => {
-  test('all nineteen, in the order of their names, each with what was observed and its limit', () => {
+  test('all twenty, in the order of their names, each with what was observed and its limit', () => {
     const results = evaluateGates(good, limits);
     expect(results.map((gate) => gate.name)).toEqual([...GATES]);
     for (const gate of results) {

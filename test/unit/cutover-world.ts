@@ -258,8 +258,11 @@ export class Engine {
     return {
       migration: 'test',
       epoch: Math.max(world.blue.epoch, world.green.epoch) + 1,
-      blueFence: this.fence('blue'),
-      greenFence: this.fence('green'),
+      from: 'blue',
+      to: 'green',
+      wayBack: null,
+      fromFence: this.fence('blue'),
+      toFence: this.fence('green'),
       proxies: world.proxies.map((_state, index) => this.#proxy(index)),
       pipeline: {
         drain: (barrier) =>

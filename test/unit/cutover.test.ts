@@ -125,7 +125,7 @@ describe('the switch', () => {
       expect(outcome.error?.message).toContain('Blue is sealed');
       expect(outcome.error?.message).toContain('fence of blue: sealed (epoch 1)');
       expect(outcome.error?.message).toContain('proxy 1: green, paused');
-      expect(outcome.error?.remedy).toContain('verdigris start');
+      expect(outcome.error?.remedy).toContain('verdigris recover');
       expect(world.writable).toEqual(step === 'open' ? [] : ['green']);
       expect(await world.time.drive(recover(world.engine().context()))).toMatchObject({
         outcome: 'switched',
@@ -232,8 +232,8 @@ describe('bounds', () => {
     const world = new World();
     const engine = world.engine();
     const context = engine.context();
-    const blueFence = { ...context.blueFence, blockers: async () => ['prepared transaction x'] };
-    const outcome = await world.time.drive(cutover({ ...context, blueFence }, live()));
+    const fromFence = { ...context.fromFence, blockers: async () => ['prepared transaction x'] };
+    const outcome = await world.time.drive(cutover({ ...context, fromFence }, live()));
     expect(outcome).toMatchObject({ outcome: 'undone', error: { context: { code: 'CUTOVER_FENCE_LEAKS' } } });
     expect(outcome?.error?.message).toContain('prepared transaction x');
     expect(outcome?.error?.message).toContain('The write pause of 10000 ms was used up.');
@@ -273,9 +273,9 @@ describe('the way back', () => {
     const engine = world.engine();
     const context = engine.context({ failpoints: throwingAt('cutover.step.seal.before') });
     const gone = () => Promise.reject(new VerdigrisError('SOURCE_CONNECT', 'no route to blue'));
-    const raised = { ...context.blueFence };
-    const blueFence = { ...raised, lower: gone };
-    const outcome = await world.time.drive(cutover({ ...context, blueFence }, live()));
+    const raised = { ...context.fromFence };
+    const fromFence = { ...raised, lower: gone };
+    const outcome = await world.time.drive(cutover({ ...context, fromFence }, live()));
     expect(outcome).toMatchObject({ outcome: 'undetermined', error: { code: 'CUTOVER_UNDETERMINED' } });
     expect(world.proxies.every((proxy) => proxy.paused)).toBe(true);
     expect(world.writable).toEqual([]);
@@ -367,14 +367,14 @@ describe('the seal', () => {
     const world = new World();
     const engine = world.engine();
     const context = engine.context();
-    const blueFence = {
-      ...context.blueFence,
+    const fromFence = {
+      ...context.fromFence,
       seal: async (epoch: number) => {
-        await context.blueFence.seal(epoch);
+        await context.fromFence.seal(epoch);
         throw new VerdigrisError('SOURCE_LOST', 'connection lost');
       },
     };
-    const outcome = await world.time.drive(cutover({ ...context, blueFence }, live()));
+    const outcome = await world.time.drive(cutover({ ...context, fromFence }, live()));
     expect(outcome).toMatchObject({ outcome: 'switched', error: null });
     expect(outcome?.steps.find((step) => step.name === 'seal')?.detail).toContain('read from the record');
     expect(engine.log.filter((name) => name === 'proxy1.route')).toHaveLength(1);
@@ -388,8 +388,8 @@ describe('the seal', () => {
       const engine = world.engine();
       const context = engine.context();
       let landed: boolean | null = null;
-      const blueFence = {
-        ...context.blueFence,
+      const fromFence = {
+        ...context.fromFence,
         seal: async (epoch: number) => {
           const seal = () => {
             landed = world.blue.state === 'raised' && world.blue.epoch === epoch;
@@ -402,10 +402,10 @@ describe('the seal', () => {
         // The way back takes some time to blue, so that the late seal can come first.
         lower: async (epoch: number) => {
           await engine.clock.sleep(100);
-          return context.blueFence.lower(epoch);
+          return context.fromFence.lower(epoch);
         },
       };
-      const outcome = await world.time.drive(cutover({ ...context, blueFence }, live()));
+      const outcome = await world.time.drive(cutover({ ...context, fromFence }, live()));
       while (world.time.advance()) await new Promise((resolve) => setImmediate(resolve));
       const side = landed ? 'green' : 'blue';
       expect(outcome?.outcome).toBe(landed ? 'switched' : 'undone');

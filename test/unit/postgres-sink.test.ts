@@ -121,6 +121,7 @@ const layout: SinkLayout = {
   late: [],
   merge: null,
   prefix: 0,
+  elements: null,
 };
 
 test('a run of mixed shapes becomes one statement per shape, never that of its first row', () => {
@@ -135,7 +136,7 @@ test('a run of mixed shapes becomes one statement per shape, never that of its f
       ['5', 'w', UNCHANGED],
     ],
   };
-  const steps = [...stepsFor(realPlace(layout, null), run)];
+  const steps = [...stepsFor(realPlace(layout, 'unused'), run)];
   expect(
     steps.map((step) =>
       isCopy(step) ? 'copy' : [/SET (.*?) FROM/.exec(step.text)?.[1], step.values[0], step.values.at(-1)],
@@ -151,7 +152,7 @@ test('large runs are cut, large inserts are copied, key changes stay together', 
   const rows = Array.from({ length: 12_000 }, (_, index) => [String(index), 'a', 'b']);
   const nulls = rows.map(() => null);
   const count = (run: RowRun): string[] =>
-    [...stepsFor(realPlace(layout, null), run)].map((step) => (isCopy(step) ? 'copy' : 'statement'));
+    [...stepsFor(realPlace(layout, 'unused'), run)].map((step) => (isCopy(step) ? 'copy' : 'statement'));
   expect(count({ relation, op: 'update', after: rows, before: nulls, columns: [1] }).length).toBe(3);
   expect(count({ relation, op: 'delete', after: [], before: rows }).length).toBe(3);
   expect(count({ relation, op: 'insert', after: rows, before: nulls, columns: [0, 1, 2] })).toEqual(['copy']);

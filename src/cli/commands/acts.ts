@@ -1,13 +1,11 @@
-import { createEngine, type CutoverReport, type VerifyReport } from '../../app/engine.ts';
-import { cutoverSchema, repairSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
-import { EXIT } from '../../app/exit.ts';
+import { createEngine, type VerifyReport } from '../../app/engine.ts';
+import { repairSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
 import type { LoadedConfig } from '../../app/load.ts';
 import { readStored } from '../../app/stored.ts';
-import { CODES, VerdigrisError, type Code } from '../../core/errors.ts';
-import { GATES, type GateName } from '../../core/gate.ts';
+import { VerdigrisError } from '../../core/errors.ts';
 import { confirmAct, type ConfirmOptions } from '../confirm.ts';
-import { durationOption, type CommandContext, type Outcome } from '../context.ts';
-import { renderCutover, renderVerify } from '../render-reports.ts';
+import type { CommandContext, Outcome } from '../context.ts';
+import { renderVerify } from '../render-reports.ts';
 import { renderStatus } from '../render-status.ts';
 
 const SCOPES = ['copy', 'apply', 'all'];
@@ -96,80 +94,6 @@ function verifyOutcome(report: VerifyReport): Outcome {
     data: report,
     text,
     error: new VerdigrisError('VERIFY_DIFFERENT', `blue and green differ: ${different.join(', ')}`),
-  };
-}
-
-export interface CutoverOptions {
-  readonly dryRun?: boolean;
-  readonly plan?: string;
-  readonly confirm?: string;
-  readonly maxWritePause?: string;
-  readonly override?: readonly string[];
-}
-
-export async function cutover(context: CommandContext, options: CutoverOptions): Promise<Outcome> {
-  const loaded = await context.load();
-  const client = context.client(loaded);
-  const body = {
-    ...(options.maxWritePause === undefined
-      ? {}
-      : { maxWritePauseMs: durationOption('--max-write-pause', options.maxWritePause) }),
-    overrides: (options.override ?? []).map(parseOverride),
-  };
-  const act = async (more: object): Promise<CutoverReport> =>
-    cutoverSchema.parse(await client.act('cutover', { ...body, ...more }, context.timeoutMs));
-  if (options.dryRun) {
-    const report = await act({ dryRun: true });
-    const shut = report.gates.filter(
-      ({ ok, name }) => !ok && !body.overrides.some(({ gate }) => gate === name),
-    );
-    return {
-      kind: 'Cutover',
-      data: report,
-      text: renderCutover(report),
-      exitCode: shut.length === 0 ? EXIT.done : EXIT.gate,
-    };
-  }
-  const confirmed = await confirmAct(context, {
-    act: 'switch to green',
-    migration: loaded.config.migration,
-    confirm: options.confirm,
-    plan: options.plan,
-    show: async () => {
-      const { planHash } = statusSchema.parse((await client.get('/api/v1/status')).data);
-      return { text: renderCutover(await act({ dryRun: true })), planHash };
-    },
-  });
-  return cutoverOutcome(await act({ ...confirmed, idempotencyKey: crypto.randomUUID() }));
-}
-
-function parseOverride(text: string): { gate: GateName; reason: string } {
-  const cut = text.indexOf('=');
-  const gate = GATES.find((name) => name === text.slice(0, cut));
-  const reason = text.slice(cut + 1).trim();
-  if (cut < 1 || !gate || reason === '')
-    throw new VerdigrisError('USAGE', '--override needs GATE=REASON', {
-      remedy: `Gates: ${GATES.join(', ')}`,
-    });
-  return { gate, reason };
-}
-
-const OUTCOME_CODES = { undone: 'CUTOVER_UNDONE', undetermined: 'CUTOVER_UNDETERMINED' } as const;
-
-function cutoverOutcome(report: CutoverReport): Outcome {
-  const base = { kind: 'Cutover', data: report, text: renderCutover(report) } as const;
-  const { outcome, error } = report;
-  if (outcome === 'switched' || outcome === 'dry-run') return base;
-  // A gate that shut in the last moment changed nothing; everything else that was undone has its own exit code.
-  const code: Code = error?.code === 'CUTOVER_GATE' ? 'CUTOVER_GATE' : OUTCOME_CODES[outcome];
-  const message = error
-    ? error.code === code
-      ? error.message
-      : `${error.code}: ${error.message}`
-    : CODES[code].meaning;
-  return {
-    ...base,
-    error: new VerdigrisError(code, message, { remedy: error?.remedy ?? CODES[code].remedy }),
   };
 }
 

@@ -7,7 +7,7 @@ import { connectSession } from './session.ts';
 /** PostgreSQL 14 and newer, as source and as sink. */
 export const engine: Engine = {
   name: 'postgres',
-  capabilities: { rawCopy: true, marksWhileFenced: true, transactionalSchema: true },
+  capabilities: { rawCopy: true, marksWhileFenced: true, transactionalSchema: true, arrayElements: true },
   positions,
   parseConfig,
   jsonSchema: () => z.toJSONSchema(schema, { io: 'input' }),

@@ -47,8 +47,9 @@ export const endGhosts = (migration: string, pids: Iterable<number>): Statement 
 /**
  * First statement of every transaction on the sink but a group: fails on the server (division by zero) when another term stands
  * there. FOR KEY SHARE lets the holder renew the lease and makes a takeover wait.
+ * @param also an expression to evaluate in the same statement
  */
-export const leaseGuard = (schema: string, id: string, term: number): Statement => ({
-  text: `SELECT 1 / count(*) FROM (SELECT 1 FROM ${stateTable(schema, 'lease')} WHERE id = $1 AND term = $2::bigint FOR KEY SHARE) AS l`,
+export const leaseGuard = (schema: string, id: string, term: number, also?: string): Statement => ({
+  text: `SELECT 1 / count(*)${also === undefined ? '' : `, ${also}`} FROM (SELECT 1 FROM ${stateTable(schema, 'lease')} WHERE id = $1 AND term = $2::bigint FOR KEY SHARE) AS l`,
   values: [id, String(term)],
 });

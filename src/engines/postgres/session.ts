@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import type { Catalog } from '../../core/catalog.ts';
 import type { Counters } from '../../core/counters.ts';
+import type { ForeignWriteStore } from '../../core/foreign-writes.ts';
 import type { Digester } from '../../core/digest.ts';
 import type { PreflightScope, Session, SessionEnv, Side, StreamOptions } from '../../core/engine.ts';
 import type { WriteFence } from '../../core/fence.ts';
@@ -94,6 +95,10 @@ class PostgresSession implements Session {
 
   get verification(): VerificationStore {
     return this.#state.verification;
+  }
+
+  get foreignWrites(): ForeignWriteStore {
+    return this.#state.foreignWrites;
   }
 
   get state(): StateStore {

@@ -2,6 +2,7 @@ import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { tableId } from '../../core/table.ts';
 import { translate } from './errors.ts';
+import { foldElements, takeElements, touchedParents, type TouchedParents } from './sink-elements.ts';
 import { execute, type ProgramFailure } from './sink-execute.ts';
 import { locate } from './sink-locate.ts';
 import { lateSteps, lateWholeSteps } from './sink-late-unique.ts';
@@ -31,8 +32,8 @@ const REORDERED = new Set(['23505', '23P01']);
 
 export interface ApplierOptions {
   readonly layouts: Layouts;
-  /** Quoted name of the table of waiting parts of a merged table. */
-  readonly waiting: (layout: SinkLayout) => string;
+  /** Quoted name of our table beside a table of the sink: waiting parts of a merged one, elements of an array. */
+  readonly storage: (layout: SinkLayout) => string;
   /** Foreign keys and triggers do not fire. */
   readonly replica: boolean;
   readonly onFallback: (tables: readonly string[]) => void;
@@ -64,7 +65,7 @@ export class Applier {
   /** The place of a table outside the fallback. */
   async place(run: Pick<RowRun, 'relation'>): Promise<Place> {
     const layout = await this.#options.layouts.of(this.#wire, run.relation);
-    return realPlace(layout, layout.merge === null ? null : this.#options.waiting(layout));
+    return realPlace(layout, this.#options.storage(layout));
   }
 
   /**
@@ -75,9 +76,11 @@ export class Applier {
   async apply(runs: readonly RowRun[], envelope: Envelope): Promise<readonly Outcome[]> {
     const places = new Map<string, Place>();
     try {
-      for (const run of runs) {
-        const id = tableId(run.relation.table);
-        if (!places.has(id)) places.set(id, await this.place(run));
+      for (const { relation } of runs) {
+        for (const one of [relation, ...this.#options.layouts.related(relation.table)]) {
+          const id = tableId(one.table);
+          if (!places.has(id)) places.set(id, await this.place({ relation: one }));
+        }
       }
     } catch (error) {
       throw error instanceof VerdigrisError ? error : translate(error, 'sink', envelope.context);
@@ -113,6 +116,9 @@ export class Applier {
     for (const [id, { real, shadow }] of shadows) {
       if (!this.#shadowed.has(id)) program.push(...createShadow(real, shadow));
     }
+    const touched = this.#elements(runs, places, shadows);
+    for (const one of touched)
+      program.push(...takeElements(one, places.get(tableId(one.parent.layout.table)) as Place));
     for (const run of runs) {
       const id = tableId(run.relation.table);
       const shadow = shadows.get(id);
@@ -122,6 +128,7 @@ export class Applier {
           : shadowSteps(shadow.real, shadow.shadow, run)),
       );
     }
+    program.push(...touched.flatMap(foldElements));
     program.push(...envelope.also.map((statement) => housekeeping(statement.text, statement.values)));
     if (ends) {
       for (const { real, shadow } of shadows.values()) program.push(...flushShadow(real, shadow));
@@ -140,6 +147,20 @@ export class Applier {
       const work = failure.index < begun ? null : (program[failure.index] as Work);
       return { work, before: program.slice(begun, failure.index), error: failure.error };
     }
+  }
+
+  /** Arrays whose elements the runs may change. */
+  #elements(
+    runs: readonly RowRun[],
+    places: ReadonlyMap<string, Place>,
+    shadows: ReadonlyMap<string, { real: Place; shadow: Place }>,
+  ): readonly TouchedParents[] {
+    return [...places.values()].flatMap((place) => {
+      if (place.layout.elements === null) return [];
+      const id = tableId(place.layout.elements.parent.table);
+      const parent = shadows.get(id)?.shadow ?? (places.get(id) as Place);
+      return touchedParents(runs, place, parent) ?? [];
+    });
   }
 
   #keep(shadows: Map<string, { real: Place; shadow: Place }>, places: ReadonlyMap<string, Place>): void {
@@ -201,7 +222,8 @@ export class Applier {
     const { schema = '', table = '' } = error as { readonly schema?: string; readonly table?: string };
     const named = tableId({ schema, name: table });
     const able = [...places].filter(
-      ([, { layout }]) => layout.key.length > 0 && (this.#options.replica || !layout.cascades),
+      ([, { layout }]) =>
+        layout.key.length > 0 && layout.elements === null && (this.#options.replica || !layout.cascades),
     );
     const hit = able.filter(([, { layout }]) => layout.members.has(named));
     const chosen = (hit.length > 0 ? hit : able).filter(([id]) => !shadows.has(id));

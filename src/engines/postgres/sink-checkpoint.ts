@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import { VerdigrisError } from '../../core/errors.ts';
 import { asPosition, type Position } from '../../core/position.ts';
 import type { HoleChanges, SinkGroup } from '../../core/sink.ts';
-import { plain, type SinkStream } from './sink-session.ts';
+import { plain, signature, type SinkStream } from './sink-session.ts';
 import { cellText, textArray } from './sink-text.ts';
 import type { Statement, Wire } from './sink-wire.ts';
 import { STATE_FORMAT, stateTable } from './state-tables.ts';
@@ -26,15 +26,16 @@ const identity = ({ env, options }: SinkStream, previous: Position): readonly st
 /**
  * Guard of a group in one piece, and its new checkpoint at once. Statements are pipelined, so it must fail on the server: with
  * another term or position there, it divides by zero and COMMIT becomes ROLLBACK.
+ * @param begins it is the first statement of the transaction
  */
-export function checkpointStatement(stream: SinkStream, group: SinkGroup): Statement {
+export function checkpointStatement(stream: SinkStream, group: SinkGroup, begins: boolean): Statement {
   const end = group.end as Position;
   return plain(
     `WITH l AS (SELECT 1 FROM ${lease(stream)} WHERE id = $1 AND term = $3::bigint FOR KEY SHARE),
       u AS (UPDATE ${table(stream)} SET position = $5, crc = $6::bigint, term = $3::bigint, transactions = transactions + $7::bigint,
         newest_commit_ms = coalesce($8::bigint, newest_commit_ms)
         FROM l WHERE id = $1 AND direction = $2 AND position = $4 RETURNING 1)
-     SELECT 1 / count(*) FROM u`,
+     SELECT 1 / count(*)${begins ? `, ${signature(stream)}` : ''} FROM u`,
     [
       ...identity(stream, group.previous),
       end,
@@ -50,7 +51,7 @@ export function partGuard(stream: SinkStream, group: SinkGroup): Statement {
   return plain(
     `WITH l AS (SELECT 1 FROM ${lease(stream)} WHERE id = $1 AND term = $3::bigint FOR KEY SHARE),
       c AS (SELECT 1 FROM ${table(stream)} WHERE id = $1 AND direction = $2 AND position = $4 FOR UPDATE)
-     SELECT 1 / count(*) FROM l, c`,
+     SELECT 1 / count(*), ${signature(stream)} FROM l, c`,
     identity(stream, group.previous),
   );
 }
@@ -120,12 +121,13 @@ export function holeStatements(stream: SinkStream, changes: HoleChanges): readon
   if (changes.opened.length > 0) {
     statements.push(
       plain(
-        `INSERT INTO ${name} (id, direction, table_schema, table_name, key, kind, column_name, reason)
-         SELECT DISTINCT ON (u.s, u.t, u.k) $1, $2, u.s, u.t, u.k::text[], u.kind, u.col, u.reason
-         FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[]) WITH ORDINALITY AS u(s, t, k, kind, col, reason, n)
+        `INSERT INTO ${name} (id, direction, table_schema, table_name, key, kind, column_name, reason, stale)
+         SELECT DISTINCT ON (u.s, u.t, u.k) $1, $2, u.s, u.t, u.k::text[], u.kind, u.col, u.reason, u.stale::integer[]
+         FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+           WITH ORDINALITY AS u(s, t, k, kind, col, reason, stale, n)
          ORDER BY u.s, u.t, u.k, u.n DESC
          ON CONFLICT (id, direction, table_schema, table_name, key) DO UPDATE
-         SET kind = excluded.kind, column_name = excluded.column_name, reason = excluded.reason, at = excluded.at`,
+         SET kind = excluded.kind, column_name = excluded.column_name, reason = excluded.reason, stale = excluded.stale, at = excluded.at`,
         [
           migration,
           direction,
@@ -135,6 +137,7 @@ export function holeStatements(stream: SinkStream, changes: HoleChanges): readon
           texts(changes.opened.map((hole) => hole.kind)),
           texts(changes.opened.map((hole) => hole.column)),
           texts(changes.opened.map((hole) => hole.reason)),
+          texts(changes.opened.map((hole) => (hole.stale === undefined ? null : `{${hole.stale.join()}}`))),
         ],
       ),
     );

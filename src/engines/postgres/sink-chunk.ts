@@ -75,7 +75,7 @@ export interface ChunkOptions {
   readonly stream: SinkStream;
   readonly sessions: ChunkSessions;
   readonly layouts: Layouts;
-  readonly waiting: (layout: SinkLayout) => string;
+  readonly storage: (layout: SinkLayout) => string;
   readonly onFallback: (tables: readonly string[]) => void;
   readonly target: ChunkTarget;
   readonly signal: AbortSignal;
@@ -83,7 +83,7 @@ export interface ChunkOptions {
 
 /** Opens the transaction of one range. @throws VerdigrisError SINK_FENCED when the lease is not ours */
 export async function openChunk(options: ChunkOptions): Promise<ChunkWriter> {
-  const { stream, sessions, layouts, waiting, onFallback, target, signal } = options;
+  const { stream, sessions, layouts, storage, onFallback, target, signal } = options;
   signal.throwIfAborted();
   const wire = await sessions.take().catch((error: unknown) => {
     throw sinkError(error, 0);
@@ -93,7 +93,7 @@ export async function openChunk(options: ChunkOptions): Promise<ChunkWriter> {
     await wire.run([...begin, plain(`SET LOCAL synchronous_commit = ${sessions.durable ? 'on' : 'off'}`)]);
     const applier = new Applier(wire, {
       layouts,
-      waiting,
+      storage,
       replica: stream.config.session.session_replication_role === 'replica',
       onFallback,
     });
@@ -173,6 +173,11 @@ class PostgresChunkWriter implements ChunkWriter {
       // A table that nobody has looked up yet is looked up on this connection: not while a COPY is open on it.
       if (this.#options.layouts.known(run.relation) === undefined) await this.#endCopy();
       const place = this.#place(run);
+      if (this.#options.layouts.related(run.relation.table).length > 0) {
+        // Arrays are folded where whole groups are applied.
+        this.#late.push(run);
+        return;
+      }
       if (run.op === 'insert' && place.layout.merge === null) {
         await this.#writeCopy(run);
         return;

@@ -1,5 +1,5 @@
 import { VerdigrisError } from '../../core/errors.ts';
-import type { MergePart, TargetTable } from '../../core/plan.ts';
+import type { ArrayElements, MergePart, TargetTable } from '../../core/plan.ts';
 import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
 import { ident, qualified } from './sql.ts';
 import type { Wire } from './sink-wire.ts';
@@ -45,6 +45,8 @@ export interface SinkLayout {
   readonly late: readonly LateConstraint[];
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   readonly prefix: number;
+  /** Set when it is no table but the elements of an array, kept in the state: the parent, and the array's column there. */
+  readonly elements: { readonly parent: Relation; readonly array: number } | null;
 }
 
 const COLUMNS = `
@@ -111,6 +113,16 @@ export class Layouts {
     this.register(targets.filter((target) => !this.#targets.has(tableId(target.relation.table))));
   }
 
+  /** The elements of arrays of a table, and the table of such elements: what is written together. */
+  related(table: TableName): readonly Relation[] {
+    const id = tableId(table);
+    return [...this.#targets.values()].flatMap(({ relation, elements }) => {
+      if (elements === undefined) return [];
+      if (tableId(elements.of.table) === id) return [relation];
+      return tableId(relation.table) === id ? [elements.of] : [];
+    });
+  }
+
   /** After DDL. */
   forget(): void {
     this.#known.clear();
@@ -129,7 +141,10 @@ export class Layouts {
     const known = this.known(relation);
     if (known !== undefined) return known;
     const target = this.#targets.get(tableId(relation.table));
-    const layout = await readSinkLayout(wire, relation, target ?? null);
+    const layout =
+      target?.elements === undefined
+        ? await readSinkLayout(wire, relation, target ?? null)
+        : elementsLayout(relation, target.elements, await this.of(wire, target.elements.of));
     this.#known.set(tableId(relation.table), layout);
     return layout;
   }
@@ -193,8 +208,42 @@ async function readSinkLayout(
     late,
     merge: target?.merge ?? null,
     prefix: target?.prefix ?? 0,
+    elements: null,
   };
 }
+
+function elementsLayout(relation: Relation, { of, array }: ArrayElements, parent: SinkLayout): SinkLayout {
+  const plain = { generated: false, identityAlways: false, fallback: null };
+  const keys = of.key.map((index) => parent.columns[index] as SinkColumn);
+  const names = elementColumns(relation);
+  const types = [...keys.map(({ base }) => base), 'integer', 'json'];
+  return {
+    relation,
+    table: relation.table,
+    columns: names.map((sql, at): SinkColumn => ({
+      sql,
+      base: types[at] as string,
+      full: types[at] as string,
+      ...plain,
+    })),
+    key: relation.key,
+    writable: [...names.keys()],
+    referenced: false,
+    cascades: false,
+    members: new Set(),
+    late: [],
+    merge: null,
+    prefix: 0,
+    elements: { parent: of, array },
+  };
+}
+
+/** Columns of the storage of elements, in the order of their relation. Not the names of the parent's key, which could be ours. */
+export const elementColumns = (relation: Relation): readonly string[] => [
+  ...relation.columns.slice(0, -2).map((_, index) => `k${index + 1}`),
+  'ordinal',
+  'element',
+];
 
 /** A table that statements are written for: the real one, or its shadow in the exact fallback. */
 export interface Place {
@@ -206,9 +255,10 @@ export interface Place {
   readonly shadow: boolean;
 }
 
-export const realPlace = (layout: SinkLayout, waiting: string | null): Place => ({
+/** @param storage quoted name of the table in our state, for tables that have one */
+export const realPlace = (layout: SinkLayout, storage: string): Place => ({
   layout,
-  sql: qualified(layout.table),
-  waiting,
+  sql: layout.elements === null ? qualified(layout.table) : storage,
+  waiting: layout.merge === null ? null : storage,
   shadow: false,
 });

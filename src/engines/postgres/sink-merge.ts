@@ -2,7 +2,7 @@ import type { RowRun } from '../../core/change.ts';
 import type { MergePart } from '../../core/plan.ts';
 import type { Tuple } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
-import { Arrays, columnList, deleteStep, keyJoin, typeOf, type Step } from './sink-statements.ts';
+import { Arrays, columnList, deleteStep, keyJoin, moveStep, typeOf, type Step } from './sink-statements.ts';
 import { cellText } from './sink-text.ts';
 import { literal } from './sql.ts';
 
@@ -75,7 +75,38 @@ export function ownerInsertSteps(place: Place, run: RowRun, columns: readonly nu
 }
 
 /** The owner's row goes: what the parts set stays behind, waiting. */
-export function ownerDeleteSteps(place: Place, run: RowRun): Step[] {
+export const ownerDeleteSteps = (place: Place, run: RowRun): Step[] => [
+  keepStep(place, run),
+  deleteStep(place, run, run.before as readonly Tuple[]),
+];
+
+/**
+ * The owner's rows move to other keys: what the parts set stays behind at the old ones, and what waits at the new ones is taken. All
+ * leave before any arrives.
+ */
+export function ownerMoveSteps(place: Place, run: RowRun, set: readonly number[]): Step[] {
+  const { layout, waiting, absent } = merged(place);
+  const take = new Arrays();
+  const where = keyJoin(layout, layout.key, (column) => take.add(run.after, column, typeOf(layout, column)));
+  const assign = [...absent.keys()].map((column) => {
+    const { sql = '' } = layout.columns[column] ?? {};
+    return `${sql} = h.${sql}`;
+  });
+  const own = keyJoin(layout, layout.key, (column) => `h.${layout.columns[column]?.sql}`);
+  const taken =
+    `UPDATE ${place.sql} AS g SET ${assign.join(', ')} FROM ${waiting} AS h, ${take.from} ` +
+    `WHERE ${where} AND ${own}`;
+  const written = set.filter((column) => !absent.has(column));
+  return [
+    keepStep(place, run),
+    moveStep(place, run, written, absent),
+    step(run, place, taken, take.values),
+    deleteStep({ ...place, sql: waiting }, run, run.after, false),
+  ];
+}
+
+/** Copies what the parts set of rows that leave their key to where parts wait. */
+function keepStep(place: Place, run: RowRun): Step {
   const parts = merged(place);
   const { layout, waiting, absent } = parts;
   const keys = run.before as readonly Tuple[];
@@ -85,7 +116,7 @@ export function ownerDeleteSteps(place: Place, run: RowRun): Step[] {
   const keep =
     `INSERT INTO ${waiting} (${columnList(layout, columns)}) SELECT ${columnList(layout, columns, 'g.')} ` +
     `FROM ${place.sql} AS g JOIN ${arrays.from} ON ${where} WHERE NOT (${allAbsent(parts, 'g')})`;
-  return [step(run, place, keep, arrays.values), deleteStep(place, run, keys)];
+  return step(run, place, keep, arrays.values);
 }
 
 /** A part's columns: into the row where it stands, else beside it. */

@@ -2,7 +2,7 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { RowRun } from '../../core/change.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
-import { ownerDeleteSteps, ownerInsertSteps, putSteps } from './sink-merge.ts';
+import { ownerDeleteSteps, ownerInsertSteps, ownerMoveSteps, putSteps } from './sink-merge.ts';
 import {
   deleteStep,
   housekeeping,
@@ -110,13 +110,12 @@ function* updateWork(place: Place, run: RowRun, columns: readonly number[]): Gen
   run.after.forEach((_, row) => (keyMoved(layout, run, row) ? moved : stayed).push(row));
   if (moved.length > 0) {
     // Never cut: the rows of one statement move at the same time.
-    yield moveStep(
-      place,
-      pick(run, moved),
-      [...new Set([...layout.key, ...columns])]
-        .filter((column) => moved.some((row) => run.after[row]?.[column] !== UNCHANGED))
-        .sort((a, b) => a - b),
-    );
+    const own = pick(run, moved);
+    const set = [...new Set([...layout.key, ...columns])]
+      .filter((column) => own.after.some((row) => row[column] !== UNCHANGED))
+      .sort((a, b) => a - b);
+    if (layout.merge === null) yield moveStep(place, own, set);
+    else yield* ownerMoveSteps(place, own, set);
   }
   if (stayed.length === 0) return;
   const rest = moved.length === 0 ? run : pick(run, stayed);

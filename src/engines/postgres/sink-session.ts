@@ -6,6 +6,8 @@ import { translate } from './errors.ts';
 import { APPLIER_SETTING } from './guards.ts';
 import { applicationName, endGhosts, leaseGuard } from './lease.ts';
 import { fenced } from './sink-applier.ts';
+import { applyContent, APPLY_PREFIX } from './source-mark.ts';
+import { literal } from './sql.ts';
 import { BatchFailure, sqlState, Wire, type Outcome, type Statement } from './sink-wire.ts';
 
 /** Who writes: the stream whose state and sessions these are. */
@@ -70,12 +72,19 @@ export async function openWire(
 
 export const plain = (text: string, values: readonly (string | null)[] = []): Statement => ({ text, values });
 
+/**
+ * Signs the open transaction in the log as an apply of ours, before its first row: a stream that reads this side drops it whole. It
+ * rides on the guard, so it costs no statement.
+ */
+export const signature = ({ env, options }: SinkStream): string =>
+  `pg_catalog.pg_logical_emit_message(true, ${literal(APPLY_PREFIX)}, ${literal(applyContent(env.migration, options.direction))})`;
+
 /** Statements that begin every transaction: BEGIN and the guard on the lease. */
 export function beginStatements(stream: SinkStream): readonly Statement[] {
   const { config, env, options } = stream;
   return [
     plain('BEGIN'),
-    leaseGuard(env.stateSchema, env.migration, options.term),
+    leaseGuard(env.stateSchema, env.migration, options.term, signature(stream)),
     // Without replica role constraints are checked as late as they can be: order across tables is not kept.
     ...(config.session.session_replication_role === 'origin' ? [plain('SET CONSTRAINTS ALL DEFERRED')] : []),
   ];

@@ -18,6 +18,10 @@ export interface Step extends Statement {
   readonly strict: boolean;
 }
 
+/** Raises {@link WRONG_COUNT} unless the condition holds. */
+export const wrongCountUnless = (condition: string): string =>
+  `pg_catalog.width_bucket(0::float8, 0::float8, (${condition})::int::float8, 1)`;
+
 /**
  * Wraps a statement so that a wrong number of rows fails on the server: statements are pipelined with COMMIT, and a count
  * that the client reads comes too late. width_bucket raises an SQLSTATE that nothing else in apply raises. Costs about
@@ -25,7 +29,7 @@ export interface Step extends Statement {
  */
 const counted = (dml: string, expected: string, ctes = ''): string =>
   `WITH ${ctes}r AS (${dml} RETURNING 1) ` +
-  `SELECT pg_catalog.width_bucket(0::float8, 0::float8, (count(*) = ${expected}::bigint)::int::float8, 1) FROM r`;
+  `SELECT ${wrongCountUnless(`count(*) = ${expected}::bigint`)} FROM r`;
 
 /** Collects the parameters of one statement as text[] over the same rows. */
 class Arrays {
@@ -111,7 +115,7 @@ export function updateSteps(place: Place, run: RowRun, set: readonly number[], s
     // Nothing to set (only the key is known): the rows must be there all the same.
     const found = `SELECT 1 FROM ${place.sql} AS g JOIN ${arrays.from} ON ${where}`;
     const text =
-      `SELECT pg_catalog.width_bucket(0::float8, 0::float8, (count(*) = ${arrays.scalar(String(run.after.length))}::bigint)::int::float8, 1) ` +
+      `SELECT ${wrongCountUnless(`count(*) = ${arrays.scalar(String(run.after.length))}::bigint`)} ` +
       `FROM (${found}) AS r`;
     steps.push({ text, values: arrays.values, run, place, strict });
   }
@@ -148,16 +152,26 @@ function identityStep(place: Place, run: RowRun, identity: readonly number[]): S
 /**
  * Key changes of a group as one statement: all old keys are found before any row moves, so swaps and chains mean what they
  * say (where the server checks uniqueness row by row they fail, and the exact fallback runs the same statement on the shadow).
+ * `fixed` columns are set to one SQL value in all rows.
  */
-export function moveStep(place: Place, run: RowRun, set: readonly number[]): Step {
+export function moveStep(
+  place: Place,
+  run: RowRun,
+  set: readonly number[],
+  fixed: ReadonlyMap<number, string> = new Map(),
+): Step {
   const { layout } = place;
   const before = run.before as readonly Tuple[];
   const arrays = new Arrays();
   const where = join(layout, layout.key, (column) => arrays.add(before, column, typeOf(layout, column)));
-  const values = new Map(set.map((column) => [column, movedValue(layout, run, column, arrays)]));
-  const identity = !place.shadow && set.some((column) => layout.columns[column]?.identityAlways === true);
+  const values = new Map([
+    ...set.map((column) => [column, movedValue(layout, run, column, arrays)] as const),
+    ...fixed,
+  ]);
+  const written = [...values.keys()];
+  const identity = !place.shadow && written.some((column) => layout.columns[column]?.identityAlways === true);
   if (!identity) {
-    const assign = set.map((column) => `${layout.columns[column]?.sql} = ${values.get(column)}`);
+    const assign = written.map((column) => `${layout.columns[column]?.sql} = ${values.get(column)}`);
     const dml = `UPDATE ${place.sql} AS g SET ${assign.join(', ')} FROM ${arrays.from} WHERE ${where}`;
     return {
       text: counted(dml, arrays.scalar(String(run.after.length))),

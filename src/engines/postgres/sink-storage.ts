@@ -1,8 +1,9 @@
 import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
-import { asPosition } from '../../core/position.ts';
+import { asPosition, type Position } from '../../core/position.ts';
 import type { Hole, RangeState } from '../../core/sink.ts';
 import type { Cell } from '../../core/table.ts';
+import { elementStorage } from './sink-elements.ts';
 import { plain, transact, type SinkStream } from './sink-session.ts';
 import { cellText, textArray } from './sink-text.ts';
 import type { Wire } from './sink-wire.ts';
@@ -11,7 +12,10 @@ import { halvesTable, stateTable } from './state-tables.ts';
 
 const who = ({ env, options }: SinkStream): readonly [string, string] => [env.migration, options.direction];
 
-/** Tables where parts of merged rows wait for their owner: key and part columns of the green table, without its constraints. */
+/**
+ * Tables of ours that belong to one table of the sink: where parts of merged rows wait for their owner (key and part columns, without
+ * constraints), and where elements of arrays are kept.
+ */
 export async function ensureHalves(
   wire: Wire,
   stream: SinkStream,
@@ -20,14 +24,11 @@ export async function ensureHalves(
   const schema = stream.env.stateSchema;
   const [migration, direction] = who(stream);
   const halves = stateTable(schema, 'halves');
-  for (const { relation, merge } of tables) {
-    if (merge === null) continue;
+  for (const target of tables) {
+    const { relation } = target;
     const name = halvesTable(schema, { migration, direction }, relation.table);
-    const parts = merge.parts.flatMap((part) => part.columns);
-    const columns = [...new Set([...relation.key, ...parts])].map((index) =>
-      ident(relation.columns[index]?.name ?? ''),
-    );
-    const key = relation.key.map((index) => ident(relation.columns[index]?.name ?? ''));
+    const made = target.elements === undefined ? waitingStorage(name, target) : elementStorage(name, target);
+    if (made.length === 0) continue;
     const known = await wire.one(
       `SELECT 1 FROM ${halves} WHERE id = $1 AND direction = $2 AND table_schema = $3 AND table_name = $4`,
       [migration, direction, relation.table.schema, relation.table.name],
@@ -35,10 +36,7 @@ export async function ensureHalves(
     if (known.rows.length > 0) continue;
     await transact(wire, stream, [
       plain('SET LOCAL synchronous_commit = on'),
-      plain(
-        `CREATE TABLE ${name} AS SELECT ${columns.join(', ')} FROM ${qualified(relation.table)} WITH NO DATA`,
-      ),
-      plain(`ALTER TABLE ${name} ADD PRIMARY KEY (${key.join(', ')})`),
+      ...made.map((statement) => plain(statement)),
       plain(`INSERT INTO ${halves} VALUES ($1, $2, $3, $4, $5)`, [
         migration,
         direction,
@@ -48,6 +46,19 @@ export async function ensureHalves(
       ]),
     ]);
   }
+}
+
+function waitingStorage(name: string, { relation, merge }: TargetTable): readonly string[] {
+  if (merge === null) return [];
+  const parts = merge.parts.flatMap((part) => part.columns);
+  const columns = [...new Set([...relation.key, ...parts])].map((index) =>
+    ident(relation.columns[index]?.name ?? ''),
+  );
+  const key = relation.key.map((index) => ident(relation.columns[index]?.name ?? ''));
+  return [
+    `CREATE TABLE ${name} AS SELECT ${columns.join(', ')} FROM ${qualified(relation.table)} WITH NO DATA`,
+    `ALTER TABLE ${name} ADD PRIMARY KEY (${key.join(', ')})`,
+  ];
 }
 
 export async function dropHalves(wire: Wire, stream: SinkStream): Promise<void> {
@@ -71,12 +82,15 @@ export async function retireStream(wire: Wire, stream: SinkStream): Promise<void
   }
 }
 
-/** n boundaries make n + 1 ranges, all todo. @throws VerdigrisError STATE_CONFLICT when the unit has some */
+/** n boundaries make n + 1 ranges, all todo or all done. @throws VerdigrisError STATE_CONFLICT when the unit has some */
 export async function defineRanges(
   wire: Wire,
   stream: SinkStream,
-  unit: string,
-  boundaries: readonly Cell[],
+  {
+    unit,
+    boundaries,
+    upto,
+  }: { readonly unit: string; readonly boundaries: readonly Cell[]; readonly upto: Position | null },
 ): Promise<void> {
   const [migration, direction] = who(stream);
   const texts = boundaries.map((cell) => cellText(cell));
@@ -84,10 +98,10 @@ export async function defineRanges(
   const [, outcome] = await transact(wire, stream, [
     plain('SET LOCAL synchronous_commit = on'),
     plain(
-      `INSERT INTO ${ranges} (id, direction, unit, ordinal, lower, upper)
-       SELECT $1, $2, $3, (n - 1)::integer, lower, upper FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS u(lower, upper, n)
+      `INSERT INTO ${ranges} (id, direction, unit, ordinal, lower, upper, upto)
+       SELECT $1, $2, $3, (n - 1)::integer, lower, upper, $6 FROM unnest($4::text[], $5::text[]) WITH ORDINALITY AS u(lower, upper, n)
        WHERE NOT EXISTS (SELECT FROM ${ranges} WHERE id = $1 AND direction = $2 AND unit = $3) RETURNING 1`,
-      [migration, direction, unit, textArray([null, ...texts]), textArray([...texts, null])],
+      [migration, direction, unit, textArray([null, ...texts]), textArray([...texts, null]), upto],
     ),
   ]);
   if (outcome?.rows.length !== boundaries.length + 1) {
@@ -116,8 +130,8 @@ export async function readRanges(wire: Wire, stream: SinkStream): Promise<readon
 
 export async function readHoles(wire: Wire, stream: SinkStream): Promise<readonly Hole[]> {
   const { rows } = await wire.one(
-    `SELECT table_schema, table_name, pg_catalog.array_to_json(key)::text, kind, column_name, reason
-     FROM ${stateTable(stream.env.stateSchema, 'holes')} WHERE id = $1 AND direction = $2
+    `SELECT table_schema, table_name, pg_catalog.array_to_json(key)::text, kind, column_name, reason,
+       pg_catalog.array_to_json(stale)::text FROM ${stateTable(stream.env.stateSchema, 'holes')} WHERE id = $1 AND direction = $2
      ORDER BY table_schema, table_name, key`,
     who(stream),
   );
@@ -127,5 +141,6 @@ export async function readHoles(wire: Wire, stream: SinkStream): Promise<readonl
     kind: row[3] as Hole['kind'],
     column: row[4] as string,
     reason: row[5] as string,
+    ...(typeof row[6] === 'string' ? { stale: JSON.parse(row[6]) as number[] } : {}),
   }));
 }

@@ -145,13 +145,15 @@ export class PostgresSink implements Sink {
       (statement) => !statement.text.includes('FOR KEY SHARE'),
     );
     const guard =
-      end === null || !first ? partGuard(this.#stream, group) : checkpointStatement(this.#stream, group);
+      end === null || !first
+        ? partGuard(this.#stream, group)
+        : checkpointStatement(this.#stream, group, true);
     const open = first ? [...begin, guard] : [];
     const close =
       end === null
         ? []
         : [
-            ...(first ? [] : [checkpointStatement(this.#stream, group)]),
+            ...(first ? [] : [checkpointStatement(this.#stream, group, false)]),
             ...(force ? [wait] : []),
             plain('COMMIT'),
             ...(force ? [] : [Durability.look]),
@@ -213,9 +215,10 @@ export class PostgresSink implements Sink {
     this.#forgetLayouts(wire);
   }
 
-  async defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void> {
+  async defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void> {
     const wire = await this.#ready();
-    await this.#guarded(() => defineRanges(wire, this.#stream, unit, boundaries));
+    const ranges = { unit, boundaries, upto: upto ?? null };
+    await this.#guarded(() => defineRanges(wire, this.#stream, ranges));
   }
 
   async ranges(): Promise<readonly RangeState[]> {
@@ -237,7 +240,7 @@ export class PostgresSink implements Sink {
       stream: this.#stream,
       sessions: this.#chunks,
       layouts: this.#layouts,
-      waiting: this.#waiting,
+      storage: this.#storage,
       onFallback: this.#countFallback,
       target,
       signal,
@@ -270,7 +273,7 @@ export class PostgresSink implements Sink {
     await this.#drop();
   }
 
-  readonly #waiting = (layout: SinkLayout): string =>
+  readonly #storage = (layout: SinkLayout): string =>
     halvesTable(
       this.#stream.env.stateSchema,
       { migration: this.#stream.env.migration, direction: this.#stream.options.direction },
@@ -302,7 +305,7 @@ export class PostgresSink implements Sink {
     this.#wire = wire;
     this.#applier = new Applier(wire, {
       layouts: this.#layouts,
-      waiting: this.#waiting,
+      storage: this.#storage,
       replica: this.#stream.config.session.session_replication_role === 'replica',
       onFallback: this.#countFallback,
     });

@@ -17,17 +17,30 @@ function objectName(migration: string, suffix: string): string {
   return `verdigris_${readable}_${digest}${suffix}`;
 }
 
-const suffixOf = (direction: Direction): string => (direction === 'reverse' ? '_reverse' : '');
+/** The stream whose objects are named. */
+interface Named {
+  readonly direction: Direction;
+  readonly watch?: true;
+}
 
-export const slotName = (config: PostgresConfig, migration: string, direction: Direction): string =>
-  config.replication.slot ?? objectName(migration, suffixOf(direction));
+const suffixOf = ({ direction, watch }: Named): string =>
+  (direction === 'reverse' ? '_reverse' : '') + (watch === true ? '_watch' : '');
 
-export const publicationName = (config: PostgresConfig, migration: string, direction: Direction): string =>
-  config.replication.publication ?? objectName(migration, suffixOf(direction));
+/** A name from the configuration is that of the stream that carries. */
+const named = (configured: string | null | undefined, migration: string, stream: Named): string =>
+  stream.watch === true || configured === null || configured === undefined
+    ? objectName(migration, suffixOf(stream))
+    : configured;
+
+export const slotName = (config: PostgresConfig, migration: string, stream: Named): string =>
+  named(config.replication.slot, migration, stream);
+
+export const publicationName = (config: PostgresConfig, migration: string, stream: Named): string =>
+  named(config.replication.publication, migration, stream);
 
 /** What our walsenders begin their application name with; the term follows. ASCII and short, or the server would change it. */
-export const streamApplicationPrefix = (migration: string, direction: Direction): string => {
+export const streamApplicationPrefix = (migration: string, { direction, watch }: Named): string => {
   const digest = createHash('sha256').update(migration).digest('hex').slice(0, 8);
   const readable = migration.replaceAll(/[^A-Za-z0-9_.-]/g, '_').slice(0, 20);
-  return `verdigris:${readable}.${digest}:${direction}:t`;
+  return `verdigris:${readable}.${digest}:${direction}${watch === true ? ':watch' : ''}:t`;
 };

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
-import type { ChangeSource, ChangeStream, SourceHealth } from '../../core/source.ts';
+import type { ChangeSource, ChangeStream, ImageChange, SourceHealth } from '../../core/source.ts';
 import type { Relation, TableName } from '../../core/table.ts';
 import { parseSize } from '../../core/units.ts';
 import type { PostgresConfig } from './config.ts';
@@ -11,6 +11,7 @@ import { translate } from './errors.ts';
 import { readHealth } from './health.ts';
 import { positionOf } from './position.ts';
 import { QueryClient } from './source-client.ts';
+import { restoreImages, setFullImages } from './source-images.ts';
 import { MARK_PREFIX, markContent } from './source-mark.ts';
 import { publicationName, slotName, streamApplicationPrefix } from './source-names.ts';
 import {
@@ -63,9 +64,9 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   constructor(parts: SourceParts) {
     const { config, env, options } = parts;
     this.#parts = parts;
-    this.#slot = slotName(config, env.migration, options.direction);
-    this.#publication = publicationName(config, env.migration, options.direction);
-    this.#application = streamApplicationPrefix(env.migration, options.direction);
+    this.#slot = slotName(config, env.migration, options);
+    this.#publication = publicationName(config, env.migration, options);
+    this.#application = streamApplicationPrefix(env.migration, options);
     this.#queries = new QueryClient(config, {
       applicationName: `${this.#application}${options.term}:source`,
       // A mark must not wait for a synchronous standby; being flushed here is what makes it readable.
@@ -160,6 +161,7 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
         from,
         {
           migration: env.migration,
+          direction: options.direction,
           slot: this.#slot,
           publication: this.#publication,
           streaming: config.replication.streaming,
@@ -215,6 +217,14 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   health(): Promise<SourceHealth> {
     const limit = parseSize(this.#parts.config.limits.max_wal_retained) as number;
     return this.#queries.run((client) => readHealth(client, this.#slot, limit));
+  }
+
+  fullImages(tables: readonly TableName[]): Promise<readonly ImageChange[]> {
+    return this.#queries.run((client) => setFullImages(client, tables));
+  }
+
+  restoreImages(changes: readonly ImageChange[]): Promise<void> {
+    return this.#queries.run((client) => restoreImages(client, changes));
   }
 
   async retire(): Promise<void> {

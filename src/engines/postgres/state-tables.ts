@@ -4,7 +4,7 @@ import { ident } from './sql.ts';
 import type { Wire } from './sink-wire.ts';
 
 /** Layout version of our tables. A newer or older one is refused, never guessed. */
-export const STATE_FORMAT = 1;
+export const STATE_FORMAT = 2;
 
 const TABLES = [
   'format',
@@ -20,6 +20,9 @@ const TABLES = [
 /** Made when the first verification needs them, so they are no part of the layout above. */
 export const VERIFICATION_TABLES = ['verify_round', 'verify_table', 'verify_difference'] as const;
 export type StateTable = (typeof TABLES)[number];
+
+/** Made when a log is first read for writes that are not ours. */
+export const FOREIGN_TABLES = ['foreign_watch', 'foreign_transaction', 'foreign_change'] as const;
 
 /** Quoted name of a table of ours. */
 export const stateTable = (schema: string, table: StateTable): string => `${ident(schema)}.${table}`;
@@ -58,10 +61,10 @@ function ddl(schema: string): string[] {
     `CREATE TABLE ${name('ranges')} (id text, direction text, unit text, ordinal integer, lower text, upper text, upto text,
       rows bigint NOT NULL DEFAULT 0, bytes bigint NOT NULL DEFAULT 0, PRIMARY KEY (id, direction, unit, ordinal))`,
     `CREATE TABLE ${name('holes')} (id text, direction text, table_schema text, table_name text, key text[], kind text NOT NULL,
-      column_name text NOT NULL, reason text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(),
+      column_name text NOT NULL, reason text NOT NULL, stale integer[], at timestamptz NOT NULL DEFAULT clock_timestamp(),
       PRIMARY KEY (id, direction, table_schema, table_name, key))`,
-    `CREATE VIEW ${ident(schema)}.rejects AS SELECT id, direction, table_schema, table_name, key, column_name, reason, at
-      FROM ${name('holes')} WHERE kind = 'rejected'`,
+    `CREATE VIEW ${ident(schema)}.rejects AS SELECT id, direction, table_schema, table_name, key, column_name, reason, at,
+      stale IS NOT NULL AS stays FROM ${name('holes')} WHERE kind = 'rejected'`,
     `CREATE TABLE ${name('deferred')} (id text, direction text, ordinal integer GENERATED ALWAYS AS IDENTITY, table_schema text NOT NULL,
       table_name text NOT NULL, kind text NOT NULL, name text NOT NULL, definition text NOT NULL, detail text NOT NULL,
       done boolean NOT NULL DEFAULT false, PRIMARY KEY (id, direction, table_schema, table_name, kind, name))`,
@@ -131,7 +134,8 @@ async function checkFormat(wire: Wire, schema: string): Promise<void> {
 /** Removes our tables, and the schema when nothing else stands in it. */
 export async function dropState(wire: Wire, schema: string): Promise<void> {
   await wire.one(`DROP VIEW IF EXISTS ${ident(schema)}.rejects`);
-  for (const table of VERIFICATION_TABLES) await wire.one(`DROP TABLE IF EXISTS ${ident(schema)}.${table}`);
+  for (const table of [...VERIFICATION_TABLES, ...FOREIGN_TABLES])
+    await wire.one(`DROP TABLE IF EXISTS ${ident(schema)}.${table}`);
   for (const table of TABLES) await wire.one(`DROP TABLE IF EXISTS ${stateTable(schema, table)}`);
   await wire.one('SAVEPOINT verdigris_schema');
   try {

@@ -6,7 +6,8 @@ import type { PostgresConfig } from './config.ts';
 import { translate } from './errors.ts';
 import { applicationName, endOlderTerms } from './lease.ts';
 import { BatchFailure, sqlState, Wire, type Outcome, type Statement } from './sink-wire.ts';
-import { PostgresVerificationStore } from './verification.ts';
+import { PostgresForeignWrites } from './foreign-writes.ts';
+import { PostgresVerificationStore, type VerificationStoreOptions } from './verification.ts';
 import { dropState, prepareState, stateTable } from './state-tables.ts';
 
 /** How long one try to raise the term waits for sessions of the old one before they are ended. */
@@ -26,17 +27,20 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
   readonly #config: PostgresConfig;
   readonly #env: SessionEnv;
   readonly verification: PostgresVerificationStore;
+  readonly foreignWrites: PostgresForeignWrites;
   #wire: Wire | null = null;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(config: PostgresConfig, env: SessionEnv) {
     this.#config = config;
     this.#env = env;
-    this.verification = new PostgresVerificationStore({
+    const here: VerificationStoreOptions = {
       stateSchema: env.stateSchema,
       use: (work) => this.#exclusive(work),
       durably: (wire, statements) => this.#durably(wire, statements),
-    });
+    };
+    this.verification = new PostgresVerificationStore(here);
+    this.foreignWrites = new PostgresForeignWrites(here);
   }
 
   prepare(): Promise<void> {
@@ -216,6 +220,7 @@ export class PostgresStateStore implements StateStore, AsyncDisposable {
 
   async retire(id: string): Promise<void> {
     await this.verification.retire(id);
+    await this.foreignWrites.retire(id);
     await this.#exclusive(async (wire) => {
       if (!(await this.#prepared(wire))) return;
       await wire.one('BEGIN');

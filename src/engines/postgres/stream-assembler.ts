@@ -3,7 +3,7 @@ import { VerdigrisError } from '../../core/errors.ts';
 import { Decoder } from './decoder.ts';
 import type { Message, RelationMessage, RowMessage } from './decoder-messages.ts';
 import type { FrameQueue } from './plugin-frames.ts';
-import { MARK_PREFIX, markLabel } from './source-mark.ts';
+import { APPLY_PREFIX, isOwnApply, MARK_PREFIX, markLabel } from './source-mark.ts';
 import type { Spool, SpoolReader } from './spool.ts';
 import { BatchBuilder } from './stream-batch.ts';
 import type { RelationMap } from './stream-relations.ts';
@@ -13,6 +13,7 @@ export interface AssemblerParts {
   readonly relations: RelationMap;
   readonly spool: Spool;
   readonly migration: string;
+  readonly direction: 'forward' | 'reverse';
   /** Transactions whose commit record starts before it were applied already. */
   readonly from: bigint;
   readonly maxBatchBytes: number;
@@ -33,8 +34,12 @@ export class Assembler {
   /** The in-progress transaction whose block is being received. */
   #block: number | null = null;
   #replay: { readonly reader: SpoolReader; readonly xid: number; readonly endLsn: bigint } | null = null;
-  /** The transaction was already applied before this stream began. */
+  /** Rows of the open transaction are not handed out: it was applied before this stream began, or it is an apply of ours. */
   #skipping = false;
+  /** In-progress transactions that are applies of ours: only layouts are kept of them. */
+  readonly #ours = new Set<number>();
+  /** Nothing of the block that is being received has come yet, and it is the first of its transaction. */
+  #opening = false;
 
   constructor(parts: AssemblerParts) {
     this.#parts = parts;
@@ -82,6 +87,7 @@ export class Assembler {
           return null;
         }
         const { buffer, start, end } = replay.reader;
+        if (this.#skipping && isRow(buffer[start])) continue;
         builder.count(end - start);
         this.#apply(this.#decoder.decode(buffer, start, end));
       } else {
@@ -103,6 +109,7 @@ export class Assembler {
       this.#spoolMessage(this.#block, buffer, start, end);
       return;
     }
+    if (this.#skipping && isRow(buffer[start])) return;
     const message = this.#decoder.decode(buffer, start, end);
     if (message.kind === 'begin') this.#begin(message.xid, message.commitLsn, message.commitMs);
     this.#builder.count(end - start);
@@ -140,13 +147,18 @@ export class Assembler {
       case 'relation':
         return this.#announced(message);
       case 'message': {
-        if (message.prefix !== MARK_PREFIX || !message.transactional || this.#skipping) return;
+        if (!message.transactional || this.#skipping) return;
+        // After a row it says nothing: what was handed out cannot be taken back, and ours comes first.
+        if (message.prefix === APPLY_PREFIX && this.#builder.pristine)
+          this.#skipping = isOwnApply(this.#parts, message.content);
+        if (message.prefix !== MARK_PREFIX) return;
         const label = markLabel(this.#parts.migration, message.content);
         if (label !== null) this.#builder.mark(label);
         return;
       }
       case 'streamStart': {
         const { xid } = message;
+        this.#opening = message.first;
         if (this.#builder.inTransaction) protocol('a block of another transaction inside a transaction');
         this.#block = xid;
         this.#work = () => this.#parts.spool.block(xid);
@@ -159,11 +171,13 @@ export class Assembler {
       }
       case 'streamAbort': {
         const { xid, subXid } = message;
+        if (xid === subXid) this.#ours.delete(xid);
         this.#work = () => this.#parts.spool.abort(xid, subXid);
         return;
       }
       case 'streamCommit': {
         const { xid, commitLsn, endLsn, commitMs } = message;
+        this.#ours.delete(xid);
         this.#begin(xid, commitLsn, commitMs);
         this.#work = async () => {
           this.#replay = { reader: await this.#parts.spool.read(xid), xid, endLsn };
@@ -205,10 +219,28 @@ export class Assembler {
   #spoolMessage(xid: number, buffer: Buffer, start: number, end: number): void {
     if (buffer[start] === 0x4f) return;
     if (end - start < 5) protocol('a message in a block that is cut off');
+    if (this.#opening) {
+      this.#opening = false;
+      if (this.#signed(buffer, start, end)) this.#ours.add(xid);
+    } else if (isRow(buffer[start]) && this.#ours.has(xid)) return;
     const { spool } = this.#parts;
     if (spool.append(xid, buffer.readUInt32BE(start + 1), buffer.subarray(start, end))) {
       this.#work = () => spool.flush(xid);
     }
+  }
+
+  /** The first message of an in-progress transaction says that it is an apply of ours. */
+  #signed(buffer: Buffer, start: number, end: number): boolean {
+    if (buffer[start] !== 0x4d) return false;
+    this.#decoder.inStream = true;
+    const message = this.#decoder.decode(buffer, start, end);
+    this.#decoder.inStream = false;
+    return (
+      message.kind === 'message' &&
+      message.transactional &&
+      message.prefix === APPLY_PREFIX &&
+      isOwnApply(this.#parts, message.content)
+    );
   }
 
   async #continueReplay(): Promise<void> {
@@ -220,6 +252,10 @@ export class Assembler {
     await this.#parts.spool.drop(replay.xid);
   }
 }
+
+/** Insert, Update, Delete, Truncate. */
+const isRow = (tag: number | undefined): boolean =>
+  tag === 0x49 || tag === 0x55 || tag === 0x44 || tag === 0x54;
 
 function protocol(what: string): never {
   throw new VerdigrisError('SOURCE_PROTOCOL', `The source sent ${what}.`);

@@ -47,6 +47,11 @@ export class BatchBuilder {
     return this.#current !== null;
   }
 
+  /** The open transaction has brought no row yet. */
+  get pristine(): boolean {
+    return this.#current !== null && this.#current.rows === 0 && !this.#current.parted;
+  }
+
   get hasWhole(): boolean {
     return this.#transactions.length > 0;
   }

@@ -16,6 +16,7 @@ import type { RelationMap } from './stream-relations.ts';
 
 export interface StreamSettings {
   readonly migration: string;
+  readonly direction: 'forward' | 'reverse';
   readonly slot: string;
   readonly publication: string;
   readonly streaming: boolean;
@@ -99,6 +100,7 @@ export class PostgresStream implements ChangeStream {
       relations: parts.relations,
       spool: parts.spool,
       migration: settings.migration,
+      direction: settings.direction,
       from: this.#from,
       maxBatchBytes: settings.maxBatchBytes,
       consumed: () => {

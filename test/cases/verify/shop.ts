@@ -169,12 +169,22 @@ export function churn(run: Run, clients: number): { stop: () => Promise<number> 
   };
 }
 
-/** Changes green behind everybody's back: the guards take this session for the applier. */
+/**
+ * Changes green behind everybody's back: the guards take this session for the applier, and green's log takes the transaction for one
+ * of our own.
+ */
 export async function breakGreen(run: Run, sql: readonly string[]): Promise<void> {
   const client = await run.green.connect();
   try {
     await client.query(`SET verdigris.applier = '${run.name}'`);
-    for (const text of sql) await client.query(text);
+    for (const text of sql) {
+      await client.query('BEGIN');
+      await client.query(`SELECT pg_logical_emit_message(true, 'verdigris.apply', $1)`, [
+        JSON.stringify([run.name, 'forward']),
+      ]);
+      await client.query(text);
+      await client.query('COMMIT');
+    }
   } finally {
     await client.end();
   }

@@ -47,6 +47,7 @@ export const STATUS: Status = {
     { name: 'verified', ok: true, observed: '14 m', limit: '30 m', reason: '' },
   ],
   positions: { head: '0/9A3F21C8', received: '0/9A3F21C8', applied: '0/9A3F21C0' },
+  rollback: { wanted: true, problems: [], fits: null, misfits: null, first: null },
   error: null,
 };
 
@@ -74,6 +75,7 @@ export const CUTOVER_REPORT: CutoverReport = {
   outcome: 'switched',
   writePauseMs: 812,
   epoch: 1,
+  to: 'green',
   steps: [
     {
       name: 'pause',
@@ -129,6 +131,8 @@ export function scriptedEngine(script: Script): ControlledEngine {
       ),
     repair: record('repair', { repaired: 0, refused: [], report: VERIFY_REPORT }),
     cutover: record('cutover', CUTOVER_REPORT),
+    rollback: record('rollback', { ...CUTOVER_REPORT, to: 'blue' as const }),
+    recover: record('recover', null),
     abort: record('abort', undefined),
     finish: record('finish', undefined),
     events: (after, limit) =>

@@ -19,7 +19,6 @@ export class StrictSink {
   readonly #targets: ReadonlyMap<string, TargetTable>;
   readonly #tables = new Map<string, Map<string, Cell[]>>();
   readonly #waiting = new Map<string, Map<string, Cell[]>>();
-  readonly #taken = new Map<string, Set<string>>();
 
   constructor(targets: readonly TargetTable[]) {
     this.#targets = new Map(targets.map((target) => [tableId(target.relation.table), target]));
@@ -44,12 +43,11 @@ export class StrictSink {
   apply(runs: readonly RowRun[]): void {
     const fold = new Fold();
     const touched = new Map<TargetTable, Map<string, Tuple>>();
-    for (const run of runs) {
-      const target = this.#target(run.relation);
-      if (target.elements !== undefined) this.#take(target, run, touched);
-    }
     for (const run of runs) fold.add(run);
-    for (const run of fold.take()) this.#run(run);
+    const folded = fold.take();
+    for (const target of this.#targets.values())
+      if (target.elements !== undefined) for (const run of folded) this.#take(target, run, touched);
+    for (const run of folded) this.#run(run);
     for (const [target, parents] of touched)
       for (const parent of parents.values()) this.#rebuild(target, parent);
   }
@@ -72,6 +70,10 @@ export class StrictSink {
       ),
     );
     const isAbsent = (row: Tuple): boolean => [...absent].every(([column, cell]) => row[column] === cell);
+    const leave = (at: string, row: Cell[]): void => {
+      if (waiting.has(at)) throw new Error(`parts wait at ${at} in ${relation.table.name}, where a row is`);
+      waiting.set(at, row);
+    };
     switch (run.op) {
       case 'insert':
         for (const row of run.after) {
@@ -80,7 +82,7 @@ export class StrictSink {
           waiting.delete(key(row));
           const made = relation.columns.map((column, i): Cell => {
             const cell = row[i] as Cell;
-            const full = absent.has(i) ? (kept?.[i] ?? (absent.get(i) as Cell)) : cell;
+            const full = absent.has(i) ? ((kept === undefined ? absent.get(i) : kept[i]) as Cell) : cell;
             if (full !== UNCHANGED) return full;
             return column.hasDefault ? '(default)' : null;
           });
@@ -89,13 +91,24 @@ export class StrictSink {
         }
         return;
       case 'update': {
+        const arriving: Cell[][] = [];
         const moved = run.after.map((row, i) => {
           const at = key(run.before[i] ?? row);
           const old = rows.get(at);
           if (old === undefined) throw new Error(`update misses ${at} in ${relation.table.name}`);
           rows.delete(at);
-          return row.map((cell, column): Cell => (cell === UNCHANGED ? (old[column] as Cell) : cell));
+          const now = row.map((cell, column): Cell => (cell === UNCHANGED ? (old[column] as Cell) : cell));
+          if (merge === null || key(now) === at) return now;
+          if (!isAbsent(old)) leave(at, old);
+          arriving.push(now);
+          return now;
         });
+        for (const row of arriving) {
+          const kept = waiting.get(key(row));
+          waiting.delete(key(row));
+          for (const [column, cell] of absent)
+            row[column] = kept === undefined ? cell : (kept[column] as Cell);
+        }
         for (const row of moved) {
           if (rows.has(key(row))) throw new Error(`update meets ${key(row)} in ${relation.table.name}`);
           this.#checkNulls(relation, row);
@@ -108,7 +121,7 @@ export class StrictSink {
           const old = rows.get(key(row));
           if (old === undefined) throw new Error(`delete misses ${key(row)} in ${relation.table.name}`);
           rows.delete(key(row));
-          if (merge !== null && !isAbsent(old)) waiting.set(key(row), old);
+          if (merge !== null && !isAbsent(old)) leave(key(row), old);
         }
         return;
       case 'put':
@@ -150,21 +163,32 @@ export class StrictSink {
 
   #take(target: TargetTable, run: RowRun, touched: Map<TargetTable, Map<string, Tuple>>): void {
     const { of: parent, array, ordinal } = target.elements as NonNullable<TargetTable['elements']>;
+    const own = tableId(run.relation.table) === tableId(target.relation.table);
+    if (!own && (tableId(run.relation.table) !== tableId(parent.table) || run.op === 'put')) return;
     const parents = touched.get(target) ?? new Map<string, Tuple>();
     touched.set(target, parents);
-    const taken = this.#taken.get(tableId(target.relation.table)) ?? new Set<string>();
-    this.#taken.set(tableId(target.relation.table), taken);
     const elements = of(this.#tables, target.relation);
-    for (const row of [...run.after, ...run.before]) {
+    const keyOfRow = (row: Tuple): Tuple =>
+      own ? row.slice(0, ordinal) : parent.key.map((i) => row[i] as Cell);
+    const text = (row: Tuple): string => keyText(parent, inParent(parent, keyOfRow(row)));
+    const moved = (i: number): boolean => {
+      const before = run.before[i] ?? null;
+      return before !== null && text(before) !== text(run.after[i] as Tuple);
+    };
+    const rows =
+      own || run.op !== 'update'
+        ? [...run.after, ...run.before]
+        : run.after.flatMap((row, i) => (moved(i) ? [row, run.before[i] ?? null] : []));
+    for (const row of rows) {
       if (row === null) continue;
-      const cells = row.slice(0, ordinal);
-      const at = keyText(parent, inParent(parent, cells));
+      const cells = keyOfRow(row);
+      const at = text(row);
+      if (parents.has(at)) continue;
       parents.set(at, cells);
-      if (taken.has(at)) continue;
-      taken.add(at);
+      if ([...elements.values()].some((one) => cells.every((cell, i) => one[i] === cell))) continue;
       const there = of(this.#tables, parent).get(at);
-      const text = there?.[array];
-      const list = typeof text === 'string' ? (jsonElements(text) ?? []) : [];
+      const json = there?.[array];
+      const list = typeof json === 'string' ? (jsonElements(json) ?? []) : [];
       for (const [i, element] of list.entries()) {
         const made = [...cells, String(i + 1), element];
         elements.set(keyText(target.relation, made), made);
@@ -180,6 +204,8 @@ export class StrictSink {
       .filter((one) => cells.every((cell, i) => one[i] === cell))
       .sort((a, b) => Number(a[ordinal]) - Number(b[ordinal]));
     row[array] = `[${own.map((one) => String(one[element])).join(', ')}]`;
+    if (own.some((one, i) => one[ordinal] !== String(i + 1))) return;
+    for (const one of own) of(this.#tables, target.relation).delete(keyText(target.relation, one));
   }
 }
 

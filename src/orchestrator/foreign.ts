@@ -1,0 +1,84 @@
+import type { ImageChange } from '../core/source.ts';
+import { ForeignWatch } from '../verify/foreign-writes.ts';
+import type { Compiled } from './compiled.ts';
+import type { MigrationOptions } from './migration-options.ts';
+import type { RunState } from './run-state.ts';
+
+/** Images of foreign changes of green that are kept: the rows stand there, and verification finds what they did. */
+const MOST_KEPT = 100_000;
+
+/** Key of the record's details: what old rows of green brought before. */
+const IMAGES = 'watchImages';
+
+const imagesOf = (state: RunState): readonly ImageChange[] =>
+  (state.record?.detail[IMAGES] ?? []) as readonly ImageChange[];
+
+/**
+ * Reads green's log while only we may write there, from the end of the copy until the switch. It has a slot of its own, so that the
+ * way back can be made and opened beside it.
+ * Null where the engine cannot tell its own writes from others.
+ */
+export function watchGreen(
+  o: MigrationOptions,
+  state: RunState,
+  { compiled, label }: { readonly compiled: Compiled; readonly label: string },
+): ForeignWatch | null {
+  const { green, engine, settings, clock, log } = o;
+  if (green.foreignWrites === undefined) return null;
+  const { describe } = engine.positions;
+  const stream = { direction: 'reverse', watch: true } as const;
+  const source = green.changes({ ...stream, term: state.term, maxBatchBytes: settings.apply.batchBytes });
+  const tables = () =>
+    Promise.all(compiled.targets.map(({ relation }) => green.catalog.source(relation.table)));
+  return new ForeignWatch({
+    source,
+    tables,
+    // Once its log is read the server refuses updates of rows that it cannot name.
+    prepare: async () => {
+      const without = (await tables()).filter(({ identity }) => identity === 'none');
+      const changed = (await source.fullImages?.(without.map(({ table }) => table))) ?? [];
+      if (changed.length > 0) await state.remember({ [IMAGES]: [...imagesOf(state), ...changed] });
+    },
+    restore: () => source.restoreImages?.(imagesOf(state)) ?? Promise.resolve(),
+    positions: engine.positions,
+    store: green.foreignWrites,
+    owner: { id: settings.migration, term: state.term, side: 'green' },
+    mostKept: MOST_KEPT,
+    marks: engine.capabilities.marksWhileFenced,
+    label,
+    clock,
+    log,
+    onFound: ({ sequence, position, commitMs, rows }) =>
+      state.note('green.foreign-write', {
+        sequence,
+        position: describe(position),
+        committedAt: new Date(commitMs).toISOString(),
+        rows,
+      }),
+  });
+}
+
+/** What the gate `foreign-writes` looks at; null where nobody can tell. */
+export interface ForeignWritesFact {
+  /** Null: the log is read. */
+  readonly blind: string | null;
+  readonly count: number;
+  /** The first of them, for people. */
+  readonly named: readonly string[];
+}
+
+export function foreignFact(
+  watch: ForeignWatch | null,
+  describe: MigrationOptions['engine']['positions']['describe'],
+): ForeignWritesFact | null {
+  if (watch === null) return null;
+  const { blind, count, open } = watch.facts;
+  return {
+    blind,
+    count,
+    named: open.slice(0, 3).map(({ position, commitMs, rows }) => {
+      const tables = Object.entries(rows).map(([table, changed]) => `${table} (${changed})`);
+      return `${describe(position)} at ${new Date(commitMs).toISOString()}: ${tables.join(', ')}`;
+    }),
+  };
+}

@@ -1,0 +1,207 @@
+import type { Side } from '../core/engine.ts';
+import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
+import type { GateResult } from '../core/gate.ts';
+import type { Phase } from '../core/state.ts';
+import type { CutoverContext } from '../cutover/context.ts';
+import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
+import { closedGates } from '../cutover/gates.ts';
+import { cutover, recover } from '../cutover/recover.ts';
+import { cutoverSteps } from '../cutover/steps.ts';
+import type { CutoverReport, TurnRequest } from './api.ts';
+import { other, type Held } from './hold.ts';
+import type { MigrationOptions } from './migration-options.ts';
+import { requirePhase } from './phase.ts';
+import { gateError, reportOf, switchContext } from './switching.ts';
+import type { Verifications } from './verifications.ts';
+import { wayBackOf } from './way-back.ts';
+import type { Way } from './way.ts';
+
+export interface TurnsOptions {
+  readonly run: MigrationOptions;
+  /** Unique among processes: part of every mark. */
+  readonly holder: string;
+  readonly verifications: Verifications;
+  readonly gates: (held: Held) => Promise<readonly GateResult[]>;
+  /** Of the run. */
+  readonly life: AbortSignal;
+  /** This process replicates; else it only ends what was interrupted. */
+  readonly started: () => boolean;
+  /** Aborted when replication to green is stopped. */
+  readonly working: () => AbortSignal;
+  /** From now on this way carries, and the other one is stopped; null: none does. */
+  readonly carry: (held: Held, way: Way | null) => Promise<void>;
+}
+
+/** What is stored before a switch or a rollback begins, for whoever has to end it. */
+interface Attempt {
+  readonly from: Side;
+  readonly wayBack: boolean;
+}
+
+/** The phase in which a side serves and the other follows. */
+const STEADY: Readonly<Record<Side, Phase>> = { blue: 'replicating', green: 'reversing' };
+const NAMES: Readonly<Record<Side, string>> = { blue: 'a cutover', green: 'a rollback' };
+
+/** Switches and rollbacks of a run: the same steps, with the sides exchanged. One at a time. */
+export class Turns {
+  readonly #o: TurnsOptions;
+  #running = false;
+
+  constructor(options: TurnsOptions) {
+    this.#o = options;
+  }
+
+  /** Lets the other side than `from` serve. @throws VerdigrisError CUTOVER_PHASE, CUTOVER_GATE: nothing was changed */
+  async turn(held: Held, from: Side, request: TurnRequest): Promise<CutoverReport> {
+    const { run, verifications } = this.#o;
+    const { state } = held;
+    requirePhase(state.phase, [STEADY[from]], NAMES[from]);
+    if (from === 'green' && held.reverse.way === null) {
+      throw new VerdigrisError('MAPPING_NO_WAY_BACK', 'The switch was made without a way back.', {
+        remedy: 'Blue has nothing of what was written on green since. Go on with green: `verdigris finish`.',
+      });
+    }
+    if (this.#running) throw new VerdigrisError('CUTOVER_PHASE', 'A switch is running already.');
+    const overrides = request.overrides ?? [];
+    const gates = await this.#o.gates(held);
+    const epoch = (state.record?.epoch ?? 0) + 1;
+    const withoutBack = overrides.some(({ gate }) => gate === 'reverse-path') || !held.reverse.wanted;
+    const context = this.#context(held, from, {
+      epoch,
+      overrides,
+      wayBack: !withoutBack,
+      maxWritePauseMs: request.maxWritePauseMs ?? run.settings.cutover.maxWritePauseMs,
+    });
+    const report = { epoch, to: context.to, gates };
+    if (request.dryRun) {
+      const steps = await dryRun(cutoverSteps(context), { clock: run.clock, signal: this.#o.life });
+      return { outcome: 'dry-run', writePauseMs: null, steps, error: null, ...report };
+    }
+    const closed = closedGates(gates, overrides);
+    if (closed.length > 0) throw gateError(closed);
+    this.#running = true;
+    try {
+      if (from === 'blue') await verifications.narrow(held, this.#o.working());
+      for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
+      const attempt: Attempt = { from, wayBack: context.wayBack !== null };
+      await state.remember({ attempt });
+      await state.enter('cutting_over', { epoch });
+      const { maxWritePauseMs } = context.settings;
+      await state.note('cutover.begin', { epoch, from, to: context.to, maxWritePauseMs });
+      const outcome = await cutover(context, this.#o.life);
+      await this.#settled(held, from, outcome);
+      return reportOf(outcome, report);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** Ends what was interrupted, by what the fence record of the side that stops says. */
+  async recover(held: Held): Promise<CutoverReport> {
+    const { run } = this.#o;
+    const { state } = held;
+    if (this.#running) throw new VerdigrisError('CUTOVER_PHASE', 'A switch is running already.');
+    this.#running = true;
+    try {
+      const { from, wayBack } = (state.record?.detail['attempt'] ?? {
+        from: 'blue',
+        wayBack: false,
+      }) as Attempt;
+      const epoch = state.record?.epoch ?? 0;
+      const context = this.#context(held, from, {
+        epoch,
+        overrides: [],
+        wayBack,
+        maxWritePauseMs: run.settings.cutover.maxWritePauseMs,
+      });
+      await state.note('cutover.recover', { epoch, from });
+      const outcome = await recover(context);
+      await this.#settled(held, from, outcome);
+      return reportOf(outcome, { epoch, to: context.to, gates: [] });
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #context(
+    held: Held,
+    from: Side,
+    options: Pick<CutoverContext, 'epoch' | 'overrides'> & {
+      readonly wayBack: boolean;
+      readonly maxWritePauseMs: number;
+    },
+  ): CutoverContext {
+    const { run, verifications, life } = this.#o;
+    const { forward, reverse } = held;
+    const label = `${this.#o.holder}:position:${options.epoch}`;
+    const common = { run, label, life };
+    const wayBack =
+      from === 'blue'
+        ? wayBackOf({
+            ...common,
+            prepare: () => reverse.prepare(),
+            way: () => reverse.way,
+            oldest: () => reverse.oldestTransactionSeconds(),
+          })
+        : wayBackOf({
+            ...common,
+            prepare: async () => {
+              await forward.prepare();
+              return forward;
+            },
+            way: () => forward,
+            oldest: async () => (await forward.source.health()).oldestTransactionSeconds,
+          });
+    return switchContext(run, held, {
+      ...options,
+      from,
+      wayBack: options.wayBack ? wayBack : null,
+      gates: () => this.#o.gates(held),
+      requireEvidence: (signal) =>
+        verifications.requireEvidence(held, { overrides: options.overrides, signal }),
+    });
+  }
+
+  /** Stores what it came to, and lets the way carry that fits it. */
+  async #settled(held: Held, from: Side, outcome: CutoverOutcome): Promise<void> {
+    const { state } = held;
+    await state.note('cutover.end', {
+      from,
+      outcome: outcome.outcome,
+      writePauseMs: outcome.writePauseMs,
+      error: outcome.error === null ? null : { code: outcome.error.code, message: outcome.error.message },
+    });
+    if (outcome.outcome === 'undetermined') {
+      await state.enter('undetermined');
+      return;
+    }
+    const serves = outcome.outcome === 'switched' ? other(from) : from;
+    await state.enter(STEADY[serves], { activeSide: serves });
+    if (serves === 'blue' && from === 'green')
+      await this.#o.verifications.restart(held, 'clients wrote on green; it has to be verified again');
+    if (this.#o.started()) await this.resume(held);
+  }
+
+  /** Lets the way carry that the phase asks for. */
+  async resume(held: Held): Promise<void> {
+    const { carry, verifications, working } = this.#o;
+    const { state, forward, reverse } = held;
+    if (state.phase === 'reversing') {
+      const attempt = state.record?.detail['attempt'] as Attempt | undefined;
+      // A switch without a way back leaves nothing that could carry.
+      await carry(held, attempt?.wayBack === true ? await reverse.attach() : null);
+      // Clients write there now.
+      await held.foreign?.retire();
+      return;
+    }
+    if (!forward.carries) await forward.sink.prepare(forward.targets);
+    await carry(held, forward);
+    held.foreign?.start(working());
+    verifications.background(held, working());
+    // Nobody reads green's log while blue serves.
+    await reverse.discard().catch((error: unknown) => {
+      const { code, message } = asVerdigrisError(error);
+      this.#o.run.log.warn({ code }, `the way back could not be put away, green keeps its log: ${message}`);
+    });
+  }
+}
