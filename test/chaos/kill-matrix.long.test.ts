@@ -4,11 +4,11 @@ import { allCases, caseId } from './kill/cases.ts';
 import { frontMissing, FRONTS } from './kill/front.ts';
 import { isGood, keepResults, type Result } from './kill/results.ts';
 import { KillRig, type Servers } from './kill/rig.ts';
-import { runCase } from './kill/run-case.ts';
+import { prepareCase, runCase } from './kill/run-case.ts';
 
 /**
  * Everything that can be lost × every place in a switch × every proxy; docs/kill-matrix.md is written from what was seen. Part of it:
- * `npm run test:long -- test/chaos/kill-matrix.long.test.ts -t 'haproxy kill-blue'`.
+ * `npm run test:long -- test/chaos/kill-matrix.long.test.ts -t 'haproxy switch kill-blue'`.
  */
 const missing = new Map<string, string | null>();
 for (const front of FRONTS) missing.set(front, await frontMissing(front));
@@ -43,9 +43,9 @@ describe('kill matrix', () => {
         if (rig !== null && rig.front.name !== one.front) await leave();
         try {
           rig ??= await KillRig.create(one.front, servers);
+          await prepareCase(rig, one);
           const seen = await runCase(rig, one);
           results[id] = { on, seen, failure: null };
-          if (seen.ended === 'green') await leave();
         } catch (error) {
           results[id] = { on, seen: null, failure: String(error) };
           // What a failed case leaves behind shall not be met by the next one.

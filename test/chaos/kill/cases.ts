@@ -16,17 +16,21 @@ export const FAULTS = [
   'cut-green',
   'cut-proxy',
 ] as const;
+export const DIRECTIONS = ['switch', 'rollback'] as const;
+export type Direction = (typeof DIRECTIONS)[number];
 export type Fault = (typeof FAULTS)[number];
 
 /** One cell of the matrix: what happens, where in a switch, behind which proxy. */
 export interface KillCase {
   readonly front: FrontName;
+  readonly direction: Direction;
   readonly fault: Fault;
   /** Failpoint at which it happens. */
   readonly point: string;
 }
 
-export const caseId = ({ front, fault, point }: KillCase): string => `${front} ${fault} ${point}`;
+export const caseId = ({ front, direction, fault, point }: KillCase): string =>
+  `${front} ${direction} ${fault} ${point}`;
 
 /** Every boundary between two steps. */
 export const boundaries = (): string[] =>
@@ -65,16 +69,19 @@ const FROZEN: readonly StepName[] = ['fence', 'route', 'seal', 'open', 'resume']
 
 const before = (step: StepName): string => `cutover.step.${step}.before`;
 
-/** Everything the matrix asks, proxy by proxy. */
-export function allCases(fronts: readonly FrontName[]): KillCase[] {
-  return fronts.flatMap((front) => [
-    ...[...boundaries(), ...INSIDE, ...OF_PROXY[front].map((act) => `proxy.${front}.${act}`)].map(
-      (point): KillCase => ({ front, fault: 'kill', point }),
-    ),
-    ...FROZEN.map((step): KillCase => ({ front, fault: 'freeze', point: before(step) })),
-    ...FAULTS.filter((fault) => fault !== 'kill' && fault !== 'freeze')
-      // The console of the others is a local socket, or a command: there is nothing to cut.
-      .filter((fault) => fault !== 'cut-proxy' || front === 'pgbouncer')
-      .flatMap((fault) => ACTS.map((step): KillCase => ({ front, fault, point: before(step) }))),
-  ]);
+/** Everything the matrix asks, proxy by proxy and direction by direction. */
+export const allCases = (fronts: readonly FrontName[]): KillCase[] =>
+  fronts.flatMap((front) => DIRECTIONS.flatMap((direction) => casesOf(front, direction)));
+
+function casesOf(front: FrontName, direction: Direction): KillCase[] {
+  const at = (fault: Fault, points: readonly string[]): KillCase[] =>
+    points.map((point) => ({ front, direction, fault, point }));
+  const others = FAULTS.filter((fault) => fault !== 'kill' && fault !== 'freeze')
+    // The console of the others is a local socket, or a command: there is nothing to cut.
+    .filter((fault) => fault !== 'cut-proxy' || front === 'pgbouncer');
+  return [
+    ...at('kill', [...boundaries(), ...INSIDE, ...OF_PROXY[front].map((act) => `proxy.${front}.${act}`)]),
+    ...at('freeze', FROZEN.map(before)),
+    ...others.flatMap((fault) => at(fault, ACTS.map(before))),
+  ];
 }

@@ -24,7 +24,7 @@ const engine = createEngine(await loadConfig(process.argv[2] as string), {
   },
 });
 
-async function attempt(what: 'start' | 'cutover', act: () => Promise<void>): Promise<void> {
+async function attempt(what: 'start' | 'turn', act: () => Promise<void>): Promise<void> {
   try {
     await act();
   } catch (caught) {
@@ -33,9 +33,15 @@ async function attempt(what: 'start' | 'cutover', act: () => Promise<void>): Pro
   }
 }
 
-async function gatesOpen(): Promise<void> {
-  for await (const { gates, phase } of engine.watch({ everyMs: 50 }))
-    if (phase === 'replicating' && gates.ready) return;
+/** What is verified, and how steady the lag is, is for other tests. */
+const OVERRIDES = (['lag-stable', 'verified'] as const).map((gate) => ({ gate, reason: 'test' }));
+const PHASES = { cutover: 'replicating', rollback: 'reversing' } as const;
+
+async function gatesOpen(act: 'cutover' | 'rollback'): Promise<void> {
+  for await (const { gates, phase } of engine.watch({ everyMs: 50 })) {
+    const shut = gates.filter(({ name, ok }) => !ok && OVERRIDES.every(({ gate }) => gate !== name));
+    if (phase === PHASES[act] && gates.length > 0 && shut.length === 0) return;
+  }
 }
 
 // The parent is gone: nobody would end this process.
@@ -44,12 +50,12 @@ process.on('message', (message: ToEngine) => {
   if (message.kind === 'go') go.resolve();
   else if (message.kind === 'close') void engine.close().then(() => process.exit(0));
   else
-    void attempt('cutover', async () => {
-      await gatesOpen();
-      tell({ kind: 'ready' });
+    void attempt('turn', async () => {
+      await gatesOpen(message.act);
       const { hash } = await engine.plan();
       point = message.point;
-      tell({ kind: 'outcome', report: await engine.cutover({ planHash: hash, confirm: engine.name }) });
+      const request = { planHash: hash, confirm: engine.name, overrides: OVERRIDES };
+      tell({ kind: 'outcome', report: await engine[message.act](request) });
     });
 });
 

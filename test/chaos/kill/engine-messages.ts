@@ -2,8 +2,8 @@ import type { CutoverReport, Status } from '../../../src/app/engine.ts';
 
 /** What a test tells an engine in its process. */
 export type ToEngine =
-  /** Switch as soon as every gate is open; at this failpoint say so and wait for `go`. */
-  | { readonly kind: 'cutover'; readonly point: string | null }
+  /** Turn as soon as every gate is open; at this failpoint say so and wait for `go`. */
+  | { readonly kind: 'turn'; readonly act: 'cutover' | 'rollback'; readonly point: string | null }
   | { readonly kind: 'go' }
   | { readonly kind: 'close' };
 
@@ -14,13 +14,12 @@ export type FromEngine =
       readonly status: Pick<Status, 'phase' | 'condition' | 'error'>;
       readonly shut: readonly string[];
     }
-  | { readonly kind: 'ready' }
   | { readonly kind: 'reached'; readonly point: string }
   | { readonly kind: 'outcome'; readonly report: CutoverReport }
-  /** The start or the cutover was refused. */
+  /** The start or the turn was refused. */
   | {
       readonly kind: 'failed';
-      readonly what: 'start' | 'cutover';
+      readonly what: 'start' | 'turn';
       readonly code: string;
       readonly message: string;
       readonly remedy: string;

@@ -14,6 +14,8 @@ export class TestEngine implements AsyncDisposable {
   readonly #ended: Promise<number | NodeJS.Signals>;
   over = false;
   status: (FromEngine & { readonly kind: 'status' }) | null = null;
+  /** A turn was asked of it. */
+  asked = false;
   reached: string | null = null;
   report: CutoverReport | null = null;
   failed: Failed | null = null;
@@ -43,6 +45,7 @@ export class TestEngine implements AsyncDisposable {
   }
 
   tell(message: ToEngine): void {
+    if (message.kind === 'turn') this.asked = true;
     if (!this.over) this.#child.send(message, () => undefined);
   }
 

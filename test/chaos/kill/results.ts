@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { allCases, caseId, FAULTS, type Fault, type KillCase } from './cases.ts';
+import { allCases, caseId, DIRECTIONS, FAULTS, type Fault, type KillCase } from './cases.ts';
 import { FRONTS, type FrontName } from './front.ts';
 import type { Observed } from './run-case.ts';
 
@@ -55,7 +55,7 @@ export function render(results: Results): string {
     '',
     '<!-- Generated from test/chaos/kill/results.json by `npm run test:long -- test/chaos/kill-matrix.long.test.ts`. Do not edit. -->',
     '',
-    'What becomes of a switch when something is lost in the middle of it, as it was seen: PostgreSQL 16 to 18, three clients behind the proxy',
+    'What becomes of a switch, and of a rollback, when something is lost in the middle of it, as it was seen: PostgreSQL 16 and 18, three clients behind the proxy',
     'and one past it at each side, all of which keep a ledger. The fault happens at the named place; a server or proxy that was killed, and a',
     'network that was cut, come back when the engine has come to something; an engine that was lost is started again.',
     '',
@@ -66,13 +66,17 @@ export function render(results: Results): string {
     '',
     `${cases.length} cases: ${good.length} held, ${ran.length - good.length} did not, ${cases.length - ran.length} not run.`,
   ];
-  for (const front of FRONTS)
-    lines.push('', `## ${TITLES[front]}`, ...killed(front, results), ...others(front, results));
+  for (const front of FRONTS) {
+    for (const direction of DIRECTIONS) {
+      const own = cases.filter((one) => one.front === front && one.direction === direction);
+      lines.push('', `## ${TITLES[front]}, ${direction}`, ...killed(own, results), ...others(own, results));
+    }
+  }
   return `${lines.join('\n')}\n`;
 }
 
-function killed(front: FrontName, results: Results): string[] {
-  const cases = allCases([front]).filter(({ fault }) => fault === 'kill');
+function killed(all: readonly KillCase[], results: Results): string[] {
+  const cases = all.filter(({ fault }) => fault === 'kill');
   return [
     '',
     '| engine killed at | ended on |',
@@ -81,8 +85,8 @@ function killed(front: FrontName, results: Results): string[] {
   ];
 }
 
-function others(front: FrontName, results: Results): string[] {
-  const cases = allCases([front]).filter(({ fault }) => fault !== 'kill');
+function others(all: readonly KillCase[], results: Results): string[] {
+  const cases = all.filter(({ fault }) => fault !== 'kill');
   const faults = FAULTS.filter((fault) => cases.some((one) => one.fault === fault));
   const points = [...new Set(cases.map(({ point }) => point))];
   const row = (point: string): string => {
@@ -104,8 +108,8 @@ function others(front: FrontName, results: Results): string[] {
 export function isGood(result: Result | undefined): boolean {
   const seen = result?.seen;
   if (seen === undefined || seen === null) return false;
-  const { ended, lost, duplicated, unknown, changes } = seen;
-  return lost === 0 && duplicated === 0 && unknown === 0 && changes === (ended === 'green' ? 1 : 0);
+  const { lost, duplicated, unknown, overlaps } = seen;
+  return [lost, duplicated, unknown, overlaps].every((count) => count === 0);
 }
 
 function cell(result: Result | undefined): string {
@@ -118,7 +122,7 @@ function cell(result: Result | undefined): string {
   if (seen.clientErrors > 0) words.push('errors');
   if (!isGood(result))
     words.push(
-      `**lost ${seen.lost}, duplicated ${seen.duplicated}, unknown ${seen.unknown}, changes of side ${seen.changes}**`,
+      `**lost ${seen.lost}, duplicated ${seen.duplicated}, unknown ${seen.unknown}, overlaps ${seen.overlaps}**`,
     );
   return words.join(', ');
 }

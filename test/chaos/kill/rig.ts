@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import type { Side } from '../../../src/core/engine.ts';
 import { createDatabaseOn, type TestDatabase } from '../../support/databases.ts';
 import type { PostgresServer } from '../../support/postgres.ts';
 import { startTcpProxy, type TcpProxy } from '../../support/tcp-proxy.ts';
@@ -48,6 +49,9 @@ export class KillRig implements AsyncDisposable {
   readonly green: TestDatabase;
   readonly engines: TestEngine[] = [];
   readonly #stack: AsyncDisposableStack;
+  /** Who serves, as far as the cases so far know, and how often that has changed. */
+  serving: Side = 'blue';
+  turns = 0;
   #clients: Clients | null = null;
   #rogues: Clients[] = [];
   #intrude: (() => Clients) | null = null;
@@ -96,6 +100,7 @@ export class KillRig implements AsyncDisposable {
       green: { engine: 'postgres', url: through(green, toGreen) },
       server: { state_dir: dir },
       apply: { heartbeat: '200ms' },
+      verify: { after_copy: 'off' },
       gates: { stable_for: '100ms', max_round_trip: '20s', max_commit_lag: '20s' },
       cutover: { max_write_pause: '8s', kill_blockers_after: null, proxies: [front.entry] },
       tables: ['orders', 'tally'].map((table) => ({ from: `public.${table}` })),
@@ -156,7 +161,7 @@ export class KillRig implements AsyncDisposable {
   /** An engine that replicates since the case before, and was asked nothing yet. */
   get standing(): TestEngine | null {
     const last = this.engines.at(-1);
-    return last !== undefined && !last.over && last.reached === null ? last : null;
+    return last !== undefined && !last.over && !last.asked ? last : null;
   }
 
   engine(): TestEngine {
@@ -166,7 +171,7 @@ export class KillRig implements AsyncDisposable {
   }
 
   /** The fence record of a side; null while it cannot be read. */
-  async record(side: 'blue' | 'green'): Promise<FenceRecord | null> {
+  async record(side: Side): Promise<FenceRecord | null> {
     const found = await this.#ask<{ state: string; epoch: string }>(
       side,
       'SELECT state, epoch::text FROM verdigris.fence WHERE migration = $1',
@@ -190,7 +195,7 @@ export class KillRig implements AsyncDisposable {
     return { blue: await this.record('blue'), green: await this.record('green'), lease, run, checkpoint };
   }
 
-  async taken(side: 'blue' | 'green'): Promise<Taken> {
+  async taken(side: Side): Promise<Taken> {
     const orders = await this.#ask<{ id: string; client: number; side: string; at: string }>(
       side,
       'SELECT id::text, client, side, extract(epoch FROM at)::text AS at FROM orders',
@@ -213,7 +218,7 @@ export class KillRig implements AsyncDisposable {
   }
 
   /** On a connection of its own: servers die here. */
-  async #ask<Row>(side: 'blue' | 'green', sql: string, values: readonly unknown[] = []): Promise<Row[]> {
+  async #ask<Row>(side: Side, sql: string, values: readonly unknown[] = []): Promise<Row[]> {
     const client = new pg.Client({ connectionString: this[side].url, connectionTimeoutMillis: 5_000 });
     client.on('error', () => undefined);
     try {

@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Side } from '../../../src/core/engine.ts';
 import { waitFor } from '../../support/wait.ts';
-import type { Fault, KillCase } from './cases.ts';
+import type { Direction, Fault, KillCase } from './cases.ts';
 import type { TestEngine } from './engine.ts';
 import type { KillRig, Taken } from './rig.ts';
-
-type Side = 'blue' | 'green';
 
 const FREEZE_MS = 60_000;
 /** How long the clients may wait for the one who stands in for a lost engine: its silence, and a look or two. */
@@ -28,23 +27,46 @@ export interface Observed {
   readonly duplicated: number;
   /** Rows that nobody committed. */
   readonly unknown: number;
-  /** How often the side that takes writes changed, by the times that the sides gave their rows. */
-  readonly changes: number;
+  /**
+   * By the times that the sides gave the rows that they took: how often the side that takes writes changed, beyond the turns that were
+   * made. Not 0: both took writes at one time.
+   */
+  readonly overlaps: number;
 }
 
-/** Runs one case and says what was seen. The rig can serve another one when it ended on blue. */
-export async function runCase(rig: KillRig, { fault, point }: KillCase): Promise<Observed> {
+const FROM: Readonly<Record<Direction, Side>> = { switch: 'blue', rollback: 'green' };
+const ACT = { switch: 'cutover', rollback: 'rollback' } as const;
+
+/** Lets the side serve from which the case starts. */
+export async function prepareCase(rig: KillRig, { direction }: KillCase): Promise<void> {
+  if (rig.serving === FROM[direction]) return;
+  const engine = rig.standing ?? rig.engine();
+  const other = direction === 'switch' ? 'rollback' : 'cutover';
+  engine.tell({ kind: 'turn', act: other, point: null });
+  await waitFor(() => engine.report ?? engine.failed ?? (engine.over || null), {
+    what: `the ${other} before the case; ${engine.told()}`,
+    timeoutMs: SETTLE_MS,
+  });
+  if (engine.report?.outcome !== 'switched') throw new Error(`no ${other} before the case: ${engine.told()}`);
+  await engine.close();
+  rig.serving = FROM[direction];
+  rig.turns += 1;
+}
+
+/** Runs one case and says what was seen. The rig can serve another one after it. */
+export async function runCase(rig: KillRig, { direction, fault, point }: KillCase): Promise<Observed> {
+  const from = FROM[direction];
   await rig.work();
   const engine = rig.standing ?? rig.engine();
   await rig.intrude();
-  engine.tell({ kind: 'cutover', point });
+  engine.tell({ kind: 'turn', act: ACT[direction], point });
   await engine.at(point);
   const then = performance.now();
   const writes = rig.clients.firstAfter(then, OUTCOME_MS + SETTLE_MS);
   writes.catch(() => undefined);
   await inflict(rig, engine, fault);
   const engineLost = fault === 'kill' || fault === 'freeze';
-  if (engineLost) await alone(rig, then);
+  if (engineLost) await alone(rig, from, then);
   else {
     engine.tell({ kind: 'go' });
     await waitFor(() => engine.report !== null || engine.failed !== null || engine.over, {
@@ -66,7 +88,9 @@ export async function runCase(rig: KillRig, { fault, point }: KillCase): Promise
   await rig.clients.more();
   const clientErrors = rig.clients.failures.length;
   await rig.rest();
-  if (side === 'blue') await replicated(rig);
+  if (side !== from) rig.turns += 1;
+  rig.serving = side;
+  await replicated(rig);
   return {
     ended: side,
     by: started !== null && then + clientsMs > started ? 'next start' : 'itself',
@@ -112,12 +136,12 @@ async function heal(rig: KillRig, fault: Fault): Promise<void> {
   await rig.front.console?.restore();
 }
 
-/** Without an engine: the clients write again, or blue is sealed, and then nobody but an engine goes on. */
-async function alone(rig: KillRig, then: number): Promise<void> {
+/** Without an engine: the clients write again, or the side that stops is sealed, and then nobody but an engine goes on. */
+async function alone(rig: KillRig, from: Side, then: number): Promise<void> {
   let sealed = false;
   await waitFor(
     async () => {
-      sealed = (await rig.record('blue'))?.state === 'sealed';
+      sealed = (await rig.record(from))?.state === 'sealed';
       return sealed || [...rig.clients.acknowledged.values()].some((at) => at > then);
     },
     { what: 'clients to write again without the engine, or a record that says sealed', timeoutMs: ALONE_MS },
@@ -170,20 +194,27 @@ async function thaw(rig: KillRig, engine: TestEngine, frozenAt: number): Promise
     );
 }
 
-/** Green has everything that blue took, so the stream goes on. */
+/** The other side gets everything that the serving one took: the stream goes on. */
 async function replicated(rig: KillRig): Promise<void> {
-  const count = (await rig.taken('blue')).orders.length;
-  await waitFor(async () => (await rig.taken('green')).orders.length === count, {
-    what: 'green to have what blue took',
+  const other = rig.serving === 'blue' ? 'green' : 'blue';
+  const want = JSON.stringify(sorted(await rig.taken(rig.serving)));
+  await waitFor(async () => JSON.stringify(sorted(await rig.taken(other))) === want, {
+    what: `${other} to have what ${rig.serving} took`,
     timeoutMs: SETTLE_MS,
+    everyMs: 100,
   });
 }
+
+const sorted = ({ orders, tally }: Taken): unknown => [
+  orders.toSorted((left, right) => left.id - right.id),
+  [...tally].toSorted(([left], [right]) => left - right),
+];
 
 /** Compares the ledgers with what the serving side holds, and the times of both sides. */
 async function verdict(
   rig: KillRig,
   side: Side,
-): Promise<Pick<Observed, 'lost' | 'duplicated' | 'unknown' | 'changes'>> {
+): Promise<Pick<Observed, 'lost' | 'duplicated' | 'unknown' | 'overlaps'>> {
   const [blue, green] = [await rig.taken('blue'), await rig.taken('green')];
   const serving = side === 'blue' ? blue : green;
   const present = new Set(serving.orders.map(({ id }) => id));
@@ -192,7 +223,7 @@ async function verdict(
     lost: [...acknowledged].filter((id) => !present.has(id)).length,
     duplicated: miscounted(serving),
     unknown: [...present].filter((id) => !acknowledged.has(id) && !unsure.has(id)).length,
-    changes: changesOf(blue, green),
+    overlaps: changesOf(blue, green) - rig.turns,
   };
 }
 

@@ -147,6 +147,12 @@ export function chunkContract(harness: EngineHarness): void {
       expect(await green.database.rows(green.table)).toHaveLength(3);
     });
 
+    test('a unit that is on the sink already begins with its ranges done up to there', async () => {
+      await using green = await openApplying(harness);
+      await green.sink.defineRanges(UNIT, [rows.key(100)], green.at);
+      expect((await green.sink.ranges()).map(({ upto }) => upto)).toEqual([green.at, green.at]);
+    });
+
     test('a chunk that is cancelled, aborted, or disposed without close leaves nothing', async () => {
       await using green = await openApplying(harness);
       await green.sink.defineRanges(UNIT, []);

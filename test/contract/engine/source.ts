@@ -4,7 +4,7 @@ import { tableId } from '../../../src/core/table.ts';
 import { openBlue } from './blue.ts';
 import { item, type EngineHarness } from './harness.ts';
 import { eventsOf, insertedIds, replay } from './replay.ts';
-import { connectSide, newMigration, STREAM } from './side.ts';
+import { connectSide, lease, newMigration, NO_HOLES, STREAM, targetOf } from './side.ts';
 
 const BIG = 'ü"\\\n\t'.repeat(2_000);
 
@@ -155,6 +155,48 @@ export function sourceContract(harness: EngineHarness): void {
       const batches = await reader.drain(blue.source);
       expect(insertedIds(rows, batches, blue.table)).toEqual([2]);
       for (const run of batches.flatMap(({ runs }) => runs)) expect(run.relation.table).toEqual(blue.table);
+    });
+
+    test('F89: what the sink of the other direction wrote here does not come back, what anybody else wrote does', async () => {
+      await using blue = await openBlue(harness);
+      const term = await lease(blue.session, blue.migration);
+      await using sink = blue.session.sink({ ...STREAM, direction: 'reverse', term });
+      const target = await targetOf(blue.session, blue.table);
+      await sink.prepare([target]);
+      await sink.begin(harness.positions[0] as Position);
+      const apply = (index: number, last = true): Promise<unknown> =>
+        sink.apply({
+          previous: harness.positions[0] as Position,
+          end: last ? (harness.positions[1] as Position) : null,
+          runs: [rows.insert(target.relation, item(index))],
+          holes: NO_HOLES,
+          transactions: 1,
+          newestCommitMs: null,
+        });
+      const reader = await blue.read();
+      await blue.writer.insert(blue.table, item(1));
+      // A transaction in parts, ours from its first row to its last.
+      await apply(100, false);
+      await blue.writer.insert(blue.table, item(2));
+      await apply(101);
+      await blue.writer.insert(blue.table, item(3));
+      const batches = await reader.drain(blue.source);
+      expect(insertedIds(rows, batches, blue.table)).toEqual([1, 2, 3]);
+      expect((await blue.database.rows(blue.table)).map(({ id }) => id)).toEqual([1, 2, 3, 100, 101]);
+    });
+
+    test('whole old rows come from when they are asked for until that is taken back, where the engine arranges it', async () => {
+      await using blue = await openBlue(harness, {
+        fill: (writer, table) => writer.insert(table, item(1, { v: 'old' }), item(2)),
+      });
+      const changes = await blue.source.fullImages?.([blue.table]);
+      const again = await blue.source.fullImages?.([blue.table]);
+      // What brings them already is left out: so only the first one knows what to take back.
+      expect(again ?? []).toEqual([]);
+      const [relation] = [await blue.session.catalog.source(blue.table)];
+      if (changes !== undefined) expect(relation.identity).toBe('full');
+      await blue.source.restoreImages?.(changes ?? []);
+      expect((await blue.session.catalog.source(blue.table)).identity).toBe(blue.relation.identity);
     });
 
     test('prepare and retire are idempotent, and what is prepared after a retire begins anew', async () => {
