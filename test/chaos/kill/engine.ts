@@ -40,6 +40,14 @@ export class TestEngine implements AsyncDisposable {
     });
   }
 
+  /** Its turn is over: it may be asked for another one. */
+  reset(): void {
+    this.asked = false;
+    this.reached = null;
+    this.report = null;
+    this.failed = null;
+  }
+
   get pid(): number {
     return this.#child.pid as number;
   }

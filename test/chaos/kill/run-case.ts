@@ -48,7 +48,7 @@ export async function prepareCase(rig: KillRig, { direction }: KillCase): Promis
     timeoutMs: SETTLE_MS,
   });
   if (engine.report?.outcome !== 'switched') throw new Error(`no ${other} before the case: ${engine.told()}`);
-  await engine.close();
+  engine.reset();
   rig.serving = FROM[direction];
   rig.turns += 1;
 }
@@ -91,6 +91,7 @@ export async function runCase(rig: KillRig, { direction, fault, point }: KillCas
   if (side !== from) rig.turns += 1;
   rig.serving = side;
   await replicated(rig);
+  serving.reset();
   return {
     ended: side,
     by: started !== null && then + clientsMs > started ? 'next start' : 'itself',
