@@ -1,5 +1,6 @@
 export { createEngine } from './app/engine.ts';
 export type {
+  Approval,
   CutoverReport,
   CutoverRequest,
   EngineEvents,
@@ -7,10 +8,14 @@ export type {
   GateList,
   Mismatch,
   PlanReport,
+  Rehearsal,
+  RunReport,
+  ScheduledCutover,
   Status,
   VerdigrisEngine,
   VerifyResult,
   WatchedStatus,
+  When,
 } from './app/engine.ts';
 export { DATA_SCHEMAS, envelopeSchema, parseEnvelope } from './app/envelope.ts';
 export type { Action, Envelope, EnvelopeError, Kind } from './app/envelope.ts';

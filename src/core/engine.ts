@@ -1,3 +1,4 @@
+import type { Canary } from './canary.ts';
 import type { Catalog } from './catalog.ts';
 import type { Counters } from './counters.ts';
 import type { Digester } from './digest.ts';
@@ -40,6 +41,8 @@ export interface SessionEnv {
   readonly side: Side;
   /** Name of the schema or database that holds our state. */
   readonly stateSchema: string;
+  /** For a rehearsal: what it makes on the server is named after its migration alone, whatever the configuration names. */
+  readonly rehearsal?: true;
   readonly log: Logger;
   readonly failpoints: Failpoints;
 }
@@ -78,6 +81,8 @@ export interface Session extends AsyncDisposable {
   readonly readiness: ReadinessReader;
   /** The last verification, where runs are remembered. */
   readonly verification: VerificationStore;
+  /** What a rehearsal works on. Absent: this engine cannot rehearse. */
+  readonly canary?: Canary;
   preflight(scope: PreflightScope): Promise<readonly CheckResult[]>;
   changes(options: StreamOptions): ChangeSource;
   snapshot(): SnapshotSource;

@@ -1,4 +1,4 @@
-import type { GateName, GateResult } from '../core/gate.ts';
+import type { GateName, GateResult, Verdict } from '../core/gate.ts';
 import type { ProxyReport, Route } from '../core/proxy.ts';
 import type { SourceHealth } from '../core/source.ts';
 import type { GateOverride } from './context.ts';
@@ -32,6 +32,10 @@ export interface GateFacts {
     /** Newest probe; null: never or failed. */
     readonly report: ProxyReport | null;
   }[];
+  /** Null: the configuration does not ask for it. */
+  readonly rehearsed: Verdict | null;
+  readonly approvals: Verdict | null;
+  readonly window: Verdict | null;
 }
 
 export interface GateLimits {
@@ -80,16 +84,10 @@ const count = (name: GateName, found: number | null, limit: number, what: string
   reason: found === null ? `the number of ${what} is not known` : found <= limit ? '' : `${found} ${what}`,
 });
 
-/**
- * Gates of parts that the configuration cannot ask for yet (way back, rehearsal, approvals, time window). They are listed so
- * that every screen shows the same nineteen, and are open because nothing is required.
- */
-const notRequired = (name: GateName): GateResult => ({
+/** A gate whose rule is decided elsewhere; open when the configuration does not ask for it. */
+const decided = (name: GateName, verdict: Verdict | null): GateResult => ({
   name,
-  ok: true,
-  observed: 'none',
-  limit: 'not required',
-  reason: '',
+  ...(verdict ?? { ok: true, observed: 'none', limit: 'not required', reason: '' }),
 });
 
 /** All gates, in the order of their names. Pure: the same code decides for `status`, the dry run and the switch. */
@@ -127,15 +125,15 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     ),
     noneOf('ddl', facts.ddlInProgress, 'in progress on mapped tables'),
     sourceHealth(facts.source),
-    notRequired('reverse-path'),
-    notRequired('rehearsed'),
+    decided('reverse-path', null),
+    decided('rehearsed', facts.rehearsed),
     noneOf('counters', facts.unmatchedCounters, 'counters of blue without one on green'),
     noneOf('indexes', facts.invalidIndexes, 'invalid or unfinished indexes'),
     noneOf('constraints', facts.unvalidatedConstraints, 'constraints not validated'),
     noneOf('statistics', facts.tablesWithoutStatistics, 'tables without statistics'),
     proxies(facts, limits),
-    notRequired('approvals'),
-    notRequired('window'),
+    decided('approvals', facts.approvals),
+    decided('window', facts.window),
   ];
 }
 

@@ -8,6 +8,7 @@ import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
 import { cutover, recover } from '../cutover/recover.ts';
 import { cutoverSteps } from '../cutover/steps.ts';
 import type { PipelineState } from '../pipeline/pipeline.ts';
+import type { Approval } from './approvals.ts';
 import type {
   CutoverReport,
   Migration,
@@ -24,9 +25,14 @@ import { requirePhase } from './phase.ts';
 import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
+import type { Rehearsal } from './rehearsal-result.ts';
+import { clearRehearsal, rehearse, type RehearsalOptions } from './rehearsal.ts';
+import { readReport, type RunReport } from './run-report.ts';
+import { given, type CutoverRequest } from './requests.ts';
 import { RunState } from './run-state.ts';
 import type { Status } from './status.ts';
 import { StatusView } from './status-view.ts';
+import { SwitchControl } from './switch-control.ts';
 import { gateError, reportOf, switchContext } from './switching.ts';
 import { Verifications } from './verifications.ts';
 
@@ -50,6 +56,7 @@ class Run implements Migration {
   readonly #pumpStop = new AbortController();
   #pipelineState: PipelineState = { condition: 'running', reason: '', error: null };
   readonly #verifications: Verifications;
+  readonly #control: SwitchControl;
   #switching = false;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
@@ -67,6 +74,13 @@ class Run implements Migration {
     this.#view = new StatusView(options.clock, options.settings);
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
+    this.#control = new SwitchControl({
+      settings,
+      clock,
+      log,
+      gates: (starter) => this.#gates(false, starter),
+      attempt: (request) => this.#switch({ ...given(request), dryRun: false }, request.id),
+    });
     this.#ended.promise.catch(() => undefined);
   }
 
@@ -116,7 +130,8 @@ class Run implements Migration {
       copyPaused: this.#permit.paused,
       throttled: this.#permit.throttled,
       verification: this.#verifications.now,
-      gates: held === null ? [] : await this.#gates(false),
+      gates: held === null ? [] : await this.#gates(false, null),
+      switching: this.#control.status(record),
       describe: (position) => this.#o.engine.positions.describe(position),
     });
   }
@@ -154,21 +169,71 @@ class Run implements Migration {
     return this.#verifications.repair(held, options.tables, this.#working);
   }
 
-  async cutover(options: Parameters<Migration['cutover']>[0]): Promise<CutoverReport> {
+  cutover(options: Parameters<Migration['cutover']>[0]): Promise<CutoverReport> {
+    return this.#switch(options);
+  }
+
+  schedule({ at, window, waitMs, ...ask }: Parameters<Migration['schedule']>[0]): Promise<CutoverRequest> {
+    return this.#control.schedule({ at, window, waitMs }, ask);
+  }
+
+  cancel(options: Parameters<Migration['cancel']>[0]): Promise<CutoverRequest> {
+    return this.#control.cancel(options);
+  }
+
+  approve(options: Parameters<Migration['approve']>[0]): Promise<Approval> {
+    return this.#control.approve(options);
+  }
+
+  revoke(options: Parameters<Migration['revoke']>[0]): Promise<void> {
+    return this.#control.revoke(options);
+  }
+
+  async rehearse(): Promise<Rehearsal> {
+    const held = this.#required();
+    requirePhase(held.state.phase, ['replicating'], 'a rehearsal');
+    if (this.#switching) throw new VerdigrisError('CUTOVER_PHASE', 'A cutover or a rehearsal is running.');
+    this.#switching = true;
+    try {
+      return await this.#control.rehearse(() => rehearse(this.#rehearsal(held)));
+    } finally {
+      this.#switching = false;
+    }
+  }
+
+  async report(): Promise<RunReport> {
+    const { green, settings } = this.#o;
+    const record = this.#held?.state.record ?? this.#last ?? (await this.#stored());
+    if (record === null)
+      throw new VerdigrisError('CUTOVER_PHASE', `There is no run of ${settings.migration}.`);
+    return readReport(record, green);
+  }
+
+  /** @param request that waited; absent: it was asked for just now */
+  async #switch(options: Parameters<Migration['cutover']>[0], request?: string): Promise<CutoverReport> {
     const held = this.#required();
     const { state, blueFence } = held;
     requirePhase(state.phase, ['replicating'], 'a cutover');
     if (this.#switching) throw new VerdigrisError('CUTOVER_PHASE', 'A cutover is running already.');
     const overrides = options.overrides ?? [];
-    const gates = await this.#gates(true);
+    const starter = options.by ?? null;
+    const gates = await this.#gates(true, starter);
     const context = this.#context(held, {
       epoch: (state.record?.epoch ?? 0) + 1,
       overrides,
+      starter,
       maxWritePauseMs: options.maxWritePauseMs ?? this.#o.settings.cutover.maxWritePauseMs,
     });
     if (options.dryRun) {
       const steps = await dryRun(cutoverSteps(context), { clock: this.#o.clock, signal: this.#stop.signal });
-      return { outcome: 'dry-run', writePauseMs: null, epoch: context.epoch, steps, gates, error: null };
+      return {
+        outcome: 'dry-run',
+        writePauseMs: null,
+        epoch: context.epoch,
+        ...this.#control.rehearsed(steps),
+        gates,
+        error: null,
+      };
     }
     const closed = closedGates(gates, overrides);
     if (closed.length > 0) throw gateError(closed);
@@ -176,13 +241,17 @@ class Run implements Migration {
     try {
       await this.#verifications.narrow(held, this.#working);
       await blueFence.prepare();
+      const cancelled = await this.#control.begin(options, request);
       for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
       await state.enter('cutting_over', { epoch: context.epoch });
       await state.note('cutover.begin', {
         epoch: context.epoch,
         maxWritePauseMs: context.settings.maxWritePauseMs,
+        request: this.#control.request?.id ?? null,
+        by: starter,
+        gates,
       });
-      const outcome = await cutover(context, this.#stop.signal);
+      const outcome = await cutover(context, AbortSignal.any([this.#stop.signal, cancelled]));
       await this.#settled(held, outcome);
       return reportOf(outcome, context.epoch, gates);
     } finally {
@@ -233,6 +302,7 @@ class Run implements Migration {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
     this.#retry?.resolve();
     await this.#starting?.catch(() => undefined);
+    await this.#control.settled();
     await this.#verifications.settled();
     await this.#endPumping();
     await this.#held?.sink[Symbol.asyncDispose]();
@@ -304,15 +374,19 @@ class Run implements Migration {
     };
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
+    this.#control.take(state);
   }
 
   #context(
     held: Held,
-    options: Pick<CutoverContext, 'epoch' | 'overrides'> & { readonly maxWritePauseMs: number },
+    options: Pick<CutoverContext, 'epoch' | 'overrides'> & {
+      readonly maxWritePauseMs: number;
+      readonly starter: string | null;
+    },
   ): CutoverContext {
     return switchContext(this.#o, held, {
       ...options,
-      gates: () => this.#gates(true),
+      gates: () => this.#gates(true, options.starter),
       requireEvidence: () => this.#verifications.requireEvidence(held),
     });
   }
@@ -338,7 +412,10 @@ class Run implements Migration {
     } else {
       await sink.prepare(compiled.targets);
     }
-    if (state.phase === 'reversing') return;
+    if (state.phase === 'reversing') {
+      await this.#control.resume();
+      return;
+    }
     this.#pumping = pipeline.run(AbortSignal.any([signal, this.#pumpStop.signal])).catch((error: unknown) => {
       this.#ended.reject(asVerdigrisError(error));
       this.#stop.abort(error);
@@ -363,6 +440,8 @@ class Run implements Migration {
     }
     // In the background: replication is what start() waits for; the gate waits for the result.
     if (state.phase === 'replicating') this.#verifications.background(held, this.#working);
+    await this.#clearRehearsal();
+    await this.#control.resume();
   }
 
   async #recover(held: Held): Promise<void> {
@@ -371,6 +450,7 @@ class Run implements Migration {
     const context = this.#context(held, {
       epoch: state.record?.epoch ?? 0,
       overrides: [],
+      starter: null,
       maxWritePauseMs: this.#o.settings.cutover.maxWritePauseMs,
     });
     await state.note('cutover.recover', { epoch: context.epoch });
@@ -391,9 +471,10 @@ class Run implements Migration {
     } else {
       await state.enter(outcome.outcome === 'undone' ? 'replicating' : 'undetermined');
     }
+    await this.#control.end(outcome);
   }
 
-  async #gates(fresh: boolean): Promise<readonly GateResult[]> {
+  async #gates(fresh: boolean, starter: string | null): Promise<readonly GateResult[]> {
     const held = this.#required();
     const { facts, pipeline } = held;
     // What cannot be asked is no evidence; the gates of that side say so themselves.
@@ -403,7 +484,37 @@ class Run implements Migration {
       fresh,
       limitSeconds: gates.maxCommitLagMs / 1000,
     });
-    return evaluateGates(read, { ...gates, maxWritePauseMs: switching.maxWritePauseMs });
+    return evaluateGates(
+      { ...read, ...this.#control.verdicts(starter) },
+      { ...gates, maxWritePauseMs: switching.maxWritePauseMs },
+    );
+  }
+
+  /** After a kill in the middle of one. */
+  async #clearRehearsal(): Promise<void> {
+    const held = this.#held;
+    if (held === null || !this.#control.rehearsing) return;
+    await this.#control.cleared(() => clearRehearsal(this.#rehearsal(held)));
+  }
+
+  #rehearsal(held: Held): RehearsalOptions {
+    const { engine, proxies, settings, clock, failpoints, log, connectRehearsal } = this.#o;
+    return {
+      held,
+      connect:
+        connectRehearsal ??
+        (() =>
+          Promise.reject(new VerdigrisError('USAGE', 'This engine was made without a way to rehearse.'))),
+      engine,
+      proxies,
+      settings,
+      holder: this.#holder,
+      planHash: held.state.record?.planHash ?? '',
+      clock,
+      failpoints,
+      log,
+      signal: this.#working,
+    };
   }
 
   // ---- small parts
@@ -503,9 +614,12 @@ class Run implements Migration {
   async #end(act: () => Promise<void>): Promise<void> {
     this.#ending = true;
     try {
+      await this.#control.settled();
+      await this.#clearRehearsal();
       await act();
     } catch (error) {
       this.#ending = false;
+      await this.#control.resume();
       throw error;
     }
   }

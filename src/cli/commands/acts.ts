@@ -1,5 +1,11 @@
 import { createEngine, type CutoverReport, type VerifyReport } from '../../app/engine.ts';
-import { cutoverSchema, repairSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
+import {
+  cutoverSchema,
+  repairSchema,
+  requestSchema,
+  statusSchema,
+  verifySchema,
+} from '../../app/envelope.ts';
 import { EXIT } from '../../app/exit.ts';
 import type { LoadedConfig } from '../../app/load.ts';
 import { readStored } from '../../app/stored.ts';
@@ -8,7 +14,9 @@ import { GATES, type GateName } from '../../core/gate.ts';
 import { confirmAct, type ConfirmOptions } from '../confirm.ts';
 import { durationOption, type CommandContext, type Outcome } from '../context.ts';
 import { renderCutover, renderVerify } from '../render-reports.ts';
+import { renderRequest } from '../render-control.ts';
 import { renderStatus } from '../render-status.ts';
+import { whoAsks } from '../who.ts';
 
 const SCOPES = ['copy', 'apply', 'all'];
 
@@ -100,6 +108,10 @@ function verifyOutcome(report: VerifyReport): Outcome {
 }
 
 export interface CutoverOptions {
+  readonly at?: string;
+  readonly window?: string;
+  readonly wait?: string;
+  readonly by?: string;
   readonly dryRun?: boolean;
   readonly plan?: string;
   readonly confirm?: string;
@@ -110,7 +122,19 @@ export interface CutoverOptions {
 export async function cutover(context: CommandContext, options: CutoverOptions): Promise<Outcome> {
   const loaded = await context.load();
   const client = context.client(loaded);
+  const when = {
+    ...(options.at === undefined ? {} : { at: options.at }),
+    ...(options.window === undefined ? {} : { window: options.window }),
+    ...(options.wait === undefined ? {} : { waitMs: durationOption('--wait', options.wait) }),
+  };
+  const waits = Object.keys(when).length > 0;
+  if (waits && options.dryRun)
+    throw new VerdigrisError(
+      'USAGE',
+      '--dry-run shows the switch as it would be now: without --at, --window, --wait',
+    );
   const body = {
+    by: whoAsks(context, options.by),
     ...(options.maxWritePause === undefined
       ? {}
       : { maxWritePauseMs: durationOption('--max-write-pause', options.maxWritePause) }),
@@ -131,7 +155,7 @@ export async function cutover(context: CommandContext, options: CutoverOptions):
     };
   }
   const confirmed = await confirmAct(context, {
-    act: 'switch to green',
+    act: waits ? 'let it switch to green by itself' : 'switch to green',
     migration: loaded.config.migration,
     confirm: options.confirm,
     plan: options.plan,
@@ -140,7 +164,12 @@ export async function cutover(context: CommandContext, options: CutoverOptions):
       return { text: renderCutover(await act({ dryRun: true })), planHash };
     },
   });
-  return cutoverOutcome(await act({ ...confirmed, idempotencyKey: crypto.randomUUID() }));
+  const idempotencyKey = crypto.randomUUID();
+  if (!waits) return cutoverOutcome(await act({ ...confirmed, idempotencyKey }));
+  const request = requestSchema.parse(
+    await client.act('cutover', { ...body, ...when, ...confirmed, idempotencyKey }, context.timeoutMs),
+  );
+  return { kind: 'CutoverRequest', data: request, text: renderRequest(request) };
 }
 
 function parseOverride(text: string): { gate: GateName; reason: string } {

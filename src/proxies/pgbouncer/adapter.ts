@@ -108,6 +108,13 @@ export class PgBouncerProxy implements ProxyAdapter {
     this.#log.info({ side, epoch }, 'routed');
   }
 
+  /** A RELOAD of the file as it is, which is what a switch waits for: it changes no database and ends no connection. */
+  async rehearse(signal: AbortSignal): Promise<void> {
+    await readIni(this.#config.ini);
+    await this.#admin.command('RELOAD', signal);
+    await this.#shown(signal);
+  }
+
   async resume(signal: AbortSignal): Promise<void> {
     await this.#failpoints.hit('proxy.pgbouncer.resume');
     const restore = await this.#connectAtOnce(signal);

@@ -1,0 +1,70 @@
+import { createHash } from 'node:crypto';
+import type pg from 'pg';
+import type { Canary } from '../../core/canary.ts';
+import type { SessionEnv } from '../../core/engine.ts';
+import { translate, type Where } from './errors.ts';
+import { ident, qualified } from './sql.ts';
+
+export interface CanaryParts {
+  readonly env: SessionEnv;
+  readonly withClient: <T>(work: (client: pg.Client) => Promise<T>) => Promise<T>;
+  readonly where: Where;
+}
+
+/** The name holds a hash, since a migration's name may be longer than what is left of an identifier. */
+export function createCanary({ env, withClient, where }: CanaryParts): Canary {
+  const { migration, stateSchema } = env;
+  const name = `canary_${createHash('sha256').update(migration).digest('hex').slice(0, 16)}`;
+  const table = { schema: stateSchema, name };
+  const quoted = qualified(table);
+  // A schema that was there, empty or not, is somebody's: with the privileges that they gave on it.
+  let madeSchema = false;
+  const run = async <T>(work: (client: pg.Client) => Promise<T>): Promise<T> => {
+    try {
+      return await withClient(work);
+    } catch (error) {
+      throw translate(error, where, { statement: 'canary' });
+    }
+  };
+  return {
+    table,
+    create: () =>
+      run(async (client) => {
+        const { rowCount } = await client.query('SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1', [
+          stateSchema,
+        ]);
+        if (rowCount === 0) {
+          await client.query(`CREATE SCHEMA ${ident(stateSchema)}`);
+          madeSchema = true;
+        }
+        await client.query(`DROP TABLE IF EXISTS ${quoted}`);
+        await client.query(
+          `CREATE TABLE ${quoted} (id integer PRIMARY KEY, round integer NOT NULL, note text)`,
+        );
+      }),
+    write: (rows) =>
+      run(async (client) => {
+        await client.query(
+          `INSERT INTO ${quoted} AS c SELECT g, 1, pg_catalog.repeat('canary ', g % 20) FROM pg_catalog.generate_series(1, $1::integer) g
+           ON CONFLICT (id) DO UPDATE SET round = c.round + 1`,
+          [rows],
+        );
+      }),
+    read: () =>
+      run(async (client) => {
+        const result = await client.query<{ rows: string; digest: string }>(
+          `SELECT pg_catalog.count(*)::text AS rows, pg_catalog.md5(coalesce(pg_catalog.string_agg(c::text, ',' ORDER BY id), '')) AS digest FROM ${quoted} c`,
+        );
+        const row = result.rows[0];
+        return { rows: Number(row?.rows ?? 0), digest: row?.digest ?? '' };
+      }),
+    drop: () =>
+      run(async (client) => {
+        await client.query(`DROP TABLE IF EXISTS ${quoted}`);
+        if (!madeSchema) return;
+        madeSchema = false;
+        // Something else of ours may have come to stand in it meanwhile; then it stays.
+        await client.query(`DROP SCHEMA IF EXISTS ${ident(stateSchema)}`).catch(() => undefined);
+      }),
+  };
+}
