@@ -357,7 +357,6 @@ export const reportSchema = z.strictObject({
     z.strictObject({ at: z.string(), event: z.string(), detail: z.record(z.string(), z.unknown()) }),
   ),
 });
-export type ReportData = z.output<typeof reportSchema>;
 
 export const ACTION_KINDS = [
   'pause',

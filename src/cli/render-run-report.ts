@@ -1,7 +1,7 @@
-import type { ReportData } from '../app/envelope.ts';
+import type { RunReport } from '../app/engine.ts';
 import { ms, plain, seconds } from './format.ts';
 
-type Attempt = ReportData['attempts'][number];
+type Attempt = RunReport['attempts'][number];
 
 /** Cells of a Markdown table: what came from outside must not end one. */
 const cell = (value: string | number | null): string =>
@@ -20,7 +20,7 @@ const table = (head: readonly string[], rows: readonly (readonly (string | numbe
 ];
 
 /** The record of a run as Markdown, for the change ticket. */
-export function renderRunReport(report: ReportData): string {
+export function renderRunReport(report: RunReport): string {
   const last = report.attempts.at(-1);
   const lines = [
     `# Migration ${report.migration}`,
@@ -83,7 +83,7 @@ export function renderRunReport(report: ReportData): string {
   return plain(lines.join('\n').trimEnd());
 }
 
-function verification(found: ReportData['verification']): string[] {
+function verification(found: RunReport['verification']): string[] {
   if (found === null) return ['None.', ''];
   const { mode, state, endedAt, rows, differences, unsettled, tables } = found;
   return [
@@ -96,7 +96,7 @@ function verification(found: ReportData['verification']): string[] {
   ];
 }
 
-function rehearsal(found: ReportData['rehearsal']): string[] {
+function rehearsal(found: RunReport['rehearsal']): string[] {
   if (found === null) return ['None.', ''];
   return [
     `${found.at}: **${found.ok ? 'passed' : 'failed'}**, plan ${found.planHash.slice(0, 8)}, ${found.rows} rows there and back.`,
