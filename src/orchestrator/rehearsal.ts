@@ -164,6 +164,7 @@ class Stage {
   async clear(): Promise<void> {
     const problems: string[] = [];
     const { clock } = this.#o;
+    const began = clock.monotonic();
     for (const { what, act } of this.#undo.toReversed()) {
       using limit = deadline(clock, CLEAN_MS, `it took longer than ${CLEAN_MS} ms`);
       try {
@@ -173,6 +174,8 @@ class Stage {
       }
     }
     this.#undo.length = 0;
+    const ms = clock.monotonic() - began;
+    this.acts.push({ name: 'clear', description: 'remove all of it', ms, detail: '' });
     if (problems.length > 0) throw new VerdigrisError('STATE_FAILED', problems.join('; '));
   }
 

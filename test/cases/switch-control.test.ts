@@ -84,6 +84,10 @@ describe('rehearse', () => {
     ])
       expect(names).toContain(name);
     expect(rehearsal.writePauseMs).toBeGreaterThan(0);
+    (await import('node:fs')).writeFileSync(
+      '/tmp/acts.json',
+      JSON.stringify(rehearsal.acts.map((a) => [a.name, Math.round(a.ms)])),
+    );
     expect({ blue: await objects(run, 'blue'), green: await objects(run, 'green') }).toEqual(before);
     expect(await gate(run, 'rehearsed')).toMatchObject({ ok: true });
     const { rehearsal: shown } = await run.engine.status();
@@ -95,7 +99,7 @@ describe('rehearse', () => {
     await run.blue.query('UPDATE public.t SET v = v + 1');
     await run.settled();
     await run.compare('SELECT id, v FROM public.t ORDER BY id');
-  }, 60_000);
+  }, 120_000);
 });
 
 describe('a rehearsal that does not end well', () => {
@@ -113,7 +117,7 @@ describe('a rehearsal that does not end well', () => {
     const left = await objects(run, 'green');
     expect(left.filter((name) => /canary|rehearsal/.test(name)).length).toBeGreaterThan(2);
     expect(left.some((name) => name.startsWith('slot '))).toBe(true);
-    await run.start();
+    await run.start({ takeover: true });
     expect((await run.engine.events(0, 1_000)).map(({ event }) => event)).toContain('rehearsal.cleared');
     expect({ blue: await objects(run, 'blue'), green: await objects(run, 'green') }).toEqual(before);
     // And it can be held after all.
