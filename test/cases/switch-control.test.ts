@@ -84,10 +84,6 @@ describe('rehearse', () => {
     ])
       expect(names).toContain(name);
     expect(rehearsal.writePauseMs).toBeGreaterThan(0);
-    (await import('node:fs')).writeFileSync(
-      '/tmp/acts.json',
-      JSON.stringify(rehearsal.acts.map((a) => [a.name, Math.round(a.ms)])),
-    );
     expect({ blue: await objects(run, 'blue'), green: await objects(run, 'green') }).toEqual(before);
     expect(await gate(run, 'rehearsed')).toMatchObject({ ok: true });
     const { rehearsal: shown } = await run.engine.status();

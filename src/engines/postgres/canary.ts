@@ -3,7 +3,7 @@ import type pg from 'pg';
 import type { Canary } from '../../core/canary.ts';
 import type { SessionEnv } from '../../core/engine.ts';
 import { translate, type Where } from './errors.ts';
-import { ident, qualified } from './sql.ts';
+import { ident, literal, qualified } from './sql.ts';
 
 export interface CanaryParts {
   readonly env: SessionEnv;
@@ -11,14 +11,15 @@ export interface CanaryParts {
   readonly where: Where;
 }
 
+/** Comment of a schema that a rehearsal made. One that was there, empty or not, is somebody's, with the privileges that they gave on it. */
+const OURS = 'made for a rehearsal';
+
 /** The name holds a hash, since a migration's name may be longer than what is left of an identifier. */
 export function createCanary({ env, withClient, where }: CanaryParts): Canary {
   const { migration, stateSchema } = env;
   const name = `canary_${createHash('sha256').update(migration).digest('hex').slice(0, 16)}`;
   const table = { schema: stateSchema, name };
   const quoted = qualified(table);
-  // A schema that was there, empty or not, is somebody's: with the privileges that they gave on it.
-  let madeSchema = false;
   const run = async <T>(work: (client: pg.Client) => Promise<T>): Promise<T> => {
     try {
       return await withClient(work);
@@ -34,8 +35,9 @@ export function createCanary({ env, withClient, where }: CanaryParts): Canary {
           stateSchema,
         ]);
         if (rowCount === 0) {
-          await client.query(`CREATE SCHEMA ${ident(stateSchema)}`);
-          madeSchema = true;
+          await client.query(
+            `CREATE SCHEMA ${ident(stateSchema)}; COMMENT ON SCHEMA ${ident(stateSchema)} IS ${literal(OURS)}`,
+          );
         }
         await client.query(`DROP TABLE IF EXISTS ${quoted}`);
         await client.query(
@@ -61,10 +63,13 @@ export function createCanary({ env, withClient, where }: CanaryParts): Canary {
     drop: () =>
       run(async (client) => {
         await client.query(`DROP TABLE IF EXISTS ${quoted}`);
-        if (!madeSchema) return;
-        madeSchema = false;
+        const { rowCount } = await client.query(
+          `SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1 AND pg_catalog.obj_description(oid, 'pg_namespace') = $2`,
+          [stateSchema, OURS],
+        );
+        if (rowCount === 0) return;
         // Something else of ours may have come to stand in it meanwhile; then it stays.
-        await client.query(`DROP SCHEMA IF EXISTS ${ident(stateSchema)}`).catch(() => undefined);
+        await client.query(`DROP SCHEMA ${ident(stateSchema)}`).catch(() => undefined);
       }),
   };
 }

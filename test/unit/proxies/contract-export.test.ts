@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
-import { createProxyAdapter } from '../../../src/index.ts';
+import { loadProxyAdapter } from '../../../src/index.ts';
 
 const root = new URL('../../../', import.meta.url);
 const json = async (name: string): Promise<unknown> =>
@@ -19,11 +19,14 @@ test('the contract suite that the package exports is built, from a file that is 
 });
 
 test('an adapter of a configuration entry, for whoever runs the suite; what is wrong in it is said', async () => {
-  await using proxy = await createProxyAdapter({ adapter: 'memory' });
+  await using proxy = (await loadProxyAdapter('memory'))({});
   expect(await proxy.observe(AbortSignal.timeout(1_000))).toEqual({ to: 'blue', paused: false });
-  await expect(createProxyAdapter({ adapter: 'nginx' })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
-  await expect(createProxyAdapter({ adapter: 'command', command: [] })).rejects.toMatchObject({
-    code: 'CONFIG_INVALID',
-    message: expect.stringContaining('command') as unknown,
-  });
+  await expect(loadProxyAdapter('nginx')).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  const command = await loadProxyAdapter('command');
+  expect(() => command({ command: [] })).toThrow(
+    expect.objectContaining({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining('command') as unknown,
+    }) as Error,
+  );
 });
