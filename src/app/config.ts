@@ -197,15 +197,15 @@ const cutover = z
             timezone: z.string().min(1).default('UTC').describe('Whose clock. Example: Europe/Berlin'),
           })
           .superRefine(({ cron, timezone }, issues) => {
-            const problem = windowProblem({ cron, timezone });
-            if (problem === null) return;
-            const zone = windowProblem({ cron: '0 0 * * *', timezone }) !== null;
+            const wrong = windowProblem({ cron, timezone });
+            if (wrong === null) return;
             issues.addIssue({
               code: 'custom',
-              path: [zone ? 'timezone' : 'cron'],
-              message: zone
-                ? 'not a time zone (example: Europe/Berlin)'
-                : `not five fields of cron: ${problem}`,
+              path: [wrong],
+              message:
+                wrong === 'cron'
+                  ? 'not five fields of cron that come true some day (example: 0 2 * * 6)'
+                  : 'not a time zone (example: Europe/Berlin)',
             });
           }),
       )

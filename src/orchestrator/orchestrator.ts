@@ -255,6 +255,7 @@ class Run implements Migration {
       await this.#settled(held, outcome);
       return reportOf(outcome, context.epoch, gates);
     } finally {
+      await this.#control.leave();
       this.#switching = false;
     }
   }

@@ -1,7 +1,7 @@
 import type { GateOverride } from '../cutover/context.ts';
 import type { RunRecord } from '../core/state.ts';
 import { VerdigrisError } from '../core/errors.ts';
-import { nextOpening, openAt, showOpening, type Window } from './windows.ts';
+import { nextOpening, openAt, showOpening, type CutoverWindow } from './windows.ts';
 
 /**
  * A switch that somebody asked for. It stands in the record of the run on green, so that an engine that is started again goes on
@@ -78,7 +78,7 @@ export const iso = (ms: number): string => new Date(ms).toISOString();
  */
 export function timesOf(
   when: When,
-  windows: readonly Window[],
+  windows: readonly CutoverWindow[],
   now: number,
 ): Pick<CutoverRequest, 'notBefore' | 'window' | 'deadline'> {
   const { at, window, waitMs } = when;
@@ -93,7 +93,7 @@ export function timesOf(
       );
     }
     const opening = openAt(windows, now, window) ?? nextOpening(windows, now, window);
-    if (opening === null) throw usage(`Window ${window} does not open again.`);
+    if (opening === null) throw usage(`CutoverWindow ${window} does not open again.`);
     const begin = Math.max(opening.opensAt, now);
     const end = waitMs === undefined ? opening.closesAt : Math.min(opening.closesAt, begin + waitMs);
     return { notBefore: opening.opensAt > now ? iso(opening.opensAt) : null, window, deadline: iso(end) };

@@ -30,7 +30,7 @@ export interface ReportedAttempt {
   readonly error: { readonly code: string; readonly message: string } | null;
 }
 
-/** The record of a run, for the change ticket. Holds no row values and no addresses. */
+/** The record of a run, for the change ticket. Holds no row values and no secrets. */
 export interface RunReport {
   readonly migration: string;
   readonly planHash: string;

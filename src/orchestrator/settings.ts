@@ -1,5 +1,5 @@
 import type { ApprovalRule } from './approvals.ts';
-import type { Window } from './windows.ts';
+import type { CutoverWindow } from './windows.ts';
 
 /** What a run is told besides its mapping; `app/config.ts` fills it from the file. Durations in ms, sizes in bytes. */
 export interface Settings {
@@ -61,7 +61,7 @@ export interface Settings {
     readonly maxRecheckKeys: number;
     readonly smoke: readonly { readonly via: 'proxy' | 'green'; readonly sql: string }[];
     /** A switch begins only in one of them; empty: at any time. */
-    readonly windows: readonly Window[];
+    readonly windows: readonly CutoverWindow[];
   };
   readonly sequences: { readonly headroom: number };
   readonly lease: { readonly ttlMs: number };

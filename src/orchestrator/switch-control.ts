@@ -309,6 +309,22 @@ export class SwitchControl {
     }
   }
 
+  /** After an attempt that broke off between {@link begin} and {@link end}, before anything acted. */
+  async leave(): Promise<void> {
+    const { request } = this;
+    if (this.#running === null || request?.state !== 'running' || this.#required().phase !== 'replicating')
+      return;
+    this.#running.over.resolve();
+    this.#running = null;
+    await this.#close(request, {
+      state: 'failed',
+      outcome: null,
+      reason: 'it broke off before the first step',
+    }).catch((error: unknown) =>
+      this.#o.log.warn({ code: asVerdigrisError(error).code }, 'the end of a request was not stored'),
+    );
+  }
+
   /**
    * Ends a request that waits. One that runs is undone, unless the record is sealed: then it goes on to green.
    * @throws VerdigrisError CUTOVER_PHASE when there is none

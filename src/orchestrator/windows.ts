@@ -2,7 +2,7 @@ import { Cron } from 'croner';
 import type { Verdict } from '../core/gate.ts';
 
 /** A time at which a switch may start, again and again. */
-export interface Window {
+export interface CutoverWindow {
   readonly name: string;
   /** Five fields: minute, hour, day of month, month, day of week, on the clock of the time zone. */
   readonly cron: string;
@@ -20,20 +20,23 @@ export interface Opening {
   readonly timezone: string;
 }
 
-const schedule = ({ cron, timezone }: Pick<Window, 'cron' | 'timezone'>): Cron =>
+const schedule = ({ cron, timezone }: Pick<CutoverWindow, 'cron' | 'timezone'>): Cron =>
   new Cron(cron, { timezone, paused: true, mode: '5-part' });
 
-/** Why this is no window; null when it is one. */
-export function windowProblem(window: Pick<Window, 'cron' | 'timezone'>): string | null {
-  try {
-    // A zone is looked at only when a time is asked for.
-    return schedule(window).nextRun() === null ? 'it never opens' : null;
-  } catch (error) {
-    return (error as Error).message;
-  }
+/** Which part of it is wrong; null when it opens some day. Without the text itself. */
+export function windowProblem(window: Pick<CutoverWindow, 'cron' | 'timezone'>): 'cron' | 'timezone' | null {
+  // A zone is looked at only when a time is asked for.
+  const opens = (cron: string): boolean => {
+    try {
+      return schedule({ cron, timezone: window.timezone }).nextRun() !== null;
+    } catch {
+      return false;
+    }
+  };
+  return opens(window.cron) ? null : opens('0 0 * * *') ? 'cron' : 'timezone';
 }
 
-const opening = (window: Window, opensAt: number): Opening => ({
+const opening = (window: CutoverWindow, opensAt: number): Opening => ({
   name: window.name,
   opensAt,
   closesAt: opensAt + window.durationMs,
@@ -41,7 +44,7 @@ const opening = (window: Window, opensAt: number): Opening => ({
 });
 
 /** The window that is open at that moment and stays so the longest; null: none. `name` narrows to one window. */
-export function openAt(windows: readonly Window[], now: number, name?: string): Opening | null {
+export function openAt(windows: readonly CutoverWindow[], now: number, name?: string): Opening | null {
   return (
     windows
       .filter((window) => name === undefined || window.name === name)
@@ -56,7 +59,7 @@ export function openAt(windows: readonly Window[], now: number, name?: string): 
 }
 
 /** The next opening after that moment; null when there is none. */
-export function nextOpening(windows: readonly Window[], now: number, name?: string): Opening | null {
+export function nextOpening(windows: readonly CutoverWindow[], now: number, name?: string): Opening | null {
   return (
     windows
       .filter((window) => name === undefined || window.name === name)
@@ -95,7 +98,7 @@ export function showSpan(ms: number): string {
 }
 
 /** Null when no window is configured: any time will do. `name`: only that window will do. */
-export function windowVerdict(windows: readonly Window[], now: number, name?: string): Verdict | null {
+export function windowVerdict(windows: readonly CutoverWindow[], now: number, name?: string): Verdict | null {
   if (windows.length === 0) return null;
   const limit = name === undefined ? 'in a window' : `in window ${name}`;
   const open = openAt(windows, now, name);

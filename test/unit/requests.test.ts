@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { timesOf } from '../../src/orchestrator/requests.ts';
-import type { Window } from '../../src/orchestrator/windows.ts';
+import type { CutoverWindow } from '../../src/orchestrator/windows.ts';
 
 const NOW = Date.parse('2026-11-25T12:00:00Z');
-const saturday: Window = {
+const saturday: CutoverWindow = {
   name: 'saturday',
   cron: '0 2 * * 6',
   durationMs: 7_200_000,
   timezone: 'Europe/Berlin',
 };
-const times = (when: Parameters<typeof timesOf>[0], windows: readonly Window[] = [], now = NOW) =>
+const times = (when: Parameters<typeof timesOf>[0], windows: readonly CutoverWindow[] = [], now = NOW) =>
   timesOf(when, windows, now);
 
 describe('when a request may begin', () => {
@@ -56,7 +56,7 @@ describe('when a request may begin', () => {
     [{ at: '2026-11-25T11:59:59Z' }, [], 'has passed'],
     [{ at: '2026-11-26T02:00:00Z' }, [saturday], 'No window is open'],
   ])('%j with %j windows is refused: %s', (when, windows, message) => {
-    expect(() => times(when, windows as Window[])).toThrow(
+    expect(() => times(when, windows as CutoverWindow[])).toThrow(
       expect.objectContaining({
         code: 'USAGE',
         message: expect.stringContaining(message) as unknown,

@@ -291,6 +291,18 @@ describe('a cutover that waits', () => {
     expect(one.control.request?.reason).toBe('SOURCE_PRIVILEGE: no right');
   });
 
+  test('an attempt that breaks off before the first step does not stay running', async () => {
+    const w = world();
+    await using one = await engine(w);
+    await one.control.begin({});
+    await one.control.leave();
+    expect(one.control.request).toMatchObject({ state: 'failed' });
+    await one.control.begin({});
+    await one.control.end(switched);
+    await one.control.leave();
+    expect(one.control.request).toMatchObject({ state: 'done', outcome: 'switched' });
+  });
+
   test.each([
     ['replicating', 'undone'],
     ['reversing', 'switched'],
