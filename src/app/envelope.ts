@@ -91,6 +91,7 @@ export const rehearsalSchema = z.strictObject({
   writePauseMs: unknown,
   backPauseMs: unknown,
   rows: z.int(),
+  cleared: z.boolean(),
   error: failure.nullable(),
 });
 

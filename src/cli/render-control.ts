@@ -26,7 +26,7 @@ export function renderRequest(request: Request): string {
 
 /** Every act with its time, then what clients would wait for. */
 export function renderRehearsal(rehearsal: z.output<typeof rehearsalSchema>): string {
-  const { acts, writePauseMs, backPauseMs, rows, error } = rehearsal;
+  const { acts, writePauseMs, backPauseMs, rows, cleared, error } = rehearsal;
   const lines = acts.map(
     ({ description, ms: took, detail }, index) =>
       `${String(index + 1).padStart(2)} ${description.padEnd(66)} ${ms(took).padStart(8)}${detail === '' ? '' : `  ${detail}`}`,
@@ -37,6 +37,11 @@ export function renderRehearsal(rehearsal: z.output<typeof rehearsalSchema>): st
     );
   } else {
     lines.push(`FAILED: ${error.code} ${error.message}`, `  ${error.remedy}`);
+    lines.push(
+      cleared
+        ? 'No client was moved, nothing is left.'
+        : 'No client was moved. SOMETHING IS LEFT, see above.',
+    );
   }
   return plain(lines.join('\n'));
 }

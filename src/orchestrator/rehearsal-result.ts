@@ -24,6 +24,8 @@ export interface Rehearsal {
   readonly backPauseMs: number | null;
   /** Canary rows that went there and came back. */
   readonly rows: number;
+  /** Everything it made is gone; false: the next start tries again. */
+  readonly cleared: boolean;
   readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
 }
 

@@ -71,6 +71,7 @@ export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
   const { clock, log, planHash } = options;
   const stage = new Stage(options);
   let error: VerdigrisError | null = null;
+  let cleared = true;
   try {
     await stage.play();
   } catch (caught) {
@@ -80,9 +81,11 @@ export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
     await stage.clear();
   } catch (caught) {
     const left = asVerdigrisError(caught);
+    cleared = false;
     log.error({ code: left.code }, left.message);
     error ??= new VerdigrisError(left.code, `What the rehearsal made could not be removed: ${left.message}`, {
-      remedy: 'Run it again once both sides answer: it finds what was left and removes it.',
+      remedy:
+        'Run it again, or start the engine again, once both sides answer: it finds what was left and removes it.',
       cause: left,
     });
   }
@@ -98,6 +101,7 @@ export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
     writePauseMs: pause(HELD_THERE),
     backPauseMs: pause(HELD_BACK),
     rows: stage.rows,
+    cleared,
     error: error === null ? null : { code: error.code, message: error.message, remedy: error.remedy },
   };
 }

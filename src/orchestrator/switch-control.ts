@@ -217,7 +217,7 @@ export class SwitchControl {
     await state.remember({ rehearsing: true });
     await state.note('rehearsal.begin', {});
     const result = await act();
-    await state.remember({ ...rehearsalDetail(result), rehearsing: false });
+    await state.remember({ ...rehearsalDetail(result), rehearsing: !result.cleared });
     await state.note('rehearsal', { ...result });
     return result;
   }

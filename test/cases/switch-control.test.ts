@@ -133,6 +133,18 @@ describe('a rehearsal that does not end well', () => {
     await run.start({ failpoints: fails });
     await readyBut(run, 'rehearsed');
     const before = { blue: await objects(run, 'blue'), green: await objects(run, 'green') };
+    // A subscriber of all tables would stop at ours.
+    await run.blue.query('CREATE PUBLICATION everything FOR ALL TABLES');
+    await run.blue.query(
+      `SELECT pg_create_logical_replication_slot('other_' || md5(current_database()), 'pgoutput')`,
+    );
+    expect(await run.engine.rehearse()).toMatchObject({
+      ok: false,
+      cleared: true,
+      error: { code: 'PREFLIGHT_FAILED', message: expect.stringContaining('everything') as unknown },
+    });
+    await run.blue.query('DROP PUBLICATION everything');
+    await run.blue.query(`SELECT pg_drop_replication_slot('other_' || md5(current_database()))`);
     expect(await run.engine.rehearse()).toMatchObject({
       ok: false,
       writePauseMs: null,

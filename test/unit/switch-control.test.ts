@@ -375,6 +375,7 @@ describe('who may', () => {
         writePauseMs: 5,
         backPauseMs: 5,
         rows: 1,
+        cleared: true,
         error: null,
       }),
     );

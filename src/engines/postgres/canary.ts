@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import type { Canary } from '../../core/canary.ts';
 import type { SessionEnv } from '../../core/engine.ts';
+import { VerdigrisError } from '../../core/errors.ts';
 import { translate, type Where } from './errors.ts';
 import { ident, literal, qualified } from './sql.ts';
 
@@ -14,6 +15,29 @@ export interface CanaryParts {
 /** Comment of a schema that a rehearsal made. One that was there, empty or not, is somebody's, with the privileges that they gave on it. */
 const OURS = 'made for a rehearsal';
 
+/**
+ * A subscriber stops at the first row of a table that it does not have, and who publishes all tables publishes ours. (Publications alone
+ * carry nothing: somebody has to read them.)
+ */
+async function refuseListeners(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ publication: string; slot: string }>(
+    `SELECT p.pubname AS publication, s.slot_name AS slot FROM pg_catalog.pg_publication p, pg_catalog.pg_replication_slots s
+     WHERE p.puballtables AND s.database = pg_catalog.current_database() AND s.plugin = 'pgoutput' AND s.slot_name !~ '^verdigris_'
+     ORDER BY 1, 2 LIMIT 1`,
+  );
+  const [found] = rows;
+  if (found === undefined) return;
+  throw new VerdigrisError(
+    'PREFLIGHT_FAILED',
+    `Publication ${found.publication} publishes all tables, and slot ${found.slot} may be reading it: its subscriber would stop at a table of ours.`,
+    {
+      remedy:
+        'Let that publication name its tables, or drop the slot when nobody reads it. The state of the way back has the same effect.',
+      context: { publication: found.publication, slot: found.slot },
+    },
+  );
+}
+
 /** The name holds a hash, since a migration's name may be longer than what is left of an identifier. */
 export function createCanary({ env, withClient, where }: CanaryParts): Canary {
   const { migration, stateSchema } = env;
@@ -24,6 +48,7 @@ export function createCanary({ env, withClient, where }: CanaryParts): Canary {
     try {
       return await withClient(work);
     } catch (error) {
+      if (error instanceof VerdigrisError) throw error;
       throw translate(error, where, { statement: 'canary' });
     }
   };
@@ -31,6 +56,7 @@ export function createCanary({ env, withClient, where }: CanaryParts): Canary {
     table,
     create: () =>
       run(async (client) => {
+        await refuseListeners(client);
         const { rowCount } = await client.query('SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1', [
           stateSchema,
         ]);

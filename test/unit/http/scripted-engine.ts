@@ -140,6 +140,7 @@ export const REHEARSAL: Rehearsal = {
   writePauseMs: 80,
   backPauseMs: 60,
   rows: 100,
+  cleared: true,
   error: null,
 };
 
