@@ -19,6 +19,7 @@ import { compile, type Compiled } from './compiled.ts';
 import { CopyPermit } from './copy-permit.ts';
 import { admit, applySchema, hold, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
+import { Patience } from './patience.ts';
 import { requirePhase } from './phase.ts';
 import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
@@ -39,7 +40,6 @@ import type { Way } from './way.ts';
 export const createMigration = (options: MigrationOptions): Promise<Migration> =>
   Promise.resolve(new Run(options));
 
-const CATCH_UP_POLL_MS = 200;
 /** Nobody waits for people or the clock to go back. */
 const NOT_ASKED = { rehearsed: null, approvals: null, window: null } as const;
 const IDLE = { condition: 'running', reason: '', error: null } as const;
@@ -65,7 +65,7 @@ class Run implements Migration {
   #ending = false;
   /** How the run ended, when its state is gone. */
   #last: RunRecord | null = null;
-  #retry: PromiseWithResolvers<void> | null = null;
+  readonly #patience: Patience;
 
   constructor(options: MigrationOptions) {
     this.#o = options;
@@ -75,6 +75,14 @@ class Run implements Migration {
       clock: options.clock,
     });
     this.#view = new StatusView(options.clock, options.settings);
+    this.#patience = new Patience({
+      signal: this.#stop.signal,
+      clock: options.clock,
+      log: options.log,
+      onBlocked: (error) => {
+        this.#view.blocked = error;
+      },
+    });
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
     this.#control = new SwitchControl({
@@ -164,7 +172,7 @@ class Run implements Migration {
     const { state, forward } = this.#required();
     if (scope !== 'apply') this.#permit.resume();
     if (scope !== 'copy') (this.#carries ?? forward).pipeline.resume();
-    this.#retry?.resolve();
+    this.#patience.retry();
     this.#view.pauseReason = '';
     await state.note('resume', { scope });
   }
@@ -276,7 +284,7 @@ class Run implements Migration {
 
   async close(): Promise<void> {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
-    this.#retry?.resolve();
+    this.#patience.retry();
     await this.#starting?.catch(() => undefined);
     await this.#control.settled();
     await this.#halt();
@@ -390,11 +398,11 @@ class Run implements Migration {
     }
     await this.#carry(forward);
     // A run that replicated before replicates again only once its place in the log was found to be good.
-    if (state.phase === 'replicating') await this.#unlessStopped(pipeline.opened);
+    if (state.phase === 'replicating') await this.#patience.unlessStopped(pipeline.opened);
     if (state.phase === 'copying') {
-      await this.#unlessStopped(pipeline.copied);
+      await this.#patience.unlessStopped(pipeline.copied);
       await failpoints.hit('copying.rows-done');
-      await this.#retried(() =>
+      await this.#patience.retried(() =>
         sink.finishCopy(compiled.targets, (step) => this.#view.finishing(step), signal),
       );
       this.#view.finishing(null);
@@ -404,7 +412,7 @@ class Run implements Migration {
     // Rows are copied: from here on whatever green's log holds beside our changes is somebody else's.
     held.foreign?.start(this.#working);
     if (state.phase === 'catching_up') {
-      await pipeline.drain(await this.#retried(() => source.head()), signal);
+      await pipeline.drain(await this.#patience.retried(() => source.head()), signal);
       await failpoints.hit('catching-up.drained');
       await state.enter('replicating');
     }
@@ -543,44 +551,6 @@ class Run implements Migration {
       });
     }
     return this.#held;
-  }
-
-  /** The promise, or the reason why the run stopped. */
-  async #unlessStopped<T>(promise: Promise<T>): Promise<T> {
-    const { signal } = this.#stop;
-    const stopped = Promise.withResolvers<never>();
-    const stop = (): void => stopped.reject(asVerdigrisError(signal.reason));
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    stopped.promise.catch(() => undefined);
-    try {
-      return await Promise.race([promise, stopped.promise]);
-    } finally {
-      signal.removeEventListener('abort', stop);
-    }
-  }
-
-  /** Tries again after transient errors; an error that needs the operator waits for `resume`. */
-  async #retried<T>(act: () => Promise<T>): Promise<T> {
-    for (;;) {
-      this.#stop.signal.throwIfAborted();
-      try {
-        return await act();
-      } catch (raw) {
-        this.#stop.signal.throwIfAborted();
-        const error = asVerdigrisError(raw);
-        if (error.directive === 'fatal') throw error;
-        this.#o.log.warn({ code: error.code, ...error.context }, error.message);
-        if (error.directive === 'retry') {
-          await this.#o.clock.sleep(CATCH_UP_POLL_MS, this.#stop.signal);
-          continue;
-        }
-        this.#view.blocked = error;
-        this.#retry = Promise.withResolvers<void>();
-        await this.#unlessStopped(this.#retry.promise);
-        this.#view.blocked = null;
-      }
-    }
   }
 
   /** Stops everything that replicates or compares. */
