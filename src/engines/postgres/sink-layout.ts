@@ -123,6 +123,13 @@ export class Layouts {
     });
   }
 
+  /** All that are elements of arrays. */
+  get elements(): readonly { readonly relation: Relation; readonly parent: Relation }[] {
+    return [...this.#targets.values()].flatMap(({ relation, elements }) =>
+      elements === undefined ? [] : [{ relation, parent: elements.of }],
+    );
+  }
+
   /** After DDL. */
   forget(): void {
     this.#known.clear();

@@ -160,3 +160,14 @@ test('what was kept of arrays goes with the stream', async () => {
   await g.sink.retire();
   expect(await g.rows(`SELECT relname FROM pg_class WHERE relname LIKE 'half\\_%'`)).toEqual([]);
 });
+
+test('what was kept of an array is given up when the application has written it meanwhile', async () => {
+  const { g, order, add, drop, kept, rows } = await orders('jsonb');
+  await using _ = g;
+  await g.apply(order('1'), order('2'), add(['1', '2', '"a"'], ['2', '2', '"b"'], ['3', '1', '"waits"']));
+  await g.db.query(`UPDATE o SET items = '["new", "a"]' WHERE ordinal = 1`);
+  expect(await g.sink.checkpoint()).toBe(g.at);
+  expect(await kept()).toEqual(['2|2|"b"', '3|1|"waits"']);
+  await g.apply(drop(['1', '1']));
+  expect((await rows())[0]).toBe('1|1|["a"]|none');
+});
