@@ -4,6 +4,11 @@ import type { Cell, Relation, Tuple } from './table.ts';
 export interface Visibility {
   /** `transaction` is {@link import('./change.ts').SourceTransaction.id}. */
   sees(transaction: string): boolean;
+  /**
+   * Transactions that were in progress in `earlier` and still are: what they have committed may be in the log already. Empty when
+   * there is none. Absent where the engine judges visibility by position.
+   */
+  stillOpen?(earlier: Visibility): readonly string[];
   /** For errors and logs. */
   describe(): string;
 }

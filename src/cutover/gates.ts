@@ -138,7 +138,7 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     back
       ? notRequired('differences')
       : count('differences', facts.verification.differences, 0, 'rows that differ'),
-    back ? notRequired('foreign-writes') : foreignWrites(facts),
+    foreignWrites(facts),
     count('rejects', facts.rejects, limits.maxRejects, 'rejected rows'),
     atMost(
       'long-transactions',
@@ -185,7 +185,9 @@ function copyComplete({ from, copyComplete: done, holes }: GateFacts): GateResul
   };
 }
 
-function foreignWrites({ foreignWrites: facts }: GateFacts): GateResult {
+/** Of the side that follows: only we may write there. */
+function foreignWrites({ from, foreignWrites: facts }: GateFacts): GateResult {
+  const side = from === 'blue' ? 'green' : 'blue';
   if (facts === null) return notRequired('foreign-writes');
   const { blind, count: found, named } = facts;
   const more = found > named.length ? `, and ${found - named.length} more` : '';
@@ -195,8 +197,8 @@ function foreignWrites({ foreignWrites: facts }: GateFacts): GateResult {
     observed: found === 0 && blind !== null ? UNKNOWN : `${found} transactions`,
     limit: '0 transactions',
     reason: [
-      ...(found === 0 ? [] : [`written on green by others: ${named.join('; ')}${more}`]),
-      ...(blind === null ? [] : [`the log of green is not read: ${blind}`]),
+      ...(found === 0 ? [] : [`written on ${side} by others: ${named.join('; ')}${more}`]),
+      ...(blind === null ? [] : [`the log of ${side} is not read: ${blind}`]),
     ].join('; '),
   };
 }

@@ -138,14 +138,15 @@ export async function hold(
     failpoints,
   });
   const foreign = watchGreen(o, state, { compiled, label: `${holder}:foreign` });
-  const reverse = new Reverse({ run: o, state, compiled, holder, permit, onLost: own.onLost });
+  const reverse = new Reverse({ run: o, state, compiled, forward, holder, permit, onLost: own.onLost });
   const facts = (from: Side): GateFactsReader =>
     new GateFactsReader({
       from,
       sessions: { blue, green },
       tables: { blue: blueTables, green: greenTables },
       proxies,
-      foreignWrites: () => foreignFact(foreign, o.engine.positions.describe),
+      foreignWrites: () =>
+        foreignFact(from === 'blue' ? foreign : reverse.watch, o.engine.positions.describe),
       clock,
       log,
       unmatchedCounters: async () => (await countersFor(o, compiled, other(from))).unmatched,

@@ -502,6 +502,7 @@ class Run implements Migration {
     await this.#verifications.settled();
     await this.#held?.foreign?.stop();
     await this.#held?.forward.stop();
+    await this.#held?.reverse.watch?.stop();
     await this.#held?.reverse.way?.stop();
     this.#carries = null;
   }

@@ -149,6 +149,12 @@ export class Turns {
               await forward.prepare();
               return forward;
             },
+            // Its log is read by the watch until here.
+            beforeOpen: (signal) =>
+              reverse.stopWatch(
+                signal,
+                options.overrides.some(({ gate }) => gate === 'foreign-writes'),
+              ),
             way: () => forward,
             oldest: async () => (await forward.source.health()).oldestTransactionSeconds,
           });
@@ -192,10 +198,12 @@ export class Turns {
       await carry(held, attempt?.wayBack === true ? await reverse.attach() : null);
       // Clients write there now.
       await held.foreign?.retire();
+      await reverse.startWatch(this.#o.life);
       return;
     }
     if (!forward.carries) await forward.sink.prepare(forward.targets);
     await carry(held, forward);
+    await reverse.settleWatch();
     held.foreign?.start(working());
     verifications.background(held, working());
     // Nobody reads green's log while blue serves.

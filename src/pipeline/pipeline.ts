@@ -6,7 +6,7 @@ import { newCounters, type PipelineCounters } from '../core/metrics.ts';
 import type { TablePlan } from '../core/plan.ts';
 import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
-import type { SnapshotSource } from '../core/snapshot.ts';
+import type { SnapshotSource, Visibility } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
 import { keyText, type Relation, rowOf } from '../core/table.ts';
 import { Copier } from './copier.ts';
@@ -77,6 +77,9 @@ export interface UnitProgress {
   bytes: number;
 }
 
+/** How long a repair waits for transactions that were open before the stream was. */
+const EARLIER_MS = 10_000;
+
 /** One direction of replication: opens the stream at the checkpoint, pumps, copies what is to be copied, and opens it again when it breaks. */
 export class Pipeline {
   readonly #o: PipelineOptions;
@@ -104,6 +107,8 @@ export class Pipeline {
   /** What the operator has to see to before it goes on. */
   #blockedBy: VerdigrisError | null = null;
   #session = 0;
+  /** As of the opening of the stream: what was applied before it may belong to transactions that this does not see. */
+  #before: Visibility | null = null;
 
   constructor(options: PipelineOptions) {
     this.#o = options;
@@ -221,6 +226,7 @@ export class Pipeline {
       const pump = this.#pump;
       if (pump !== null) {
         try {
+          await this.#earlierEnded(signal);
           await pump.repair(repair);
           break;
         } catch (error) {
@@ -235,6 +241,33 @@ export class Pipeline {
         keys.some((key) => this.#holes.waits(relation, keyText(relation, rowOf(relation, key)))),
       );
     while (open()) await this.#o.clock.sleep(20, signal);
+  }
+
+  /**
+   * A commit can be in the log, and applied, before blue shows it. Those of this stream the pump knows; of those before it only this is
+   * known: blue still counts them among the open ones.
+   * @throws VerdigrisError VERIFY_FAILED when they do not end in time; nothing was changed
+   */
+  async #earlierEnded(signal: AbortSignal): Promise<void> {
+    const { snapshot, clock } = this.#o;
+    const since = clock.monotonic();
+    for (;;) {
+      const before = this.#before;
+      if (before === null) return;
+      const open = (await snapshot.visibility()).stillOpen?.(before) ?? [];
+      if (open.length === 0) {
+        if (this.#before === before) this.#before = null;
+        return;
+      }
+      if (clock.monotonic() - since > EARLIER_MS) {
+        throw new VerdigrisError(
+          'VERIFY_FAILED',
+          `Transactions are open on the source since before replication began to read its log: ${open.slice(0, 5).join(', ')}. What one of them committed may be applied already and not be visible yet, so a row that is read again could be the old one; nothing was repaired.`,
+          { remedy: 'Wait until they have ended, or end them, then run `verdigris verify repair` again.' },
+        );
+      }
+      await clock.sleep(100, signal);
+    }
   }
 
   pause(): void {
@@ -337,6 +370,7 @@ export class Pipeline {
       log: this.#o.log,
       counters: this.counters,
     };
+    this.#before = await snapshot.visibility().catch(() => null);
     const pump = new Pump({
       ...common,
       stream: this.#oneByOne.over(stream),

@@ -49,6 +49,30 @@ export function sees(snapshot: Snapshot, transaction: string): boolean {
 
 /** A snapshot read from the server, as the rest of the program knows it. @throws VerdigrisError SOURCE_PROTOCOL */
 export function visibilityOf(text: string): Visibility {
-  const snapshot = parseSnapshot(text);
-  return { sees: (transaction) => sees(snapshot, transaction), describe: () => text };
+  return new PostgresVisibility(text);
+}
+
+class PostgresVisibility implements Visibility {
+  readonly #text: string;
+  readonly #snapshot: Snapshot;
+
+  constructor(text: string) {
+    this.#text = text;
+    this.#snapshot = parseSnapshot(text);
+  }
+
+  sees(transaction: string): boolean {
+    return sees(this.#snapshot, transaction);
+  }
+
+  stillOpen(earlier: Visibility): readonly string[] {
+    if (!(earlier instanceof PostgresVisibility))
+      throw new VerdigrisError('INTERNAL', 'Snapshots of two engines were compared.');
+    const { running } = this.#snapshot;
+    return [...earlier.#snapshot.running].filter((transaction) => running.has(transaction)).map(String);
+  }
+
+  describe(): string {
+    return this.#text;
+  }
 }
