@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { RowRun } from '../../../src/core/change.ts';
 import type { TargetTable } from '../../../src/core/plan.ts';
-import type { Relation, Tuple } from '../../../src/core/table.ts';
+import type { Tuple } from '../../../src/core/table.ts';
 import { elementsRelation } from '../../../src/transform/element.ts';
 import { green, insert, move, only, remove, update } from './sink-setup.ts';
 
