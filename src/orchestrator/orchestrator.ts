@@ -3,7 +3,6 @@ import type { Side } from '../core/engine.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { JournalEvent, RunRecord } from '../core/state.ts';
-import { showTable } from '../core/table.ts';
 import { evaluateGates } from '../cutover/gates.ts';
 import type { Approval } from './approvals.ts';
 import type {

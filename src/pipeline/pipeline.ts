@@ -8,7 +8,7 @@ import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource, Visibility } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
-import { keyText, type Relation, rowOf, type TableName } from '../core/table.ts';
+import { keyText, type Relation, rowOf } from '../core/table.ts';
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
 import { ChangedKeys, type Identify } from './changed-keys.ts';
