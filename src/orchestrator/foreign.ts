@@ -21,7 +21,11 @@ const imagesOf = (state: RunState): readonly ImageChange[] =>
 export function watchGreen(
   o: MigrationOptions,
   state: RunState,
-  { compiled, label }: { readonly compiled: Compiled; readonly label: string },
+  {
+    compiled,
+    label,
+    busy,
+  }: { readonly compiled: Compiled; readonly label: string; readonly busy: () => boolean },
 ): ForeignWatch | null {
   const { green, engine, settings, clock, log } = o;
   if (green.foreignWrites === undefined) return null;
@@ -46,6 +50,7 @@ export function watchGreen(
     mostKept: MOST_KEPT,
     marks: engine.capabilities.marksWhileFenced,
     label,
+    busy,
     clock,
     log,
     onFound: ({ sequence, position, commitMs, rows }) =>
