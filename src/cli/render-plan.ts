@@ -1,5 +1,5 @@
 import type { CheckResult } from '../core/preflight.ts';
-import type { PlanReport } from '../app/engine.ts';
+import type { PlanReport, WayBackReport } from '../app/engine.ts';
 import { bytes, count, plain } from './format.ts';
 
 /** `plan` for people. */
@@ -35,11 +35,32 @@ export function renderPlan(plan: PlanReport, next: string): string {
   list(lines, 'On blue I will:  ', plan.onBlue);
   list(lines, 'On green I will: ', plan.onGreen);
   list(lines, 'At cutover:      ', plan.atCutover);
+  if (plan.wayBack !== null) lines.push('', ...renderWayBack(plan.wayBack));
   const findings = plan.checks.filter(({ outcome }) => outcome !== 'ok');
   if (findings.length > 0) lines.push('', '  Checks', ...findings.flatMap((finding) => renderCheck(finding)));
   if (plan.warnings.length > 0) lines.push('', ...plan.warnings.map((warning) => `  ! ${warning}`));
   lines.push('', `Nothing was changed. Next: ${next}`);
   return plain(lines.join('\n'));
+}
+
+/** What does not come back as it was; everything else does. */
+function renderWayBack({ impossible, tables, greenOnly, fullImages }: WayBackReport): string[] {
+  const lines = impossible.map(
+    ({ table, column, why }) => `  ! no way back: ${table}${column === null ? '' : `.${column}`}: ${why}`,
+  );
+  const columns = tables.flatMap(({ table, columns: all }) => all.map((one) => ({ ...one, table })));
+  const exact = columns.filter(({ way }) => way === 'exact').length;
+  lines.push(
+    `  Way back:         ${exact} of ${columns.length} columns of blue come back as they were written on green`,
+  );
+  for (const { table, column, way, reason } of columns) {
+    if (way !== 'exact') lines.push(`    ${way.padEnd(10)} ${`${table}.${column}`.padEnd(32)} ${reason}`);
+  }
+  for (const { table, column } of greenOnly)
+    lines.push(`    green only ${`${table}.${column}`.padEnd(32)} stays on green`);
+  for (const { table, why } of fullImages)
+    lines.push(`    full rows  ${table.padEnd(32)} will be logged whole: ${why}`);
+  return lines;
 }
 
 function list(lines: string[], title: string, items: readonly string[]): void {

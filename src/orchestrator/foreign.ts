@@ -1,4 +1,5 @@
-import type { ImageChange } from '../core/source.ts';
+import type { Position } from '../core/position.ts';
+import type { ChangeSource, ImageChange } from '../core/source.ts';
 import { ForeignWatch } from '../verify/foreign-writes.ts';
 import type { Compiled } from './compiled.ts';
 import type { MigrationOptions } from './migration-options.ts';
@@ -61,6 +62,62 @@ export function watchGreen(
         rows,
       }),
   });
+}
+
+/**
+ * Reads blue's log while green serves, with the slot of the way to green, which carries nothing meanwhile: so that slot does not hold the
+ * log up, and what is found begins right behind the fence. Images are all kept: blue is where somebody believes to have stored it.
+ * Null where the engine cannot tell its own writes from others.
+ */
+export function watchBlue(
+  o: MigrationOptions,
+  state: RunState,
+  parts: {
+    readonly compiled: Compiled;
+    readonly source: ChangeSource;
+    /** Of the lease on blue. */
+    readonly term: number;
+    readonly label: string;
+  },
+): ForeignWatch | null {
+  const { blue, engine, settings, clock, log } = o;
+  if (blue.foreignWrites === undefined) return null;
+  const { describe } = engine.positions;
+  return new ForeignWatch({
+    source: parts.source,
+    tables: () => Promise.resolve(parts.compiled.sources),
+    prepare: () => Promise.resolve(),
+    restore: () => Promise.resolve(),
+    positions: engine.positions,
+    store: blue.foreignWrites,
+    owner: ownerOn(settings.migration, parts.term),
+    mostKept: null,
+    marks: engine.capabilities.marksWhileFenced,
+    label: parts.label,
+    // Nothing is applied there but the way back.
+    busy: () => false,
+    clock,
+    log,
+    onFound: ({ sequence, position, commitMs, rows }) =>
+      state.note('blue.foreign-write', {
+        sequence,
+        position: describe(position),
+        committedAt: new Date(commitMs).toISOString(),
+        rows,
+      }),
+  });
+}
+
+const ownerOn = (id: string, term: number) => ({ id, term, side: 'blue' }) as const;
+
+/** From where the way to green has stopped, unless it was read further already. */
+export async function watchBlueFrom(o: MigrationOptions, term: number, at: Position): Promise<void> {
+  const store = o.blue.foreignWrites;
+  if (store === undefined) return;
+  const owner = ownerOn(o.settings.migration, term);
+  await store.prepare();
+  const known = await store.load(owner, 0);
+  if (known === null || !o.engine.positions.covers(known.upto, at)) await store.begin(owner, at);
 }
 
 /** What the gate `foreign-writes` looks at; null where nobody can tell. */

@@ -152,7 +152,8 @@ export async function hold(
       sessions: { blue, green },
       tables: { blue: blueTables, green: greenTables },
       proxies,
-      foreignWrites: () => foreignFact(foreign, o.engine.positions.describe),
+      foreignWrites: () =>
+        foreignFact(from === 'blue' ? foreign : reverse.watch, o.engine.positions.describe),
       clock,
       log,
       unmatchedCounters: async () => (await countersFor(o, compiled, other(from))).unmatched,

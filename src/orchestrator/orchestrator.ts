@@ -5,6 +5,7 @@ import type { GateResult } from '../core/gate.ts';
 import type { JournalEvent, RunRecord } from '../core/state.ts';
 import { showTable } from '../core/table.ts';
 import { evaluateGates } from '../cutover/gates.ts';
+import type { Approval } from './approvals.ts';
 import type {
   CutoverReport,
   Migration,
@@ -22,9 +23,14 @@ import { requirePhase } from './phase.ts';
 import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
+import type { Rehearsal } from './rehearsal-result.ts';
+import { clearRehearsal, rehearse, type RehearsalOptions } from './rehearsal.ts';
+import { readReport, type RunReport } from './run-report.ts';
+import { given, type CutoverRequest } from './requests.ts';
 import { RunState } from './run-state.ts';
 import type { Status } from './status.ts';
 import { StatusView } from './status-view.ts';
+import { SwitchControl } from './switch-control.ts';
 import { Turns } from './turns.ts';
 import { Verifications } from './verifications.ts';
 import type { Way } from './way.ts';
@@ -34,6 +40,8 @@ export const createMigration = (options: MigrationOptions): Promise<Migration> =
   Promise.resolve(new Run(options));
 
 const CATCH_UP_POLL_MS = 200;
+/** Nobody waits for people or the clock to go back. */
+const NOT_ASKED = { rehearsed: null, approvals: null, window: null } as const;
 const IDLE = { condition: 'running', reason: '', error: null } as const;
 
 class Run implements Migration {
@@ -51,6 +59,7 @@ class Run implements Migration {
   /** Of the time in which green follows blue. */
   #following = new AbortController();
   readonly #verifications: Verifications;
+  readonly #control: SwitchControl;
   readonly #turns: Turns;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
@@ -68,11 +77,19 @@ class Run implements Migration {
     this.#view = new StatusView(options.clock, options.settings);
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
+    this.#control = new SwitchControl({
+      settings,
+      clock,
+      log,
+      gates: (starter) => this.#gates(this.#required(), false, starter),
+      attempt: (request) => this.#turn('blue', { ...given(request), dryRun: false }, request.id),
+    });
     this.#turns = new Turns({
       run: options,
       holder: `${settings.migration}:${this.#holder}`,
       verifications: this.#verifications,
-      gates: (held) => this.#gates(held, true),
+      control: this.#control,
+      gates: (held, starter) => this.#gates(held, true, starter),
       life: this.#stop.signal,
       started: () => this.#starting !== null,
       working: () => this.#working,
@@ -129,7 +146,8 @@ class Run implements Migration {
       copyPaused: this.#permit.paused,
       throttled: this.#permit.throttled,
       verification: this.#verifications.now,
-      gates: held === null ? [] : await this.#gates(held, false),
+      gates: held === null ? [] : await this.#gates(held, false, null),
+      switching: this.#control.status(record),
       describe: (position) => this.#o.engine.positions.describe(position),
     });
   }
@@ -181,6 +199,36 @@ class Run implements Migration {
     return this.#turns.recover(held);
   }
 
+  schedule({ at, window, waitMs, ...ask }: Parameters<Migration['schedule']>[0]): Promise<CutoverRequest> {
+    return this.#control.schedule({ at, window, waitMs }, ask);
+  }
+
+  cancel(options: Parameters<Migration['cancel']>[0]): Promise<CutoverRequest> {
+    return this.#control.cancel(options);
+  }
+
+  approve(options: Parameters<Migration['approve']>[0]): Promise<Approval> {
+    return this.#control.approve(options);
+  }
+
+  revoke(options: Parameters<Migration['revoke']>[0]): Promise<void> {
+    return this.#control.revoke(options);
+  }
+
+  async rehearse(): Promise<Rehearsal> {
+    const held = this.#required();
+    requirePhase(held.state.phase, ['replicating'], 'a rehearsal');
+    return this.#turns.exclusively(() => this.#control.rehearse(() => rehearse(this.#rehearsal(held))));
+  }
+
+  async report(): Promise<RunReport> {
+    const { green, settings } = this.#o;
+    const record = this.#held?.state.record ?? this.#last ?? (await this.#stored());
+    if (record === null)
+      throw new VerdigrisError('CUTOVER_PHASE', `There is no run of ${settings.migration}.`);
+    return readReport(record, green);
+  }
+
   async abort(options: { readonly dropGreenData: boolean }): Promise<void> {
     const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['preparing', 'copying', 'catching_up', 'replicating'], 'abort');
@@ -230,6 +278,7 @@ class Run implements Migration {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
     this.#retry?.resolve();
     await this.#starting?.catch(() => undefined);
+    await this.#control.settled();
     await this.#halt();
     await this.#held?.forward.sink[Symbol.asyncDispose]();
     await this.#held?.reverse[Symbol.asyncDispose]();
@@ -298,6 +347,7 @@ class Run implements Migration {
     };
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
+    this.#control.take(state);
   }
 
   /** From whatever phase is stored to one in which a side serves and the other follows. */
@@ -310,6 +360,8 @@ class Run implements Migration {
     if (state.phase === 'cutting_over' || state.phase === 'undetermined') {
       // Before anything else is asked of the servers: clients may be waiting.
       await this.#turns.recover(held);
+      await this.#clearRehearsal();
+      await this.#control.resume();
       return;
     }
     if (state.phase === 'preparing') {
@@ -333,6 +385,7 @@ class Run implements Migration {
     }
     if (state.phase === 'reversing') {
       await this.#turns.resume(held);
+      await this.#control.resume();
       return;
     }
     await this.#carry(forward);
@@ -357,10 +410,13 @@ class Run implements Migration {
     }
     // In the background: replication is what start() waits for; the gate waits for the result.
     if (state.phase === 'replicating') await this.#turns.resume(held);
+    await this.#clearRehearsal();
+    await this.#control.resume();
   }
 
-  async #turn(from: Side, request: TurnRequest): Promise<CutoverReport> {
-    return this.#turns.turn(this.#required(), from, request);
+  /** @param request that waited; absent: it was asked for just now */
+  async #turn(from: Side, options: TurnRequest, request?: string): Promise<CutoverReport> {
+    return this.#turns.turn(this.#required(), from, options, request);
   }
 
   /** Starts it, unless it runs, and stops the other. */
@@ -385,20 +441,17 @@ class Run implements Migration {
   async #back({ state, reverse }: Held): Promise<Status['rollback']> {
     const { way } = reverse;
     const carries = state.phase === 'reversing' && way !== null;
-    const first = carries ? way.pipeline.firstReject : null;
+    const fit = carries ? way.pipeline.fit : null;
     return {
       wanted: reverse.wanted,
       problems: reverse.impossible,
-      fits: carries ? way.pipeline.rejects === 0 : null,
-      misfits: carries ? way.pipeline.rejects : null,
-      first:
-        first === null
-          ? null
-          : { table: showTable(first.table), key: first.key, column: first.column, reason: first.reason },
+      fits: fit?.fits ?? null,
+      misfits: fit?.misfits ?? null,
+      first: fit?.first ?? null,
     };
   }
 
-  async #gates(held: Held, fresh: boolean): Promise<readonly GateResult[]> {
+  async #gates(held: Held, fresh: boolean, starter: string | null): Promise<readonly GateResult[]> {
     const side = held.state.record?.activeSide ?? 'blue';
     const facts = held.facts[side];
     const pipeline = side === 'blue' ? held.forward.pipeline : (held.reverse.way?.pipeline ?? null);
@@ -409,7 +462,37 @@ class Run implements Migration {
       fresh,
       limitSeconds: gates.maxCommitLagMs / 1000,
     });
-    return evaluateGates(read, { ...gates, maxWritePauseMs: switching.maxWritePauseMs });
+    return evaluateGates(
+      { ...read, ...(side === 'blue' ? this.#control.verdicts(starter) : NOT_ASKED) },
+      { ...gates, maxWritePauseMs: switching.maxWritePauseMs },
+    );
+  }
+
+  /** After a kill in the middle of one. */
+  async #clearRehearsal(): Promise<void> {
+    const held = this.#held;
+    if (held === null || !this.#control.rehearsing) return;
+    await this.#control.cleared(() => clearRehearsal(this.#rehearsal(held)));
+  }
+
+  #rehearsal(held: Held): RehearsalOptions {
+    const { engine, proxies, settings, clock, failpoints, log, connectRehearsal } = this.#o;
+    return {
+      held: held.forward,
+      connect:
+        connectRehearsal ??
+        (() =>
+          Promise.reject(new VerdigrisError('USAGE', 'This engine was made without a way to rehearse.'))),
+      engine,
+      proxies,
+      settings,
+      holder: this.#holder,
+      planHash: held.state.record?.planHash ?? '',
+      clock,
+      failpoints,
+      log,
+      signal: this.#working,
+    };
   }
 
   // ---- small parts
@@ -506,6 +589,7 @@ class Run implements Migration {
     await this.#verifications.settled();
     await this.#held?.foreign?.stop();
     await this.#held?.forward.stop();
+    await this.#held?.reverse.watch?.stop();
     await this.#held?.reverse.way?.stop();
     this.#carries = null;
   }
@@ -513,9 +597,12 @@ class Run implements Migration {
   async #end(act: () => Promise<void>): Promise<void> {
     this.#ending = true;
     try {
+      await this.#control.settled();
+      await this.#clearRehearsal();
       await act();
     } catch (error) {
       this.#ending = false;
+      await this.#control.resume();
       throw error;
     }
   }

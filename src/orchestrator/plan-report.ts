@@ -1,7 +1,7 @@
 import type { Session } from '../core/engine.ts';
 import type { CheckResult } from '../core/preflight.ts';
 import { showTable } from '../core/table.ts';
-import type { PlanReport } from './api.ts';
+import type { PlanReport, WayBackReport } from './api.ts';
 import type { Compiled } from './compiled.ts';
 import type { Settings } from './settings.ts';
 
@@ -49,13 +49,28 @@ export async function planReport(options: {
       'seal the switch on blue (the point of no return), open green, let work go on',
       `budget of the write pause: ${cutover.maxWritePauseMs} ms; past it everything is undone`,
     ],
+    wayBack: wayBackOf(compiled),
     warnings: [
       ...compiled.warnings,
+      ...((compiled.back?.impossible ?? []).length > 0
+        ? ['there is no way back: after the switch blue cannot follow']
+        : []),
+      ...(compiled.back?.warnings ?? []).map((warning) => `way back: ${warning}`),
       ...(compiled.unmentioned.length === 0
         ? []
         : [`not mapped and therefore not replicated: ${compiled.unmentioned.map(showTable).join(', ')}`]),
     ],
     checks: options.checks,
+  };
+}
+
+function wayBackOf({ back }: Compiled): WayBackReport | null {
+  if (back === null) return null;
+  return {
+    impossible: back.impossible,
+    tables: back.report,
+    greenOnly: back.greenOnly,
+    fullImages: back.needsFullImages.map(({ table, why }) => ({ table: showTable(table), why })),
   };
 }
 

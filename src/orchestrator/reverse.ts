@@ -1,7 +1,9 @@
 import { VerdigrisError } from '../core/errors.ts';
-import type { ImageChange } from '../core/source.ts';
+import type { ChangeSource, ImageChange } from '../core/source.ts';
+import type { ForeignWatch } from '../verify/foreign-writes.ts';
 import { buildWay } from './build-way.ts';
 import { compileBack, type BackCompiled, type Compiled } from './compiled.ts';
+import { watchBlue, watchBlueFrom } from './foreign.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { preflightBack } from './prepare.ts';
 import { RunState } from './run-state.ts';
@@ -12,12 +14,16 @@ export interface ReverseOptions {
   /** Where the run is remembered. */
   readonly state: RunState;
   readonly compiled: Compiled;
+  /** Of the way to green, which carries nothing while this one does. */
+  readonly forward: Way;
   readonly holder: string;
   readonly permit: (signal: AbortSignal) => Promise<void>;
   /** Another engine has the lease on blue. */
   readonly onLost: (error: VerdigrisError) => void;
 }
 
+/** How long blue's log may take to be read to its end while writers wait. */
+const REACH_MS = 5_000;
 /** What a role may do seldom changes. */
 const LOOK_EVERY_MS = 60_000;
 
@@ -30,6 +36,10 @@ export class Reverse implements AsyncDisposable {
   readonly #o: ReverseOptions;
   #lease: RunState | null = null;
   #way: Way | null = null;
+  /** Of green's log; one, since it may be open once only. */
+  #from: ChangeSource | null = null;
+  #watch: ForeignWatch | null = null;
+  #newest: number | null = null;
   #looked: { readonly at: number; readonly problems: readonly string[] } | null = null;
 
   constructor(options: ReverseOptions) {
@@ -64,6 +74,46 @@ export class Reverse implements AsyncDisposable {
 
   get way(): Way | null {
     return this.#way;
+  }
+
+  /** Finds writes on blue that are not ours while green serves; null before that, and where nobody can tell. */
+  get watch(): ForeignWatch | null {
+    return this.#watch;
+  }
+
+  /** Blue's log is read from where the way to green has stopped. */
+  async startWatch(signal: AbortSignal): Promise<void> {
+    const { forward, run } = this.#o;
+    const at = await forward.sink.checkpoint();
+    if (this.#watch === null || this.#lease === null || at === null) return;
+    await watchBlueFrom(run, this.#lease.term, at);
+    this.#watch.start(signal);
+  }
+
+  /**
+   * Nothing more is looked at; what was written on blue before the call was.
+   * @throws VerdigrisError CUTOVER_FENCE_LEAKS when others have written there, unless that is known and accepted
+   */
+  async stopWatch(signal: AbortSignal, accepted: boolean): Promise<void> {
+    const watch = this.#watch;
+    if (watch === null) return;
+    // What is not seen here is on the side that will serve: nothing is lost, and the next verification finds it.
+    const newest = await watch.reach(REACH_MS, signal).catch(() => null);
+    const { count } = watch.facts;
+    if (count > 0 && !accepted) {
+      throw new VerdigrisError('CUTOVER_FENCE_LEAKS', `${count} transactions on blue are not ours.`, {
+        remedy: 'See the gate foreign-writes; override it when you know what they are.',
+      });
+    }
+    await watch.stop();
+    this.#newest = newest;
+  }
+
+  /** Blue serves: what others wrote there before is part of it now. */
+  async settleWatch(): Promise<void> {
+    await this.#watch?.stop();
+    if (this.#newest !== null) await this.#watch?.settle(this.#newest);
+    this.#newest = null;
   }
 
   /**
@@ -111,6 +161,7 @@ export class Reverse implements AsyncDisposable {
   async retire(): Promise<void> {
     const { run, state } = this.#o;
     if (state.record?.detail[MADE] !== true) return;
+    await this.#watch?.stop();
     await this.#way?.stop();
     const source = this.#source();
     await source.retire();
@@ -120,6 +171,8 @@ export class Reverse implements AsyncDisposable {
     await sink.retire();
     await sink[Symbol.asyncDispose]();
     this.#way = null;
+    this.#watch = null;
+    await run.blue.foreignWrites?.retire(run.settings.migration);
     const lease = this.#lease;
     this.#lease = null;
     if (lease === null) await run.blue.state.retire(run.settings.migration);
@@ -127,6 +180,7 @@ export class Reverse implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#watch?.stop();
     await this.#way?.stop();
     await this.#way?.sink[Symbol.asyncDispose]();
     await this.#lease?.[Symbol.asyncDispose]();
@@ -156,6 +210,12 @@ export class Reverse implements AsyncDisposable {
       targets: back.targets,
       holder,
       permit,
+    });
+    this.#watch = watchBlue(run, this.#o.state, {
+      compiled,
+      source: this.#o.forward.source,
+      term: lease.term,
+      label: `${holder}:blue`,
     });
     return this.#way;
   }
@@ -189,8 +249,10 @@ export class Reverse implements AsyncDisposable {
     };
   }
 
-  #source() {
-    return this.#way?.source ?? this.#o.run.green.changes(this.#stream());
+  #source(): ChangeSource {
+    if (this.#way !== null) return this.#way.source;
+    this.#from ??= this.#o.run.green.changes(this.#stream());
+    return this.#from;
   }
 }
 

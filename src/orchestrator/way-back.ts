@@ -6,6 +6,8 @@ export interface WayBackParts {
   readonly run: MigrationOptions;
   /** Makes what the way needs on both servers. */
   readonly prepare: () => Promise<Way>;
+  /** Right before it is opened. */
+  readonly beforeOpen?: (signal: AbortSignal) => Promise<void>;
   /** It, once it was prepared. */
   readonly way: () => Way | null;
   /** Age of the oldest transaction on the side it will read from, seconds; null: none. */
@@ -24,6 +26,7 @@ export function wayBackOf(parts: WayBackParts): WayBack {
       return `${way.relations.length} tables of ${way.from} can be read back`;
     },
     open: async (signal) => {
+      await parts.beforeOpen?.(signal);
       const way = parts.way() ?? (await parts.prepare());
       const at = await way.reposition();
       await way.prove({ label, mark: run.engine.capabilities.marksWhileFenced, at, life, signal });

@@ -12,6 +12,7 @@ import { keyText, type Relation, rowOf, type TableName } from '../core/table.ts'
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
 import { ChangedKeys, type Identify } from './changed-keys.ts';
+import { fitOf, type Fit } from './fit.ts';
 import { HoleSet } from './holes.ts';
 import { Lag } from './lag.ts';
 import { OneByOne } from './one-by-one.ts';
@@ -103,6 +104,8 @@ export class Pipeline {
   #paused = false;
   #unblock: PromiseWithResolvers<undefined> | null = null;
   #waiting: string | null = null;
+  /** What the operator has to see to before it goes on. */
+  #blockedBy: VerdigrisError | null = null;
   #session = 0;
   /** As of the opening of the stream: what was applied before it may belong to transactions that this does not see. */
   #before: Visibility | null = null;
@@ -165,8 +168,10 @@ export class Pipeline {
           this.#oneByOne.begin(this.#received);
         } else if (error.directive === 'operator') {
           this.#oneByOne.end();
+          this.#blockedBy = error;
           this.#o.onState({ condition: 'blocked', reason: error.message, error });
           await this.#untilRetry(signal);
+          this.#blockedBy = null;
         } else {
           this.#o.onState({ condition: 'error', reason: `${error.message} (reconnecting)`, error });
           await this.#o.clock.sleep(wait * (0.5 + Math.random()), signal).catch(() => undefined);
@@ -210,6 +215,10 @@ export class Pipeline {
       }
       await this.#o.clock.sleep(20, signal);
     }
+  }
+
+  covers(have: Position, want: Position): boolean {
+    return this.#o.positions.covers(have, want);
   }
 
   /** Takes rows off green, reads them again from blue, and resolves when they are there. */
@@ -294,12 +303,16 @@ export class Pipeline {
     return this.#holes.rejected;
   }
 
-  /** A row that the mapping did not take, or null. */
-  get firstReject(): { table: TableName; key: (string | null)[]; column: string; reason: string } | null {
-    const hole = this.#holes.firstRejected;
-    if (hole === null) return null;
-    const key = hole.key.map((cell) => (cell === null ? null : String(cell)));
-    return { table: hole.table, key, column: hole.column, reason: hole.reason };
+  /** Whether the sink can hold everything that has arrived: on the way back, whether a rollback would fit. */
+  get fit(): Fit {
+    const holes = this.#holes;
+    return fitOf({
+      opened: this.#session > 0,
+      rejected: holes.rejected,
+      firstRejected: holes.firstRejected,
+      incomplete: holes.size - holes.rejected,
+      blockedBy: this.#blockedBy,
+    });
   }
 
   get health(): SourceHealth | null {

@@ -1,7 +1,9 @@
-import pg from 'pg';
 import { expect } from 'vitest';
 import { createEngine, type VerdigrisEngine } from '../../src/app/engine.ts';
 import { loadConfig } from '../../src/app/load.ts';
+import { NO_FAILPOINTS } from '../../src/core/failpoint.ts';
+import { SILENT } from '../../src/core/log.ts';
+import { proxy } from '../../src/proxies/pgbouncer/index.ts';
 import { waitFor } from '../support/wait.ts';
 import { Rig } from './deadman-rig.ts';
 
@@ -30,6 +32,7 @@ export async function cycle(cycles: number): Promise<CyclesReport> {
   await engine.start();
   const { hash } = await engine.plan();
   const bare = await bareWaits(rig);
+  expect(rig.writers.failures, 'by hand').toEqual([]);
   const pauses: number[] = [];
   for (let turn = 0; turn < 2 * cycles; turn += 1) {
     const act = turn % 2 === 0 ? 'cutover' : 'rollback';
@@ -74,21 +77,21 @@ async function ready(engine: VerdigrisEngine, phase: 'replicating' | 'reversing'
 const longest = (rig: Rig, from: number): number =>
   Math.max(0, ...rig.writers.waits.filter(({ endedAt }) => endedAt >= from).map(({ ms }) => ms));
 
-/** What a client waits for at least: PgBouncer holds it, reads its file again, and lets it go. */
+/** What a client waits for at least: PgBouncer holds it, reads its file again, and lets it go, by the same adapter. */
 async function bareWaits(rig: Rig): Promise<number[]> {
-  const admin = new pg.Client(rig.bouncer.adminUrl);
-  await admin.connect();
+  const parsed = proxy.parseConfig(rig.proxyConfig);
+  if ('issues' in parsed) throw new Error(JSON.stringify(parsed.issues));
+  await using adapter = proxy.create(parsed.config, { log: SILENT, failpoints: NO_FAILPOINTS });
   const waits: number[] = [];
-  try {
-    for (let time = 0; time < BARE; time += 1) {
-      await rig.writers.more(CLIENTS);
-      const from = performance.now();
-      for (const command of ['PAUSE shop', 'RELOAD', 'RESUME shop']) await admin.query(command);
-      await rig.writers.more(CLIENTS);
-      waits.push(longest(rig, from));
-    }
-  } finally {
-    await admin.end();
+  for (let time = 0; time < BARE; time += 1) {
+    const { signal } = new AbortController();
+    await rig.writers.more(CLIENTS);
+    const from = performance.now();
+    await adapter.pause(signal);
+    await adapter.route('blue', 0, signal);
+    await adapter.resume(signal);
+    await rig.writers.more(CLIENTS);
+    waits.push(longest(rig, from));
   }
   return waits;
 }

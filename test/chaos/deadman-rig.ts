@@ -101,6 +101,8 @@ export class Rig implements AsyncDisposable {
   readonly bouncer: PgBouncer;
   readonly place: Workplace;
   readonly writers: Writers;
+  /** What the configuration says of PgBouncer. */
+  readonly proxyConfig: object;
   readonly #stack: AsyncDisposableStack;
   readonly #groups = new Set<ChildProcess>();
   readonly #deadmen = new Set<number>();
@@ -113,6 +115,7 @@ export class Rig implements AsyncDisposable {
       bouncer: PgBouncer;
       place: Workplace;
       writers: Writers;
+      proxy: object;
     },
     stack: AsyncDisposableStack,
   ) {
@@ -121,6 +124,7 @@ export class Rig implements AsyncDisposable {
     this.bouncer = parts.bouncer;
     this.place = parts.place;
     this.writers = parts.writers;
+    this.proxyConfig = parts.proxy;
     this.#stack = stack;
   }
 
@@ -139,6 +143,14 @@ export class Rig implements AsyncDisposable {
     }
     const at = ({ server, name }: TestDatabase) => ({ host: '127.0.0.1', port: server.port, dbname: name });
     const bouncer = stack.use(await startPgBouncer({ databases: { shop: at(blue) } }));
+    const proxy = {
+      admin_url: bouncer.adminUrl,
+      client_url: bouncer.url('shop'),
+      ini: bouncer.databasesIniPath,
+      databases: ['shop'],
+      blue: at(blue),
+      green: at(green),
+    };
     const place = stack.use(
       await Workplace.create({
         'verdigris.yaml': `version: 1
@@ -151,13 +163,7 @@ cutover:
   max_write_pause: 8s
   kill_blockers_after: null
   proxies:
-    - adapter: pgbouncer
-      admin_url: ${bouncer.adminUrl}
-      client_url: ${bouncer.url('shop')}
-      ini: ${bouncer.databasesIniPath}
-      databases: [shop]
-      blue: ${JSON.stringify(at(blue))}
-      green: ${JSON.stringify(at(green))}
+    - ${JSON.stringify({ adapter: 'pgbouncer', ...proxy })}
 tables:
   - from: public.orders
     to: [{ table: public.orders }]
@@ -166,7 +172,7 @@ ${ledger ? '  - from: public.ledger\n' : ''}`,
     );
     const writers = stack.use(new Writers(bouncer.url('shop'), clients, ledger));
     await writers.more();
-    return new Rig({ blue, green, bouncer, place, writers }, stack.move());
+    return new Rig({ blue, green, bouncer, place, writers, proxy }, stack.move());
   }
 
   get planFile(): string {
@@ -227,10 +233,22 @@ ${ledger ? '  - from: public.ledger\n' : ''}`,
     return this.turn('cutover');
   }
 
-  async turn(command: 'cutover' | 'rollback'): Promise<Envelope | undefined> {
+  async turn(
+    command: 'cutover' | 'rollback',
+    overrides: readonly string[] = [],
+  ): Promise<Envelope | undefined> {
     if (!this.#planned) await run(this.place, 'plan', '--out', this.planFile, '--quiet');
     this.#planned = true;
-    const done = await run(this.place, command, '--confirm', MIGRATION, '--plan', this.planFile, '--json');
+    const done = await run(
+      this.place,
+      command,
+      '--confirm',
+      MIGRATION,
+      '--plan',
+      this.planFile,
+      '--json',
+      ...overrides.flatMap((gate) => ['--override', `${gate}=test`]),
+    );
     return done.envelopes.at(-1);
   }
 

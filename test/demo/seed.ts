@@ -25,6 +25,11 @@ export interface Seeded {
 /** Creates the shop on blue and fills it. The same scale gives the same numbers of rows. */
 export async function seed(client: pg.Client, scale: number): Promise<Seeded> {
   await client.query(await readFile(new URL('./blue.sql', import.meta.url), 'utf8'));
+  return await fill(client, scale);
+}
+
+/** Fills the tables of the shop. */
+export async function fill(client: pg.Client, scale: number): Promise<Seeded> {
   const n = (table: keyof typeof ROWS): number => Math.max(160, Math.round(ROWS[table] * scale));
   const fill = [
     // Every seventh has one name only, every fifth three; every third has no address, every ninth only a city.

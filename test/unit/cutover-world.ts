@@ -77,20 +77,32 @@ export class World {
   applied = 0;
   greenHeadOfLog: number | null = null;
   leaseHolder = 0;
-  servedBy: 'blue' | 'green' = 'blue';
+  servedBy: 'blue' | 'green';
+  /** The way back was opened by an engine that still lives. */
+  wayBack: 'closed' | 'prepared' | 'open' = 'closed';
   readonly violations: string[] = [];
+  readonly from: 'blue' | 'green';
+  readonly to: 'blue' | 'green';
 
-  constructor(proxies = 2) {
+  /** @param from green: after a switch, and what runs is a rollback */
+  constructor(proxies = 2, from: 'blue' | 'green' = 'blue') {
+    this.from = from;
+    this.to = from === 'blue' ? 'green' : 'blue';
+    this.servedBy = from;
     this.proxies = Array.from({ length: proxies }, () => new MemoryProxyState());
+    if (from === 'blue') return;
+    Object.assign(this.blue, { state: 'sealed', epoch: 1 });
+    Object.assign(this.green, { state: 'open', epoch: 1 });
+    for (const proxy of this.proxies) proxy.side = 'green';
   }
 
   /** Called after everything that happens: clients write wherever they are let. */
   tick(): void {
     if (this.blue.state === 'open' && this.green.state === 'open')
       this.violations.push('both sides are writable');
-    if (this.blue.state === 'open') this.written++;
-    if (this.green.state === 'open' && this.applied < this.written)
-      this.violations.push('green is open without a write of blue');
+    if (this[this.from].state === 'open') this.written++;
+    if (this[this.to].state === 'open' && this.applied < this.written)
+      this.violations.push(`${this.to} is open without a write of ${this.from}`);
   }
 
   /** Which sides clients may write now. */
@@ -258,11 +270,27 @@ export class Engine {
     return {
       migration: 'test',
       epoch: Math.max(world.blue.epoch, world.green.epoch) + 1,
-      from: 'blue',
-      to: 'green',
-      wayBack: null,
-      fromFence: this.fence('blue'),
-      toFence: this.fence('green'),
+      from: world.from,
+      to: world.to,
+      wayBack: {
+        prepare: () =>
+          this.call('back.prepare', () => {
+            world.wayBack = 'prepared';
+            return 'prepared';
+          }),
+        open: () =>
+          this.call('back.open', () => {
+            world.wayBack = 'open';
+            return 'open';
+          }),
+        close: () => {
+          world.wayBack = 'prepared';
+          return Promise.resolve();
+        },
+        measure: () => this.call('back.measure', () => 'nothing to wait for'),
+      },
+      fromFence: this.fence(world.from),
+      toFence: this.fence(world.to),
       proxies: world.proxies.map((_state, index) => this.#proxy(index)),
       pipeline: {
         drain: (barrier) =>
@@ -291,7 +319,7 @@ export class Engine {
       smoke: () => this.call('smoke', () => undefined),
       onSwitched: () =>
         this.call('onSwitched', () => {
-          world.servedBy = 'green';
+          world.servedBy = world.to;
         }),
       holdsLease: () => this.call('lease', () => world.leaseHolder === this.#id),
       log: SILENT,

@@ -135,17 +135,80 @@ describe('the switch', () => {
   );
 });
 
+describe('the rollback is the same list with the sides exchanged', () => {
+  test('runs every step in order and ends on blue, with the way to green open', async () => {
+    const world = new World(2, 'green');
+    const engine = world.engine();
+    const outcome = await world.time.drive(cutover(engine.context(), live()));
+    expect(outcome).toMatchObject({ outcome: 'switched', error: null });
+    expect(outcome?.steps.map((step) => step.name)).toEqual([...STEPS]);
+    expect(outcome?.steps.find(({ name }) => name === 'seal')?.description).toContain('green');
+    expect(world.violations).toEqual([]);
+    expectServing(world, 'blue');
+    expect(world.green).toEqual({ state: 'sealed', epoch: 2 });
+    expect(world.wayBack).toBe('open');
+    expect(engine.log.indexOf('back.prepare')).toBeLessThan(engine.log.indexOf('proxy1.pause'));
+    expect(engine.log.indexOf('back.open')).toBeGreaterThan(engine.log.indexOf('drain'));
+    expect(engine.log.indexOf('back.open')).toBeLessThan(engine.log.indexOf('green.seal'));
+  });
+
+  test.each(
+    STEPS.slice(1, STEPS.indexOf('seal') + 1)
+      .flatMap((step) => [`${step}.before`, `${step}.after`])
+      .filter((point) => point !== 'seal.after'),
+  )('a failure at %s is undone: green serves, the way to green is closed', async (point) => {
+    const world = new World(2, 'green');
+    const outcome = await run(world, { failpoints: throwingAt(`cutover.step.${point}`) });
+    expect(outcome).toMatchObject({ outcome: 'undone', error: { code: 'CUTOVER_UNDONE' } });
+    expect(world.writable).toEqual(['green']);
+    expect(world.proxies.map(({ side, paused }) => ({ side, paused }))).toEqual(
+      world.proxies.map(() => ({ side: 'green', paused: false })),
+    );
+    expect(world.wayBack).not.toBe('open');
+    expect(world.servedBy).toBe('green');
+  });
+
+  test.each(['die', 'die-after'] as const)(
+    'an engine that is gone (%s) at any call: the next one ends it on one side',
+    async (fault) => {
+      const counting = new World(2, 'green');
+      const counted = counting.engine();
+      await counting.time.drive(cutover(counted.context(), live()));
+      const ended = new Set<string>();
+      for (let at = 0; at < counted.calls; at++) {
+        const world = new World(2, 'green');
+        const dying = world.engine(new Map([[at, fault]]));
+        const outcome = await world.time.drive(cutover(dying.context(), live()));
+        if (outcome === null) {
+          const recovered = await world.time.drive(recover(world.engine().context()));
+          expect(['switched', 'undone'], `${counted.log[at]}`).toContain(recovered?.outcome);
+        }
+        expect(world.violations, `${counted.log[at]}`).toEqual([]);
+        const [side] = world.writable;
+        expect(world.writable, `${counted.log[at]}`).toHaveLength(1);
+        expect(world.proxies.map((proxy) => [proxy.side, proxy.paused])).toEqual(
+          world.proxies.map(() => [side, false]),
+        );
+        ended.add(side as string);
+      }
+      expect([...ended].toSorted()).toEqual(['blue', 'green']);
+    },
+  );
+});
+
 describe('gates', () => {
   test('a shut gate changes nothing and is named', async () => {
     const world = new World();
     world.gates = world.gates.map((gate) =>
-      gate.name === 'lag' ? { ...gate, ok: false, reason: 'the lag is 9 s' } : gate,
+      gate.name === 'lag'
+        ? { ...gate, ok: false, observed: '9 s', limit: '2 s', reason: 'the lag is 9 s' }
+        : gate,
     );
     const outcome = await run(world);
     expect(outcome).toMatchObject({
       outcome: 'undone',
       writePauseMs: null,
-      error: { code: 'CUTOVER_GATE', message: 'lag: the lag is 9 s' },
+      error: { code: 'CUTOVER_GATE', message: 'lag: 9 s, limit 2 s (the lag is 9 s)' },
     });
     expect(outcomes(outcome)).toMatchObject({ gates: 'failed', pause: 'skipped', seal: 'skipped' });
     expectServing(world, 'blue');
@@ -454,7 +517,7 @@ test('a dry run prints the same list with what it would cost, and changes nothin
   const seal: StepName = 'seal';
   const after = reports?.slice(STEPS.indexOf(seal) + 1).map((report) => report.pastPointOfNoReturn);
   expect(after).toEqual([true, true, true]);
-  for (const name of engine.log) expect(name).toMatch(/gates|observe|blockers|state/);
+  for (const name of engine.log) expect(name).toMatch(/gates|observe|blockers|state|measure/);
   expect(world.journal).toEqual([]);
   expectServing(world, 'blue');
 });

@@ -11,13 +11,13 @@ const status = statusSchema.parse(STATUS);
 test('status for people', () => {
   expect(renderStatus(status)).toMatchInlineSnapshot(`
     "crm-v2   REPLICATING   running   up 3h 12m   plan hash-in-   active blue
-      lag      commit 0.8 s   log 212 kB   round trip 3 ms   last event 0.2 s ago
-      copy     100 %   48.2 M of ~48.2 M rows   31.4 GB
-      apply    10 transactions   20 changes   1 842/s   queue 0 B   rejects 0   holes 0   retries 3
-      log      head 0/9A3F21C8   received 0/9A3F21C8   applied 0/9A3F21C0
-      verify   pass   48.2 M rows   0 differences   14m ago
-      blue     log held 310 MB of 20 GB   oldest transaction 12 s   reserved
-      gates    2/2
+      lag       commit 0.8 s   log 212 kB   round trip 3 ms   last event 0.2 s ago
+      copy      100 %   48.2 M of ~48.2 M rows   31.4 GB
+      apply     10 transactions   20 changes   1 842/s   queue 0 B   rejects 0   holes 0   retries 3
+      log       head 0/9A3F21C8   received 0/9A3F21C8   applied 0/9A3F21C0
+      verify    pass   48.2 M rows   0 differences   14m ago
+      blue      log held 310 MB of 20 GB   oldest transaction 12 s   reserved
+      gates     2/2
     Next: switch when you like -> \`verdigris cutover\`"
   `);
 });
@@ -130,6 +130,21 @@ test('plan for people', () => {
       onBlue: ['create publication verdigris_crm_v2'],
       onGreen: ['create schema verdigris', 'create 2 tables'],
       atCutover: ['pause'],
+      wayBack: {
+        impossible: [{ table: 'public.orders', column: 'id', why: 'it is in the key' }],
+        tables: [
+          {
+            table: 'public.customers',
+            from: ['crm.customer'],
+            columns: [
+              { column: 'id', way: 'exact', from: ['crm.customer.id'], operation: 'copy', reason: '' },
+              { column: 'legacy', way: 'lossy', from: [], operation: 'none', reason: 'it is dropped' },
+            ],
+          },
+        ],
+        greenOnly: [{ table: 'crm.customer', column: 'nickname' }],
+        fullImages: [{ table: 'crm.customer', why: 'email must not be written unless changed' }],
+      },
       warnings: ['one warning'],
       checks: [
         {
@@ -171,6 +186,12 @@ test('plan for people', () => {
       On green I will: create schema verdigris
                        create 2 tables
       At cutover:      pause
+
+      ! no way back: public.orders.id: it is in the key
+      Way back:         1 of 2 columns of blue come back as they were written on green
+        lossy      public.customers.legacy          it is dropped
+        green only crm.customer.nickname            stays on green
+        full rows  crm.customer                     will be logged whole: email must not be written unless changed
 
       Checks
       FAIL P10    blue  wal_level: replica
