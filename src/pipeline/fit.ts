@@ -1,4 +1,4 @@
-import { VerdigrisError } from '../core/errors.ts';
+import type { VerdigrisError } from '../core/errors.ts';
 import type { Hole } from '../core/sink.ts';
 import { showTable } from '../core/table.ts';
 

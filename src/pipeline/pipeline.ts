@@ -8,7 +8,7 @@ import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource, Visibility } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
-import { keyText, type Relation, rowOf, type TableName } from '../core/table.ts';
+import { keyText, type Relation, rowOf } from '../core/table.ts';
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
 import { ChangedKeys, type Identify } from './changed-keys.ts';
@@ -215,6 +215,10 @@ export class Pipeline {
       }
       await this.#o.clock.sleep(20, signal);
     }
+  }
+
+  covers(have: Position, want: Position): boolean {
+    return this.#o.positions.covers(have, want);
   }
 
   /** Takes rows off green, reads them again from blue, and resolves when they are there. */

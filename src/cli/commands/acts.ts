@@ -7,6 +7,7 @@ import { confirmAct, type ConfirmOptions } from '../confirm.ts';
 import type { CommandContext, Outcome } from '../context.ts';
 import { renderVerify } from '../render-reports.ts';
 import { renderStatus } from '../render-status.ts';
+import { whoAsks } from '../who.ts';
 
 const SCOPES = ['copy', 'apply', 'all'];
 

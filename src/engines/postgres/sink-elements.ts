@@ -81,8 +81,11 @@ function parents({ parent, rows }: TouchedParents): {
   };
 }
 
-const parentKey = (layout: SinkLayout): string =>
-  layout.key.map((column, at) => `g.${layout.columns[column]?.sql} = t.k${at + 1}`).join(' AND ');
+const parentKey = (layout: SinkLayout, alias = 't'): string =>
+  layout.key.map((column, at) => `g.${layout.columns[column]?.sql} = ${alias}.k${at + 1}`).join(' AND ');
+
+/** The text of an array of the elements in the storage. */
+const ARRAY = `'[' || coalesce(pg_catalog.string_agg(e.element::text, ', ' ORDER BY e.ordinal), '') || ']'`;
 
 const arrayOf = ({ elements, parent }: TouchedParents): string =>
   parent.layout.columns[elements.layout.elements?.array ?? -1]?.sql ?? '';
@@ -123,9 +126,7 @@ export function foldElements(touched: TouchedParents): Step[] {
     `JOIN ${elements.sql} AS e ON ${check.on('e')} GROUP BY ${layout.key.map((_, at) => `t.k${at + 1}`).join(', ')}, e.ordinal) AS o`;
 
   const write = parents(touched);
-  const made =
-    `SELECT '[' || coalesce(pg_catalog.string_agg(e.element::text, ', ' ORDER BY e.ordinal), '') || ']' AS a, count(*) AS c ` +
-    `FROM ${elements.sql} AS e WHERE ${write.on('e')}`;
+  const made = `SELECT ${ARRAY} AS a, count(*) AS c FROM ${elements.sql} AS e WHERE ${write.on('e')}`;
   const fold =
     `UPDATE ${parent.sql} AS g SET ${array} = n.a::${type} FROM ${write.from}, LATERAL (${made}) AS n WHERE ${parentKey(layout)} ` +
     `AND g.${array}::text IS DISTINCT FROM n.a::${type}::text AND NOT (g.${array} IS NULL AND n.c = 0)`;
@@ -136,4 +137,18 @@ export function foldElements(touched: TouchedParents): Step[] {
     `LATERAL (SELECT count(*) AS c, min(o.ordinal) AS low, max(o.ordinal) AS high FROM ${elements.sql} AS o WHERE ${release.on('o')}) AS s ` +
     `WHERE ${release.on('e')} AND s.low = 1 AND s.high = s.c AND EXISTS (SELECT FROM ${parent.sql} AS g WHERE ${parentKey(layout)})`;
   return [step(unique, check.arrays), step(fold, write.arrays), step(rest, release.arrays)];
+}
+
+/**
+ * Gives up what was kept of arrays that somebody else has written since: the application, while the stream did not run. Their elements are
+ * numbered anew on the other side.
+ */
+export function dropStale(elements: Place, parent: Place): Step {
+  const { layout } = parent;
+  const index = elements.layout.elements?.array ?? -1;
+  const same = layout.key.map((_, at) => `e.k${at + 1} = x.k${at + 1}`).join(' AND ');
+  return housekeeping(
+    `DELETE FROM ${elements.sql} AS x USING ${parent.sql} AS g WHERE ${parentKey(layout, 'x')} AND g.${layout.columns[index]?.sql}::text ` +
+      `IS DISTINCT FROM (SELECT ${ARRAY} FROM ${elements.sql} AS e WHERE ${same})::${typeOf(layout, index)}::text`,
+  );
 }

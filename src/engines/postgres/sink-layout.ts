@@ -98,6 +98,7 @@ GROUP BY con.conname`;
 export class Layouts {
   readonly #targets = new Map<string, TargetTable>();
   readonly #known = new Map<string, SinkLayout>();
+  readonly #related = new Map<string, readonly Relation[]>();
 
   /** Tells which tables are merged or exploded; others are plain. */
   register(targets: readonly TargetTable[]): void {
@@ -106,6 +107,12 @@ export class Layouts {
       this.#targets.set(id, target);
       this.#known.delete(id);
     }
+    this.#related.clear();
+    for (const { relation, parent } of this.elements) {
+      const [own, of] = [tableId(relation.table), tableId(parent.table)];
+      this.#related.set(own, [parent]);
+      this.#related.set(of, [...(this.#related.get(of) ?? []), relation]);
+    }
   }
 
   /** The same, without forgetting the layouts of tables that are known. */
@@ -113,14 +120,16 @@ export class Layouts {
     this.register(targets.filter((target) => !this.#targets.has(tableId(target.relation.table))));
   }
 
-  /** The elements of arrays of a table, and the table of such elements: what is written together. */
+  /** The elements of arrays of a table, or the table of such elements: what is written together. */
   related(table: TableName): readonly Relation[] {
-    const id = tableId(table);
-    return [...this.#targets.values()].flatMap(({ relation, elements }) => {
-      if (elements === undefined) return [];
-      if (tableId(elements.of.table) === id) return [relation];
-      return tableId(relation.table) === id ? [elements.of] : [];
-    });
+    return this.#related.get(tableId(table)) ?? [];
+  }
+
+  /** All that are elements of arrays. */
+  get elements(): readonly { readonly relation: Relation; readonly parent: Relation }[] {
+    return [...this.#targets.values()].flatMap(({ relation, elements }) =>
+      elements === undefined ? [] : [{ relation, parent: elements.of }],
+    );
   }
 
   /** After DDL. */

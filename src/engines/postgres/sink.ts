@@ -25,6 +25,7 @@ import {
 import { ChunkSessions, openChunk } from './sink-chunk.ts';
 import { deferIndexes } from './sink-defer.ts';
 import { Durability } from './sink-durability.ts';
+import { dropStale } from './sink-elements.ts';
 import { finishDeferred } from './sink-finish.ts';
 import { Layouts, type SinkLayout } from './sink-layout.ts';
 import {
@@ -101,6 +102,7 @@ export class PostgresSink implements Sink {
       // Asked when the stream is opened anew: an operator may have mended the tables since.
       this.#forgetLayouts(wire);
       const position = await readCheckpoint(wire, this.#stream);
+      if (position !== null) await this.#dropStale(wire);
       this.#durability.restart(position);
       this.#unsure = false;
       return position;
@@ -271,6 +273,15 @@ export class PostgresSink implements Sink {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#chunks[Symbol.asyncDispose]();
     await this.#drop();
+  }
+
+  /** What is kept of arrays is only true as long as nobody but this stream writes them. */
+  async #dropStale(wire: Wire): Promise<void> {
+    for (const { relation, parent } of this.#layouts.elements) {
+      const applier = this.#applier as Applier;
+      const places = [await applier.place({ relation }), await applier.place({ relation: parent })] as const;
+      await transact(wire, this.#stream, [dropStale(...places)]);
+    }
   }
 
   readonly #storage = (layout: SinkLayout): string =>

@@ -178,6 +178,7 @@ export async function churn(
   const next = numbers(seed);
   const id = (below: number): number => 1 + next(below);
   const kinds = Object.values(WRITES);
+  await client.query(`SELECT setval(pg_get_serial_sequence('shop.review', 'id'), 1000000)`);
   let committed = 0;
   for (let n = 0; n < transactions; n += 1) {
     const writes = Array.from({ length: 1 + next(5) }, () =>
@@ -187,10 +188,33 @@ export async function churn(
       await client.query(`BEGIN; ${writes.flat().join('; ')}; COMMIT`);
       committed += 1;
     } catch (error) {
-      // Foreign keys of green, which the writes do not look at.
-      if ((error as { code?: string }).code !== '23503') throw error;
+      // Keys of green, which the writes do not look at.
+      if (!['23503', '23505'].includes((error as { code?: string }).code ?? '')) throw error;
       await client.query('ROLLBACK');
     }
   }
   return committed;
+}
+
+/** Writes many rows at a time, until there are `rows` of them; returns how many there were. */
+export async function bulk(client: pg.Client, { rows }: { readonly rows: number }): Promise<number> {
+  let written = 0;
+  for (let round = 0; written < rows; round += 1) {
+    const some = (column: string): string => `${column} % 8 = ${round % 8}`;
+    for (const sql of [
+      `UPDATE shop.client SET balance_cents = balance_cents + 1 WHERE ${some('id')}`,
+      `UPDATE shop.client SET last_name = 'L' || id || ' ${round}' WHERE ${some('id')}`,
+      `UPDATE shop.client_address SET city = 'City ${round}' WHERE ${some('client_id')}`,
+      `UPDATE shop.sales_order SET note = 'round ${round}' WHERE ${some('id')}`,
+      `UPDATE shop.order_line SET quantity = quantity + 1 WHERE ${some('order_id')}`,
+      `DELETE FROM shop.order_line WHERE line_no = 1 AND order_id % 64 = ${round % 64}`,
+      `UPDATE shop.stock_level SET reserved = reserved + 1 WHERE ${some('product_id')}`,
+      `UPDATE shop.product SET supplier = CASE WHEN supplier IS NULL THEN 'S' ELSE 'T ${round}' END, price_cents = price_cents + 1 WHERE ${some('id')}`,
+      `INSERT INTO shop.payment SELECT gen_random_uuid(), id, 5, '\\x01', now() FROM shop.sales_order WHERE ${some('id')}`,
+      `INSERT INTO shop.audit_log SELECT gen_random_uuid(), 1, 'bulk', NULL, now() FROM generate_series(1, 2000)`,
+      `DELETE FROM shop.payment WHERE amount_cents = 5 AND ${some('get_byte(uuid_send(id), 0)')}`,
+    ])
+      written += (await client.query(sql)).rowCount ?? 0;
+  }
+  return written;
 }

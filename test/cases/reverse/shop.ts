@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { parse } from 'yaml';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { Run } from '../../support/run.ts';
 import { fill } from '../../demo/seed.ts';
 

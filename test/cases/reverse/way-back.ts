@@ -12,6 +12,7 @@ import { Pipeline, type PipelineState } from '../../../src/pipeline/pipeline.ts'
 import { compileMapping, mappedTables } from '../../../src/transform/compile.ts';
 import { compileReverse, type ReverseMapping } from '../../../src/transform/reverse.ts';
 import type { Run } from '../../support/run.ts';
+import { waitFor } from '../../support/wait.ts';
 
 /**
  * The way back of a run without an orchestrator: the sides exchanged, the mapping read backwards. To be opened when the way there has
@@ -64,17 +65,19 @@ export class WayBack implements AsyncDisposable {
 
   static async open(run: Run): Promise<WayBack> {
     const { spec } = await mappingOf(run);
-    const env = (side: 'blue' | 'green') => ({
-      migration: run.name,
+    // A run of its own: the engine of the way there keeps what it has prepared for its way back.
+    const migration = `${run.name}b`;
+    const env = (side: 'blue' | 'green', of: string) => ({
+      migration: of,
       side,
       stateSchema: 'verdigris',
       log: SILENT,
       failpoints: NO_FAILPOINTS,
     });
-    const connect = async (side: 'blue' | 'green'): Promise<Session> => {
+    const connect = async (side: 'blue' | 'green', of = migration): Promise<Session> => {
       const parsed = engine.parseConfig({ url: run[side].url });
       if (!('config' in parsed)) throw new Error(JSON.stringify(parsed.issues));
-      return await engine.connect(parsed.config, env(side));
+      return await engine.connect(parsed.config, env(side, of));
     };
     const stack = new AsyncDisposableStack();
     const blue = stack.use(await connect('blue'));
@@ -110,10 +113,13 @@ export class WayBack implements AsyncDisposable {
     if (back.impossible.length > 0 || back.needsFullImages.length > 0)
       throw new Error(JSON.stringify([back.impossible, back.needsFullImages]));
 
-    const fence = green.fence(tables.target);
-    await fence.open((await fence.state()).epoch);
+    {
+      await using fenced = await connect('green', run.name);
+      const fence = fenced.fence(tables.target);
+      await fence.open((await fence.state()).epoch);
+    }
     await blue.state.prepare();
-    const term = await blue.state.acquire(run.name, 'back', { ttlMs: 600_000, takeover: false });
+    const term = await blue.state.acquire(migration, 'back', { ttlMs: 600_000, takeover: false });
     const stream = { direction: 'reverse', term, maxBatchBytes: 4 << 20 } as const;
     const source = green.changes(stream);
     const sink = blue.sink(stream);
@@ -125,9 +131,13 @@ export class WayBack implements AsyncDisposable {
       await sink.begin(start);
       await pipeline.defineRanges();
     };
-    const way = new WayBack({ migration: run.name, stack, green, source, sink, ready }, back);
-    await way.pipeline.opened;
+    const way = new WayBack({ migration, stack, green, source, sink, ready }, back);
+    await Promise.race([way.pipeline.opened, way.#running]);
     return way;
+  }
+
+  get migration(): string {
+    return this.#parts.migration;
   }
 
   /** Everything that was committed on green before the call is on blue. */
@@ -135,7 +145,13 @@ export class WayBack implements AsyncDisposable {
     this.#marks += 1;
     const to = await this.#parts.source.mark(`${this.#parts.migration}:back:${this.#marks}`);
     const stopped = this.#running.then(() => Promise.reject(new Error('the way back has ended')));
+    stopped.catch(() => undefined);
     return await Promise.race([this.pipeline.drain(to, AbortSignal.timeout(timeoutMs)), stopped]);
+  }
+
+  /** The stream stopped for the operator. */
+  async blocked(): Promise<void> {
+    await waitFor(() => Promise.resolve(this.pipeline.fit.blocked), { what: 'the way back to stop' });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

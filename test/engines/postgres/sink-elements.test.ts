@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { RowRun } from '../../../src/core/change.ts';
 import type { TargetTable } from '../../../src/core/plan.ts';
-import type { Relation, Tuple } from '../../../src/core/table.ts';
+import type { Tuple } from '../../../src/core/table.ts';
 import { elementsRelation } from '../../../src/transform/element.ts';
 import { green, insert, move, only, remove, update } from './sink-setup.ts';
 
@@ -159,4 +159,15 @@ test('what was kept of arrays goes with the stream', async () => {
   await g.apply(order('1'), add(['1', '2', '1']));
   await g.sink.retire();
   expect(await g.rows(`SELECT relname FROM pg_class WHERE relname LIKE 'half\\_%'`)).toEqual([]);
+});
+
+test('what was kept of an array is given up when the application has written it meanwhile', async () => {
+  const { g, order, add, drop, kept, rows } = await orders('jsonb');
+  await using _ = g;
+  await g.apply(order('1'), order('2'), add(['1', '2', '"a"'], ['2', '2', '"b"'], ['3', '1', '"waits"']));
+  await g.db.query(`UPDATE o SET items = '["new", "a"]' WHERE ordinal = 1`);
+  expect(await g.sink.checkpoint()).toBe(g.at);
+  expect(await kept()).toEqual(['2|2|"b"', '3|1|"waits"']);
+  await g.apply(drop(['1', '1']));
+  expect((await rows())[0]).toBe('1|1|["a"]|none');
 });

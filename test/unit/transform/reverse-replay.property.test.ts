@@ -225,7 +225,7 @@ class Green {
           if (this.#cascades && !this.rows(green.order).has(at)) return;
           // As an application would: those that stay are updated, the tail comes or goes.
           const had = this.children(green.line, at).length;
-          for (const [i, line] of lines.entries()) {
+          for (const line of lines) {
             const own = keyText(green.line, line);
             if (this.rows(green.line).has(own))
               this.update(green.line, own, (row) => line.forEach((cell, c) => (row[c] = cell)));
