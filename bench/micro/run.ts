@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { Bench } from 'tinybench';
 import { Decoder } from '../../src/engines/postgres/decoder.ts';
-import { arrayLiteral, copyText } from '../../src/engines/postgres/sink-text.ts';
+import { copyText, textArrayBytes } from '../../src/engines/postgres/sink-text.ts';
 import { Fold } from '../../src/pipeline/fold.ts';
 import { machine } from '../machine.ts';
 import { round } from '../stats.ts';
@@ -38,8 +38,8 @@ bench
     fold.add(hot);
     sink += fold.take().length;
   })
-  .add('encode: array literals', () => {
-    for (const index of all) sink += arrayLiteral(distinct.after, index).length;
+  .add('encode: text[] in binary', () => {
+    for (const index of all) sink += textArrayBytes(distinct.after, index).length;
   })
   .add('encode: COPY text', () => {
     sink += copyText(distinct.after, all).length;

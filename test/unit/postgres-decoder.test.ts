@@ -57,6 +57,35 @@ function decoder(...messages: readonly Buffer[]): (message: Buffer) => ReturnTyp
 }
 
 describe('the pgoutput decoder', () => {
+  test('texts that repeat, and texts that only look like the one before, come out as they were sent', () => {
+    // As characters of one byte each, the UTF-8 of the second is the first of the next.
+    const texts = [
+      '',
+      'a',
+      'é',
+      'Ã©',
+      '\u00c3\u0083',
+      'aa',
+      'aé',
+      'éa',
+      'x'.repeat(300),
+      `${'x'.repeat(299)}y`,
+    ];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...texts), { minLength: 1, maxLength: 20 }), (rows) => {
+        const decode = decoder(relation());
+        for (const [n, value] of rows.entries()) {
+          const message = decode(bytes(tag('I'), u32(7), tag('N'), tuple(text(String(n >> 1)), text(value))));
+          expect(message).toMatchObject({ after: [String(n >> 1), value] });
+        }
+      }),
+    );
+    const decode = decoder(relation());
+    decode(bytes(tag('I'), u32(7), tag('N'), tuple(text('1'), text('é'))));
+    const latin = bytes(tag('I'), u32(7), tag('N'), tuple(text('1'), text(Buffer.from([0xe9]))));
+    expect(() => decode(latin)).toThrow(/not UTF-8/);
+  });
+
   test('begin, commit, origin, type, relation', () => {
     const decode = decoder();
     const at = 815_000_000_123_456n;

@@ -5,9 +5,10 @@ import { asPosition } from '../../src/core/position.ts';
 import { UNCHANGED, type Column, type Relation } from '../../src/core/table.ts';
 import { applicationName } from '../../src/engines/postgres/lease.ts';
 import { Durability } from '../../src/engines/postgres/sink-durability.ts';
+import { bindMessage } from '../../src/engines/postgres/sink-bind.ts';
 import { realPlace, type SinkLayout } from '../../src/engines/postgres/sink-layout.ts';
 import { isCopy, stepsFor } from '../../src/engines/postgres/sink-program.ts';
-import { arrayLiteral, cellText, copyText } from '../../src/engines/postgres/sink-text.ts';
+import { cellText, copyText, textArray, textArrayBytes } from '../../src/engines/postgres/sink-text.ts';
 
 /** The text format of COPY, read back as the server's documentation describes it. */
 function readCopy(text: string): (string | null)[][] {
@@ -30,16 +31,68 @@ function readArray(text: string): (string | null)[] {
   );
 }
 
+/** The binary form of text[], read back as array_recv does. */
+function readBytes(bytes: Buffer): (string | null)[] {
+  const dimensions = bytes.readInt32BE(0);
+  expect(bytes.readInt32BE(8)).toBe(25);
+  if (dimensions === 0) return [];
+  expect([dimensions, bytes.readInt32BE(16)]).toEqual([1, 1]);
+  const found: (string | null)[] = [];
+  let at = 20;
+  for (let left = bytes.readInt32BE(12); left > 0; left--) {
+    const length = bytes.readInt32BE(at);
+    at += 4;
+    found.push(length === -1 ? null : bytes.toString('utf8', at, at + Math.max(0, length)));
+    at += Math.max(0, length);
+  }
+  expect(at).toBe(bytes.length);
+  expect(bytes.readInt32BE(4)).toBe(found.includes(null) ? 1 : 0);
+  return found;
+}
+
 const cell = fc.option(
   fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('\\N', 'NULL', '', '\\', '"', '\t\n\r', '{}', ',')),
 );
 
-test('COPY text and array literals give back every text', () => {
+test('COPY text and arrays give back every text', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(cell, cell), { minLength: 1 }), (rows) => {
       expect(readCopy(copyText(rows, [1, 0]))).toEqual(rows.map(([left, right]) => [right, left]));
-      expect(readArray(arrayLiteral(rows, 0))).toEqual(rows.map(([left]) => left));
+      expect(readArray(textArray(rows.map(([left]) => left)))).toEqual(rows.map(([left]) => left));
+      expect(readBytes(textArrayBytes(rows, 0))).toEqual(
+        rows.map(([left]) => left && Buffer.from(left).toString()),
+      );
     }),
+  );
+});
+
+test('arrays of long texts, of none and of texts that are longer in bytes', () => {
+  const long = ['x'.repeat(70_000), 'ü'.repeat(300), `${'x'.repeat(255)}`, `${'x'.repeat(256)}`, '€'];
+  expect(
+    readBytes(
+      textArrayBytes(
+        long.map((text) => [text]),
+        0,
+      ),
+    ),
+  ).toEqual(long);
+  expect(readBytes(textArrayBytes([], 0))).toEqual([]);
+});
+
+test('a Bind message is what the protocol says: lengths, formats and values', () => {
+  const bytes = Buffer.concat(bindMessage('v7', ['ü', null, Buffer.from([1, 2, 3])]));
+  expect(bytes.toString('latin1', 0, 1)).toBe('B');
+  expect(bytes.readInt32BE(1)).toBe(bytes.length - 1);
+  expect(bytes.subarray(5).toString('latin1')).toBe(
+    [
+      '\0v7\0', // portal, statement
+      '\0\x03\0\0\0\0\0\x01', // three formats: text, text, binary
+      '\0\x03',
+      '\0\0\0\x02\xc3\xbc',
+      '\xff\xff\xff\xff',
+      '\0\0\0\x03\x01\x02\x03',
+      '\0\0', // all results as text
+    ].join(''),
   );
 });
 
@@ -139,12 +192,14 @@ test('a run of mixed shapes becomes one statement per shape, never that of its f
   const steps = [...stepsFor(realPlace(layout, 'unused'), run)];
   expect(
     steps.map((step) =>
-      isCopy(step) ? 'copy' : [/SET (.*?) FROM/.exec(step.text)?.[1], step.values[0], step.values.at(-1)],
+      isCopy(step)
+        ? 'copy'
+        : [/SET (.*?) FROM/.exec(step.text)?.[1], readBytes(step.values[0] as Buffer), step.values.at(-1)],
     ),
   ).toEqual([
-    ['"id" = u.c1::text, "a" = u.c2::text', '{"3"}', '1'],
-    ['"a" = u.c1::text', '{"1","5"}', '2'],
-    ['"b" = u.c1::text', '{"2"}', '1'],
+    ['"id" = u.c1::text, "a" = u.c2::text', ['3'], '1'],
+    ['"a" = u.c1::text', ['1', '5'], '2'],
+    ['"b" = u.c1::text', ['2'], '1'],
   ]);
 });
 

@@ -3,6 +3,7 @@ import { CODES, VerdigrisError, type Code } from '../../core/errors.ts';
 import { PHASES, type Phase } from '../../core/state.ts';
 import { createEngine, type VerdigrisEngine } from '../../app/engine.ts';
 import { parseFailpoints } from '../../app/failpoints.ts';
+import { boundHeap } from '../../app/heap.ts';
 import { controlSocketPath } from '../../app/socket-path.ts';
 import { onShutdown } from '../../app/shutdown.ts';
 import { serveControl } from '../../http/server.ts';
@@ -24,6 +25,7 @@ export async function start(context: CommandContext, options: StartOptions): Pro
     throw new VerdigrisError('USAGE', `--until is one of ${PHASES.join(', ')}`);
   }
   const interval = durationOption('--interval', options.interval);
+  using _heap = boundHeap();
   const loaded = await context.load();
   const hash = options.plan === undefined ? null : await readPlanHash(options.plan);
   const live = context.terminal.live && !context.json && !context.options.quiet;

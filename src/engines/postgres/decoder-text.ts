@@ -22,6 +22,16 @@ export function textOf(buffer: Buffer, start: number, end: number, ascii: boolea
   return decoded.includes('\uFFFD') && !isUtf8(buffer.subarray(start, end)) ? null : decoded;
 }
 
+/** The bytes from `start` on are `text`, all of it ASCII: a text with other characters has another number of bytes or is not compared. */
+export function isText(buffer: Buffer, start: number, text: string): boolean {
+  // From the end: numbers, times and keys of one column differ there first.
+  for (let at = text.length - 1; at >= 0; at--) {
+    const byte = buffer[start + at] as number;
+    if (byte > 0x7f || byte !== text.charCodeAt(at)) return false;
+  }
+  return true;
+}
+
 function isAscii(buffer: Buffer, start: number, end: number): boolean {
   let bits = 0;
   for (let at = start; at < end; at++) bits |= buffer[at] as number;

@@ -1,7 +1,7 @@
 import { VerdigrisError } from '../../core/errors.ts';
 import { UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
 import type { Message, RelationMessage, RowMessage, WireColumn } from './decoder-messages.ts';
-import { textOf } from './decoder-text.ts';
+import { isText, textOf } from './decoder-text.ts';
 
 /**
  * Types whose text is ASCII under the pinned session settings: bool, integers, oid, xid, cid, tid, pg_lsn, floats, numeric, dates and times,
@@ -19,6 +19,15 @@ const NULL = 0x6e;
 const UNCHANGED_TOAST = 0x75;
 const TEXT = 0x74;
 
+/** Longest text that is kept to be used again. */
+const LONGEST_KEPT = 256;
+
+/** An announced relation, and the newest text of each column: columns often repeat theirs, and one string then serves many rows. */
+interface KnownRelation {
+  readonly message: RelationMessage;
+  readonly newest: string[];
+}
+
 /**
  * Decodes the output of pgoutput, protocol versions 1 and 2, into tuples of text by ordinal, without per-value parsers. It holds what
  * the protocol makes stateful: the relations announced so far. Anything it does not understand is fatal (SOURCE_PROTOCOL), never skipped.
@@ -29,7 +38,9 @@ export class Decoder {
   #buffer: Buffer = Buffer.alloc(0);
   #at = 0;
   #end = 0;
-  readonly #relations = new Map<number, RelationMessage>();
+  readonly #relations = new Map<number, KnownRelation>();
+  /** Of the relation of the current message. */
+  #newest: string[] = [];
 
   /** Decodes the one message in `buffer[start, end)`. @throws VerdigrisError SOURCE_PROTOCOL */
   decode(buffer: Buffer, start: number, end: number): Message {
@@ -185,7 +196,7 @@ export class Decoder {
       identity: identity as 'd',
       columns,
     };
-    this.#relations.set(id, relation);
+    this.#relations.set(id, { message: relation, newest: columns.map(() => '') });
     return relation;
   }
 
@@ -196,13 +207,20 @@ export class Decoder {
     if (count !== columns.length) fail(`a row of ${count} columns for a relation of ${columns.length}`);
     const cells = new Array<Cell>(count);
     const buffer = this.#buffer;
+    const newest = this.#newest;
     for (let i = 0; i < count; i++) {
       const column = columns[i] as WireColumn;
       const kind = this.#u8();
       if (kind === TEXT) {
         const length = this.#u32();
         const from = this.#take(length);
-        cells[i] = text(buffer, from, from + length, column.ascii);
+        const known = newest[i] as string;
+        if (known.length === length && isText(buffer, from, known)) cells[i] = known;
+        else {
+          const found = text(buffer, from, from + length, column.ascii);
+          cells[i] = found;
+          if (length <= LONGEST_KEPT) newest[i] = found;
+        }
       } else if (kind === NULL) cells[i] = keyOnly && !column.inIdentity ? UNCHANGED : null;
       else if (kind === UNCHANGED_TOAST) cells[i] = UNCHANGED;
       else fail(`a column of kind '${printable(kind)}'`);
@@ -212,7 +230,9 @@ export class Decoder {
 
   #relation(): RelationMessage {
     const id = this.#u32();
-    return this.#relations.get(id) ?? fail(`a change of relation ${id}, which was not announced`);
+    const known = this.#relations.get(id) ?? fail(`a change of relation ${id}, which was not announced`);
+    this.#newest = known.newest;
+    return known.message;
   }
 
   #skipXid(): void {

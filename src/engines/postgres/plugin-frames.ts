@@ -48,16 +48,24 @@ export class FrameQueue {
 
   /** @throws VerdigrisError SOURCE_PROTOCOL when the bytes cannot be frames */
   push(chunk: Buffer): void {
-    let buffer = chunk;
-    if (this.#partialBytes > 0) {
-      this.#partial.push(chunk);
-      this.#partialBytes += chunk.length;
-      if (this.#partialBytes < this.#needed) return;
-      buffer = Buffer.concat(this.#partial, this.#partialBytes);
+    let from = 0;
+    // Only the frame that spans two chunks is put together; the rest of a chunk is read where it lies.
+    while (this.#partialBytes > 0) {
+      const missing = this.#needed - this.#partialBytes;
+      const part = chunk.subarray(from, from + missing);
+      this.#partial.push(part);
+      this.#partialBytes += part.length;
+      from += part.length;
+      if (part.length < missing) return;
+      const buffer = Buffer.concat(this.#partial, this.#partialBytes);
+      const end = this.#scan(buffer, 0);
+      // The header was complete and says how much more it takes.
+      this.#partial = end < buffer.length ? [buffer] : [];
+      this.#partialBytes = buffer.length - end;
     }
-    const end = this.#scan(buffer);
-    this.#partial = end < buffer.length ? [buffer.subarray(end)] : [];
-    this.#partialBytes = buffer.length - end;
+    const end = this.#scan(chunk, from);
+    this.#partial = end < chunk.length ? [chunk.subarray(end)] : [];
+    this.#partialBytes = chunk.length - end;
   }
 
   /** Moves to the next message of log data; false when none is queued. */
@@ -112,8 +120,8 @@ export class FrameQueue {
   }
 
   /** Returns where the first incomplete frame starts. */
-  #scan(buffer: Buffer): number {
-    let at = 0;
+  #scan(buffer: Buffer, from: number): number {
+    let at = from;
     let lastData = -1;
     while (at + HEADER <= buffer.length) {
       const code = buffer[at] as number;
@@ -132,8 +140,8 @@ export class FrameQueue {
     }
     this.#needed = at + HEADER <= buffer.length ? 1 + buffer.readUInt32BE(at + 1) : HEADER;
     if (lastData >= 0) {
-      this.#segments.push({ buffer, at: 0, end: at });
-      this.bytes += at;
+      this.#segments.push({ buffer, at: from, end: at });
+      this.bytes += at - from;
       this.#listener.data(buffer.readBigUInt64BE(lastData + 6));
     }
     return at;

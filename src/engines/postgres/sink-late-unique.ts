@@ -2,6 +2,7 @@ import type { RowRun } from '../../core/change.ts';
 import { type Tuple } from '../../core/table.ts';
 import type { LateConstraint, Place, SinkLayout } from './sink-layout.ts';
 import { Arrays, housekeeping, keyJoin, typeOf, type Step } from './sink-statements.ts';
+import type { Param } from './sink-bind.ts';
 
 /** Looks for rows that break a constraint which the server does not check for us. */
 export interface LateStep extends Step {
@@ -30,12 +31,7 @@ export function lateSteps(real: Place, runs: readonly RowRun[]): LateStep[] {
 export const lateWholeSteps = (real: Place): LateStep[] =>
   real.layout.late.map((constraint) => step(real, constraint, `${real.sql} AS g`, []));
 
-function step(
-  real: Place,
-  constraint: LateConstraint,
-  from: string,
-  values: readonly (string | null)[],
-): LateStep {
+function step(real: Place, constraint: LateConstraint, from: string, values: readonly Param[]): LateStep {
   const same = constraint.columns.map(({ sql, operator }) => `o.${sql} ${operator} g.${sql}`).join(' AND ');
   const rows = `FROM ${from} JOIN ${real.sql} AS o ON ${same} WHERE (o.tableoid, o.ctid) <> (g.tableoid, g.ctid)`;
   const find = housekeeping(`SELECT ${keyText(real.layout)} ${rows} LIMIT 1`, values);

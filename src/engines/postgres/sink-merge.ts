@@ -3,6 +3,7 @@ import type { MergePart } from '../../core/plan.ts';
 import type { Tuple } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
 import { Arrays, columnList, deleteStep, keyJoin, moveStep, typeOf, type Step } from './sink-statements.ts';
+import type { Param } from './sink-bind.ts';
 import { cellText } from './sink-text.ts';
 import { literal } from './sql.ts';
 
@@ -42,7 +43,7 @@ const allAbsent = ({ layout, absent }: Merged, alias: string): string =>
     )
     .join(' AND ');
 
-const step = (run: RowRun, place: Place, text: string, values: readonly (string | null)[]): Step => ({
+const step = (run: RowRun, place: Place, text: string, values: readonly Param[]): Step => ({
   text,
   values,
   run,

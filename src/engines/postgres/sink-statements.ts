@@ -2,7 +2,8 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { RowRun } from '../../core/change.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple, type Column, type Kind } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
-import { arrayLiteral, cellText } from './sink-text.ts';
+import { cellText, textArrayBytes } from './sink-text.ts';
+import type { Param } from './sink-bind.ts';
 import type { Statement } from './sink-wire.ts';
 
 /** SQLSTATE of width_bucket with equal bounds: how a statement says on the server that it hit a wrong number of rows. */
@@ -33,13 +34,13 @@ const counted = (dml: string, expected: string, ctes = ''): string =>
 
 /** Collects the parameters of one statement as text[] over the same rows. */
 class Arrays {
-  readonly values: (string | null)[] = [];
+  readonly values: Param[] = [];
   readonly #names: string[] = [];
 
   /** Adds one column of `rows` and returns how the statement refers to it, cast to `type`. */
   add(rows: readonly Tuple[], column: number, type: string): string {
     const name = `c${this.values.length}`;
-    this.values.push(arrayLiteral(rows, column));
+    this.values.push(textArrayBytes(rows, column));
     this.#names.push(name);
     return `u.${name}::${type}`;
   }
@@ -300,7 +301,7 @@ export function truncateStep(place: Place, run: RowRun): Step {
   return { text, values: [], run, place, strict: false };
 }
 
-export const housekeeping = (text: string, values: readonly (string | null)[] = []): Step => ({
+export const housekeeping = (text: string, values: readonly Param[] = []): Step => ({
   text,
   values,
   run: null,

@@ -15,30 +15,54 @@ export function cellText(cell: Cell | undefined): string | null {
   return String(cell);
 }
 
-const NEEDS_ESCAPE = /["\\]/;
 const ESCAPE = /["\\]/g;
 
+/** A list of texts as a literal of text[]. Every element is quoted, so that NULL, spaces, braces and commas need no look. */
+export const textArray = (values: readonly (string | null)[]): string =>
+  `{${values.map((value) => (value === null ? 'NULL' : `"${value.replace(ESCAPE, '\\$&')}"`)).join(',')}}`;
+
+const TEXT_OID = 25;
+const NULL_LENGTH = int32(0xffff_ffff);
+const SHORT_LENGTHS = Array.from({ length: 256 }, (_, length) => int32(length));
+/** Up to this length a loop over the characters is cheaper than a call into the runtime. */
+const SHORT = 32;
+
 /**
- * One column of many rows as a literal of text[]. Written by hand: the array path of `pg` costs 1.8 µs a cell against
- * 0.7 µs. Every element is quoted, so that NULL, spaces, braces and commas need no look.
+ * One column of many rows as text[] in the binary form of array_recv: dimensions, whether there are nulls, the element type, then size and
+ * lower bound of the one dimension, then each element behind its length. Nothing is escaped here, and the server does not look at every
+ * character to find where an element ends. Put together as a string of one character per byte, which becomes bytes in a single copy.
  */
-export function arrayLiteral(rows: readonly Tuple[], column: number): string {
-  let text = '{';
+export function textArrayBytes(rows: readonly Tuple[], column: number): Buffer {
+  let nulls = 0;
+  let text = '';
   for (let index = 0; index < rows.length; index += 1) {
     const cell = cellText((rows[index] as Tuple)[column]);
-    if (index > 0) text += ',';
-    if (cell === null) text += 'NULL';
-    else text += NEEDS_ESCAPE.test(cell) ? `"${cell.replace(ESCAPE, '\\$&')}"` : `"${cell}"`;
+    if (cell === null) {
+      nulls = 1;
+      text += NULL_LENGTH;
+    } else {
+      const bytes = utf8(cell);
+      text += (SHORT_LENGTHS[bytes.length] ?? int32(bytes.length)) + bytes;
+    }
   }
-  return `${text}}`;
+  const dimension = rows.length === 0 ? '' : int32(rows.length) + int32(1);
+  const head = int32(rows.length === 0 ? 0 : 1) + int32(nulls) + int32(TEXT_OID) + dimension;
+  return Buffer.from(head + text, 'latin1');
 }
 
-/** A list of texts as a literal of text[]. */
-export const textArray = (values: readonly (string | null)[]): string =>
-  arrayLiteral(
-    values.map((value) => [value]),
-    0,
-  );
+/** A number as the four characters of its bytes, the highest first. */
+function int32(value: number): string {
+  return String.fromCharCode(value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
+}
+
+/** The bytes of a text, one character each; for ASCII that is the text. */
+function utf8(cell: string): string {
+  if (cell.length > SHORT)
+    return Buffer.byteLength(cell) === cell.length ? cell : Buffer.from(cell).toString('latin1');
+  for (let at = 0; at < cell.length; at += 1)
+    if (cell.charCodeAt(at) > 0x7f) return Buffer.from(cell).toString('latin1');
+  return cell;
+}
 
 const COPY_SPECIAL = /[\\\n\r\t\b\f\v]/;
 const COPY_SPECIALS = /[\\\n\r\t\b\f\v]/g;

@@ -2,11 +2,14 @@ import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { VerdigrisError } from '../../core/errors.ts';
+import { bindMessage, copyMessages, type Param } from './sink-bind.ts';
 
-/** One statement of a batch. Values travel as text; `null` is NULL. */
+/** One statement of a batch. */
 export interface Statement {
   readonly text: string;
-  readonly values: readonly (string | null)[];
+  readonly values: readonly Param[];
+  /** What follows a COPY … FROM STDIN. */
+  readonly data?: readonly Buffer[];
 }
 
 /** What one statement answered: its command tag and its rows as text. */
@@ -40,17 +43,16 @@ const MAX_PREPARED = 500;
 
 /** The protocol calls of a `pg` connection that a batch uses (present since pg 7, typed narrower there). */
 interface Protocol {
-  readonly stream: { cork(): void; uncork(): void };
+  readonly stream: { cork(): void; uncork(): void; write(bytes: Buffer): boolean };
   parse(message: { name: string; text: string }): void;
-  bind(message: { statement: string; values: readonly (string | null)[] }): void;
   execute(message: Record<string, never>): void;
   close(message: { type: 'S'; name: string }): void;
   sync(): void;
 }
 
 /**
- * Many statements in one write with one Sync at the end. `pg`'s own pipeline mode sends a Sync after every statement
- * and refuses COPY on the same client; with one Sync the server skips everything after the first error by itself,
+ * Many statements in one write with one Sync at the end, COPY and its data among them. `pg`'s own pipeline mode sends a Sync after every
+ * statement and refuses COPY on the same client; with one Sync the server skips everything after the first error by itself,
  * COMMIT included.
  */
 class Batch {
@@ -82,8 +84,10 @@ class Batch {
         const { name, parse, close } = this.#prepared.use(statement.text);
         for (const old of close) protocol.close({ type: 'S', name: old });
         if (parse) protocol.parse({ name, text: statement.text });
-        protocol.bind({ statement: name, values: statement.values });
+        for (const piece of bindMessage(name, statement.values)) protocol.stream.write(piece);
         protocol.execute({});
+        if (statement.data !== undefined)
+          for (const piece of copyMessages(statement.data)) protocol.stream.write(piece);
         return name;
       });
       protocol.sync();
@@ -113,6 +117,10 @@ class Batch {
 
   handleRowDescription(): void {
     // Never asked for.
+  }
+
+  handleCopyInResponse(): void {
+    // The data is on its way. After an error before it the server reads over it.
   }
 
   handleEmptyQuery(): void {
@@ -214,7 +222,7 @@ export class Wire implements AsyncDisposable {
   }
 
   /** One statement. */
-  async one(text: string, values: readonly (string | null)[] = []): Promise<Outcome> {
+  async one(text: string, values: readonly Param[] = []): Promise<Outcome> {
     try {
       const [outcome] = await this.run([{ text, values }]);
       return outcome as Outcome;

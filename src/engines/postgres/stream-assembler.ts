@@ -8,6 +8,9 @@ import type { Spool, SpoolReader } from './spool.ts';
 import { BatchBuilder } from './stream-batch.ts';
 import type { RelationMap } from './stream-relations.ts';
 
+/** Whole transactions are handed out from this size on: between two batches the rest of the process gets its turn. */
+const WHOLE_BYTES = 512 * 1024;
+
 export interface AssemblerParts {
   readonly queue: FrameQueue;
   readonly relations: RelationMap;
@@ -97,6 +100,8 @@ export class Assembler {
         this.#receive(queue.buffer, queue.start, queue.end);
       }
       if (this.#work !== null) return null;
+      if (builder.bytes >= WHOLE_BYTES && builder.hasWhole && !builder.inTransaction)
+        return builder.takeWhole();
       if (builder.bytes >= maxBatchBytes) {
         const batch = builder.takeWhole() ?? builder.takePart();
         if (batch !== null) return batch;

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { LogicalReplicationService } from 'pg-logical-replication';
 import type pg from 'pg';
 import type { ChangeBatch } from '../../core/change.ts';
@@ -204,6 +205,9 @@ export class PostgresStream implements ChangeStream {
   }
 
   async #next(): Promise<ChangeBatch | null> {
+    // What is queued is decoded without waiting for anything: first the rest of the process gets its turn, above all the sink's answer, so that
+    // it has its next group as soon as it is free.
+    if (!this.#plugin.queue.empty) await turn();
     for (;;) {
       if (this.#closed) return null;
       if (this.#error !== null) throw this.#error;

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
 import type { VerdigrisError } from '../../../src/core/errors.ts';
+import type { TargetTable } from '../../../src/core/plan.ts';
 import { asPosition } from '../../../src/core/position.ts';
+import type { Tuple } from '../../../src/core/table.ts';
 import { green, insert, move, only, remove, truncate, U, update } from './sink-setup.ts';
 
 const failure = async (work: Promise<unknown>): Promise<VerdigrisError> =>
@@ -167,6 +169,39 @@ test('strict: an insert that exists, an update and a delete that miss are confli
   const taken = await failure(g.sink.apply(g.group([insert(t, ['1', 'x'])])));
   expect(taken.context['constraint']).toBe('t_pkey');
   await g.apply(insert(t, ['2', 'after']));
+});
+
+test('a COPY behind a failure, in its own data and before one: nothing is written, the row is named, and the connection goes on', async () => {
+  await using g = await green(
+    `CREATE TABLE a (id int PRIMARY KEY, v varchar(600)); CREATE TABLE b (LIKE a INCLUDING ALL)`,
+  );
+  const [a, b] = (await g.targets('a', 'b')) as [TargetTable, TargetTable];
+  await g.sink.prepare([a, b]);
+  const rows = (from: number, last: string): Tuple[] =>
+    Array.from({ length: 1_000 }, (_, n) => [String(from + n), n === 999 ? last : 'x'.repeat(500)]);
+  await g.apply(insert(a.relation, ['0', 'zero']));
+  const before = g.at;
+  // An update that misses, and behind it half a megabyte of COPY that the server has to read over.
+  const missed = await failure(
+    g.apply(update(a.relation, [0, 1], ['77', 'x']), insert(b.relation, ...rows(1, 'last'))),
+  );
+  expect(missed.context).toMatchObject({ table: 'public.a' });
+  const long = await failure(
+    g.apply(insert(b.relation, ...rows(1, 'y'.repeat(601))), insert(a.relation, ['5', 'five'])),
+  );
+  expect(long.context).toMatchObject({ table: 'public.b' });
+  const after = await failure(
+    g.apply(insert(b.relation, ...rows(1, 'last')), update(a.relation, [0, 1], ['78', 'x'])),
+  );
+  expect(after.context).toMatchObject({ table: 'public.a' });
+  expect(g.at).toBe(before);
+  expect(await g.rows('SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)')).toEqual(['1|0']);
+  await g.apply(insert(b.relation, ...rows(1, 'last')), insert(a.relation, ...rows(1, 'end')));
+  expect(
+    await g.rows(
+      'SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), (SELECT v FROM b WHERE id = 1000)',
+    ),
+  ).toEqual(['1001|1000|last']);
 });
 
 test('F56: of three identical rows without a key exactly one is changed or deleted', async () => {
