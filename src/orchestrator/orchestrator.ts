@@ -26,14 +26,16 @@ import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
 import type { Rehearsal } from './rehearsal-result.ts';
-import { clearRehearsal, rehearse, type RehearsalOptions } from './rehearsal.ts';
+import { Rehearsals } from './rehearsals.ts';
 import { readReport, type RunReport } from './run-report.ts';
 import { given, type CutoverRequest } from './requests.ts';
+import { RequestDesk } from './request-desk.ts';
 import { RunState } from './run-state.ts';
 import type { Status } from './status.ts';
 import { StatusView } from './status-view.ts';
 import { SwitchControl } from './switch-control.ts';
 import { gateError, reportOf, switchContext } from './switching.ts';
+import { unlessStopped } from './unless-stopped.ts';
 import { Verifications } from './verifications.ts';
 
 /** Does no I/O; the first call that needs a server asks it. */
@@ -57,6 +59,8 @@ class Run implements Migration {
   #pipelineState: PipelineState = { condition: 'running', reason: '', error: null };
   readonly #verifications: Verifications;
   readonly #control: SwitchControl;
+  readonly #desk: RequestDesk;
+  readonly #rehearsals: Rehearsals;
   #switching = false;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
@@ -74,8 +78,10 @@ class Run implements Migration {
     this.#view = new StatusView(options.clock, options.settings);
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
-    this.#control = new SwitchControl({
-      settings,
+    this.#control = new SwitchControl({ settings, clock, log });
+    this.#rehearsals = new Rehearsals(options, this.#holder, this.#control);
+    this.#desk = new RequestDesk({
+      windows: settings.cutover.windows,
       clock,
       log,
       gates: (starter) => this.#gates(false, starter),
@@ -174,11 +180,11 @@ class Run implements Migration {
   }
 
   schedule({ at, window, waitMs, ...ask }: Parameters<Migration['schedule']>[0]): Promise<CutoverRequest> {
-    return this.#control.schedule({ at, window, waitMs }, ask);
+    return this.#desk.schedule({ at, window, waitMs }, ask);
   }
 
   cancel(options: Parameters<Migration['cancel']>[0]): Promise<CutoverRequest> {
-    return this.#control.cancel(options);
+    return this.#desk.cancel(options);
   }
 
   approve(options: Parameters<Migration['approve']>[0]): Promise<Approval> {
@@ -195,7 +201,7 @@ class Run implements Migration {
     if (this.#switching) throw new VerdigrisError('CUTOVER_PHASE', 'A cutover or a rehearsal is running.');
     this.#switching = true;
     try {
-      return await this.#control.rehearse(() => rehearse(this.#rehearsal(held)));
+      return await this.#rehearsals.hold(held, this.#working);
     } finally {
       this.#switching = false;
     }
@@ -241,13 +247,13 @@ class Run implements Migration {
     try {
       await this.#verifications.narrow(held, this.#working);
       await blueFence.prepare();
-      const cancelled = await this.#control.begin(options, request);
+      const cancelled = await this.#desk.begin(options, request);
       for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
       await state.enter('cutting_over', { epoch: context.epoch });
       await state.note('cutover.begin', {
         epoch: context.epoch,
         maxWritePauseMs: context.settings.maxWritePauseMs,
-        request: this.#control.request?.id ?? null,
+        request: this.#desk.request?.id ?? null,
         by: starter,
         gates,
       });
@@ -255,7 +261,7 @@ class Run implements Migration {
       await this.#settled(held, outcome);
       return reportOf(outcome, context.epoch, gates);
     } finally {
-      await this.#control.leave();
+      await this.#desk.leave();
       this.#switching = false;
     }
   }
@@ -303,7 +309,7 @@ class Run implements Migration {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
     this.#retry?.resolve();
     await this.#starting?.catch(() => undefined);
-    await this.#control.settled();
+    await this.#desk.settled();
     await this.#verifications.settled();
     await this.#endPumping();
     await this.#held?.sink[Symbol.asyncDispose]();
@@ -376,6 +382,7 @@ class Run implements Migration {
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
     this.#control.take(state);
+    this.#desk.take(state);
   }
 
   #context(
@@ -414,7 +421,7 @@ class Run implements Migration {
       await sink.prepare(compiled.targets);
     }
     if (state.phase === 'reversing') {
-      await this.#control.resume();
+      await this.#desk.resume();
       return;
     }
     this.#pumping = pipeline.run(AbortSignal.any([signal, this.#pumpStop.signal])).catch((error: unknown) => {
@@ -441,8 +448,8 @@ class Run implements Migration {
     }
     // In the background: replication is what start() waits for; the gate waits for the result.
     if (state.phase === 'replicating') this.#verifications.background(held, this.#working);
-    await this.#clearRehearsal();
-    await this.#control.resume();
+    await this.#rehearsals.clear(this.#held, this.#working);
+    await this.#desk.resume();
   }
 
   async #recover(held: Held): Promise<void> {
@@ -472,7 +479,7 @@ class Run implements Migration {
     } else {
       await state.enter(outcome.outcome === 'undone' ? 'replicating' : 'undetermined');
     }
-    await this.#control.end(outcome);
+    await this.#desk.end(outcome);
   }
 
   async #gates(fresh: boolean, starter: string | null): Promise<readonly GateResult[]> {
@@ -489,33 +496,6 @@ class Run implements Migration {
       { ...read, ...this.#control.verdicts(starter) },
       { ...gates, maxWritePauseMs: switching.maxWritePauseMs },
     );
-  }
-
-  /** After a kill in the middle of one. */
-  async #clearRehearsal(): Promise<void> {
-    const held = this.#held;
-    if (held === null || !this.#control.rehearsing) return;
-    await this.#control.cleared(() => clearRehearsal(this.#rehearsal(held)));
-  }
-
-  #rehearsal(held: Held): RehearsalOptions {
-    const { engine, proxies, settings, clock, failpoints, log, connectRehearsal } = this.#o;
-    return {
-      held,
-      connect:
-        connectRehearsal ??
-        (() =>
-          Promise.reject(new VerdigrisError('USAGE', 'This engine was made without a way to rehearse.'))),
-      engine,
-      proxies,
-      settings,
-      holder: this.#holder,
-      planHash: held.state.record?.planHash ?? '',
-      clock,
-      failpoints,
-      log,
-      signal: this.#working,
-    };
   }
 
   // ---- small parts
@@ -545,13 +525,8 @@ class Run implements Migration {
 
   #hash(): string {
     const { mapping, planSalt } = this.#o;
-    const versions = [planSalt.serverVersions.blue, planSalt.serverVersions.green];
-    return planHash({
-      mapping,
-      configuration: planSalt.configuration,
-      schemaSql: planSalt.schemaSql,
-      serverVersions: versions,
-    });
+    const { blue, green } = planSalt.serverVersions;
+    return planHash({ mapping, ...planSalt, serverVersions: [blue, green] });
   }
 
   #stored() {
@@ -567,19 +542,8 @@ class Run implements Migration {
     return this.#held;
   }
 
-  /** The promise, or the reason why the run stopped. */
-  async #unlessStopped<T>(promise: Promise<T>): Promise<T> {
-    const { signal } = this.#stop;
-    const stopped = Promise.withResolvers<never>();
-    const stop = (): void => stopped.reject(asVerdigrisError(signal.reason));
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    stopped.promise.catch(() => undefined);
-    try {
-      return await Promise.race([promise, stopped.promise]);
-    } finally {
-      signal.removeEventListener('abort', stop);
-    }
+  #unlessStopped<T>(promise: Promise<T>): Promise<T> {
+    return unlessStopped(promise, this.#stop.signal);
   }
 
   /** Tries again after transient errors; an error that needs the operator waits for `resume`. */
@@ -615,12 +579,12 @@ class Run implements Migration {
   async #end(act: () => Promise<void>): Promise<void> {
     this.#ending = true;
     try {
-      await this.#control.settled();
-      await this.#clearRehearsal();
+      await this.#desk.settled();
+      await this.#rehearsals.clear(this.#held, this.#working);
       await act();
     } catch (error) {
       this.#ending = false;
-      await this.#control.resume();
+      await this.#desk.resume();
       throw error;
     }
   }
