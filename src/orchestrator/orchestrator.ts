@@ -430,9 +430,9 @@ class Run implements Migration {
     });
     if (state.phase === 'cutting_over' || state.phase === 'undetermined') await this.#recover(held);
     // A run that replicated before replicates again only once its place in the log was found to be good.
-    if (state.phase === 'replicating') await this.#unlessStopped(pipeline.opened);
+    if (state.phase === 'replicating') await unlessStopped(pipeline.opened, this.#stop.signal);
     if (state.phase === 'copying') {
-      await this.#unlessStopped(pipeline.copied);
+      await unlessStopped(pipeline.copied, this.#stop.signal);
       await failpoints.hit('copying.rows-done');
       await this.#retried(() =>
         sink.finishCopy(compiled.targets, (step) => this.#view.finishing(step), signal),
@@ -542,10 +542,6 @@ class Run implements Migration {
     return this.#held;
   }
 
-  #unlessStopped<T>(promise: Promise<T>): Promise<T> {
-    return unlessStopped(promise, this.#stop.signal);
-  }
-
   /** Tries again after transient errors; an error that needs the operator waits for `resume`. */
   async #retried<T>(act: () => Promise<T>): Promise<T> {
     for (;;) {
@@ -563,7 +559,7 @@ class Run implements Migration {
         }
         this.#view.blocked = error;
         this.#retry = Promise.withResolvers<void>();
-        await this.#unlessStopped(this.#retry.promise);
+        await unlessStopped(this.#retry.promise, this.#stop.signal);
         this.#view.blocked = null;
       }
     }
