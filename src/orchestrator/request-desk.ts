@@ -111,6 +111,8 @@ export class RequestDesk {
         const request = requestOf(record);
         if (request?.id !== id || request.state !== 'waiting')
           throw new VerdigrisError('CUTOVER_PHASE', `The request ${id} is ${request?.state ?? 'gone'}.`);
+        if (request.deadline !== null && this.#o.clock.now() >= Date.parse(request.deadline))
+          throw new VerdigrisError('CUTOVER_PHASE', `The time of request ${id} is over.`);
         return withRequest(record, { ...request, state: 'running', reason: '' });
       });
     }
