@@ -266,10 +266,10 @@ class Run implements Migration {
     });
   }
 
-  async finish(options: { readonly keepState: boolean }): Promise<void> {
+  async finish(options: { readonly keepState: boolean }): Promise<RunReport> {
     const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['reversing'], 'finish');
-    await this.#end(async () => {
+    return this.#end(async () => {
       await held.state.note('finish', { keepState: options.keepState });
       await this.#halt();
       await held.foreign?.retire();
@@ -280,7 +280,9 @@ class Run implements Migration {
       await held.foreign?.restore();
       if (!options.keepState) await held.forward.sink.retire();
       await held.state.enter('finished');
+      const report = await this.report();
       await this.#finishRun(held, options.keepState);
+      return report;
     });
   }
 
@@ -539,12 +541,12 @@ class Run implements Migration {
     this.#carries = null;
   }
 
-  async #end(act: () => Promise<void>): Promise<void> {
+  async #end<T>(act: () => Promise<T>): Promise<T> {
     this.#ending = true;
     try {
       await this.#desk.settled();
       await this.#rehearsals.clear(this.#held, this.#working);
-      await act();
+      return await act();
     } catch (error) {
       this.#ending = false;
       await this.#desk.resume();
