@@ -62,7 +62,7 @@ export class Stage {
   readonly #o: RehearsalOptions;
   readonly acts: RehearsedAct[] = [];
   /** What takes everything away again, the newest first. */
-  readonly #undo: { readonly what: string; readonly act: () => Promise<void> }[] = [];
+  readonly #undo: { readonly what: string; readonly act: () => PromiseLike<void> }[] = [];
 
   constructor(options: RehearsalOptions) {
     this.#o = options;
@@ -71,7 +71,7 @@ export class Stage {
   /** Connects, and makes everything there is to rehearse with. */
   async set(): Promise<Props> {
     const sides = await this.#o.connect();
-    this.#undo.push({ what: 'connections', act: async () => void (await sides[Symbol.asyncDispose]()) });
+    this.#undo.push({ what: 'connections', act: () => sides[Symbol.asyncDispose]() });
     return this.#set(sides);
   }
 
@@ -83,7 +83,7 @@ export class Stage {
     for (const { what, act } of this.#undo.toReversed()) {
       using limit = deadline(clock, CLEAN_MS, `it took longer than ${CLEAN_MS} ms`);
       try {
-        await bounded(act(), limit.signal);
+        await bounded(Promise.resolve(act()), limit.signal);
       } catch (error) {
         problems.push(`${what}: ${asVerdigrisError(error).message}`);
       }
@@ -135,7 +135,7 @@ export class Stage {
     const stream = { direction: 'reverse', term, maxBatchBytes: settings.apply.batchBytes } as const;
     const source = sides.green.changes(stream);
     const sink = sides.blue.sink(stream);
-    this.#undo.push({ what: 'sink on blue', act: async () => void (await sink[Symbol.asyncDispose]()) });
+    this.#undo.push({ what: 'sink on blue', act: () => sink[Symbol.asyncDispose]() });
     // What a killed rehearsal left of the stream would be older than the tables.
     await this.act(
       'reverse.slot',
