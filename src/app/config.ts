@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { parseDuration, parseSize } from '../core/units.ts';
+import { windowProblem } from '../orchestrator/windows.ts';
 import { mappingSchema } from '../transform/spec.ts';
 
 const isDuration = (text: string): boolean => parseDuration(text) !== null;
@@ -144,6 +145,29 @@ const gates = z
     verified_within: duration('30m', 'Age of the last clean verification.'),
     max_transaction_age: duration('20s', 'Oldest open transaction on blue.'),
     max_rejects: z.int().min(0).default(0).describe('Rejected rows that may stand.'),
+    rollback_rehearsed_within: z
+      .union([z.string().refine(isDuration, NOT_DURATION), z.null()])
+      .default(null)
+      .describe('Age of the last `verdigris rehearse` of this plan; null: none is asked for.'),
+    approvals: z
+      .strictObject({
+        count: z
+          .int()
+          .min(0)
+          .max(20)
+          .default(0)
+          .describe('Different people who approve the plan in force, besides who starts the switch.'),
+        roles: z
+          .array(z.string().min(1).max(60))
+          .default([])
+          .describe('Each of these roles has to be among them; empty: any role.'),
+      })
+      .refine(({ count, roles }) => roles.length <= count, {
+        error: 'more roles than people: everybody approves in one role',
+        path: ['roles'],
+      })
+      .prefault({})
+      .describe('`verdigris approve`; void when the plan changes.'),
   })
   .prefault({})
   .describe('Conditions of the switch.');
@@ -154,6 +178,42 @@ const cutover = z
       .enum(['manual'])
       .default('manual')
       .describe('manual: it waits, without limit, for `verdigris cutover`.'),
+    windows: z
+      .array(
+        z
+          .strictObject({
+            name: z
+              .string()
+              .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$/, 'at most 40 letters, digits, _ and -')
+              .describe('For `verdigris cutover --window`.'),
+            cron: z
+              .string()
+              .min(1)
+              .describe('When it opens: minute, hour, day of month, month, day of week. Example: 0 2 * * 6'),
+            duration: z
+              .string()
+              .refine(isDuration, NOT_DURATION)
+              .describe('How long it stays open, also over a change of the clocks.'),
+            timezone: z.string().min(1).default('UTC').describe('Whose clock. Example: Europe/Berlin'),
+          })
+          .superRefine(({ cron, timezone }, issues) => {
+            const wrong = windowProblem({ cron, timezone });
+            if (wrong === null) return;
+            issues.addIssue({
+              code: 'custom',
+              path: [wrong],
+              message:
+                wrong === 'cron'
+                  ? 'not five fields of cron that come true some day (example: 0 2 * * 6)'
+                  : 'not a time zone (example: Europe/Berlin)',
+            });
+          }),
+      )
+      .refine((windows) => new Set(windows.map(({ name }) => name)).size === windows.length, {
+        error: 'two windows have the same name',
+      })
+      .default([])
+      .describe('A switch begins only in one of these; empty: at any time.'),
     max_write_pause: duration(
       '10s',
       'Writers may wait this long; past it, and before the switch, everything is undone.',

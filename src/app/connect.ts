@@ -8,6 +8,7 @@ import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { Migration } from '../orchestrator/api.ts';
+import type { RehearsalSides } from '../orchestrator/rehearsal-sides.ts';
 import { createMigration } from '../orchestrator/orchestrator.ts';
 import { deadmanStarter } from './deadman.ts';
 import type { LoadedConfig } from './load.ts';
@@ -36,6 +37,26 @@ export function connectSide(
     log: log.child({ side }),
     failpoints,
   });
+}
+
+/** Both sides under another name: a migration's name does not end like that by chance, and has at most 40 characters. */
+async function connectRehearsal(loaded: LoadedConfig, surroundings: Surroundings): Promise<RehearsalSides> {
+  const migration = `${loaded.config.migration}.rehearsal`;
+  await using stack = new AsyncDisposableStack();
+  const connect = async (side: Side): Promise<Session> =>
+    stack.use(
+      await loaded.engine.connect(loaded[side].config, {
+        migration,
+        side,
+        stateSchema: loaded[side].stateSchema,
+        rehearsal: true,
+        log: surroundings.log.child({ side, rehearsal: true }),
+        failpoints: surroundings.failpoints,
+      }),
+    );
+  const [blue, green] = [await connect('blue'), await connect('green')];
+  const kept = stack.move();
+  return { migration, blue, green, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
 /** Everything a migration needs, connected. Disposing closes the migration first, then proxies and sessions. */
@@ -70,6 +91,7 @@ export async function assemble(loaded: LoadedConfig, surroundings: Surroundings)
     clock,
     failpoints,
     deadman: deadmanStarter(loaded, { log, failpoints }),
+    connectRehearsal: () => connectRehearsal(loaded, surroundings),
     takeover: surroundings.takeover ?? false,
     holder: `${hostname()}:${process.pid}`,
     planSalt: {

@@ -14,11 +14,16 @@ import type {
   VerifyReport,
   WayBackReport,
 } from '../orchestrator/api.ts';
+import type { Approval } from '../orchestrator/approvals.ts';
+import type { Rehearsal } from '../orchestrator/rehearsal-result.ts';
+import type { CutoverRequest as ScheduledCutover, When } from '../orchestrator/requests.ts';
+import type { RunReport } from '../orchestrator/run-report.ts';
 import type { Status } from '../orchestrator/status.ts';
 import { assemble, type Assembly } from './connect.ts';
 import type { LoadedConfig } from './load.ts';
 import { withPlaces } from './mapping-issues.ts';
 
+export type { Approval, Rehearsal, RunReport, ScheduledCutover, When };
 export type { CutoverReport, Migration, Mismatch, PlanReport, Status, VerifyReport, WayBackReport };
 
 export interface EngineOptions {
@@ -49,11 +54,14 @@ export interface VerifyResult extends Omit<VerifyReport, 'mismatches'> {
   readonly mismatches: AsyncIterable<Mismatch>;
 }
 
+/** How a program asks for a switch. */
 export interface CutoverRequest {
   /** Hash of the plan that was looked at. */
   readonly planHash: string;
   /** The name of the migration, typed by whoever starts it. */
   readonly confirm: string;
+  /** Who asks: approvals of the same person do not count. */
+  readonly by?: string;
   readonly dryRun?: boolean;
   readonly maxWritePauseMs?: number;
   readonly overrides?: readonly { readonly gate: GateName; readonly reason: string }[];
@@ -83,6 +91,25 @@ export interface VerdigrisEngine extends AsyncDisposable {
   rollback(request: CutoverRequest): Promise<CutoverReport>;
   /** Finishes or undoes what was interrupted; null when nothing was. */
   recover(): Promise<CutoverReport | null>;
+  /**
+   * A switch that begins by itself, in this or a later engine, once its time has come and every gate is open; see `request` of the status.
+   * @throws VerdigrisError CONFIRMATION, PLAN_STALE, USAGE, CUTOVER_PHASE while another one waits
+   */
+  schedule(when: When, request: Omit<CutoverRequest, 'dryRun'>): Promise<ScheduledCutover>;
+  /** Ends a switch that waits; undoes one that runs, unless it is past the point of no return. */
+  cancel(options?: { readonly by?: string; readonly reason?: string }): Promise<ScheduledCutover>;
+  /** @throws VerdigrisError PLAN_STALE */
+  approve(options: {
+    readonly by: string;
+    readonly role?: string;
+    readonly note?: string;
+    readonly planHash: string;
+  }): Promise<Approval>;
+  revoke(options: { readonly by: string; readonly reason?: string }): Promise<void>;
+  /** A switch there and back on rows of our own, without moving a client. */
+  rehearse(): Promise<Rehearsal>;
+  /** The record of the run so far, for the change ticket. */
+  report(): Promise<RunReport>;
   events(after: number, limit: number): Promise<readonly JournalEvent[]>;
   /** The run underneath, for the control socket. */
   migration(): Promise<Migration>;
@@ -229,16 +256,34 @@ class RunningEngine implements VerdigrisEngine {
 
   async #turn(kind: 'cutover' | 'rollback', request: CutoverRequest): Promise<CutoverReport> {
     const { planHash, confirm, dryRun = false, ...rest } = request;
-    if (!dryRun) {
-      if (confirm !== this.name) {
-        throw new VerdigrisError(
-          'CONFIRMATION',
-          `the ${kind} of ${this.name} was not confirmed with its name`,
-        );
-      }
-      await this.#checkPlan(planHash);
-    }
+    if (!dryRun) await this.#confirmed(planHash, confirm, kind);
     return this.#with((migration) => migration[kind]({ dryRun, ...rest }));
+  }
+
+  async schedule(when: When, request: Omit<CutoverRequest, 'dryRun'>): Promise<ScheduledCutover> {
+    const { planHash, confirm, ...rest } = request;
+    await this.#confirmed(planHash, confirm);
+    return this.#with((migration) => migration.schedule({ ...when, ...rest }));
+  }
+
+  cancel(options: { readonly by?: string; readonly reason?: string } = {}): Promise<ScheduledCutover> {
+    return this.#with((migration) => migration.cancel(options));
+  }
+
+  approve(options: Parameters<VerdigrisEngine['approve']>[0]): Promise<Approval> {
+    return this.#with((migration) => migration.approve({ role: '', note: '', ...options }));
+  }
+
+  revoke(options: Parameters<VerdigrisEngine['revoke']>[0]): Promise<void> {
+    return this.#with((migration) => migration.revoke({ reason: '', ...options }));
+  }
+
+  rehearse(): Promise<Rehearsal> {
+    return this.#with((migration) => migration.rehearse());
+  }
+
+  report(): Promise<RunReport> {
+    return this.#with((migration) => migration.report());
   }
 
   events(after: number, limit: number): Promise<readonly JournalEvent[]> {
@@ -263,6 +308,12 @@ class RunningEngine implements VerdigrisEngine {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  async #confirmed(planHash: string, confirm: string, act = 'cutover'): Promise<void> {
+    if (confirm !== this.name)
+      throw new VerdigrisError('CONFIRMATION', `the ${act} of ${this.name} was not confirmed with its name`);
+    await this.#checkPlan(planHash);
   }
 
   async #checkPlan(hash: string): Promise<void> {

@@ -52,6 +52,48 @@ const gate = z.strictObject({
 });
 
 const unknown = z.number().nullable();
+const moment = z.iso.datetime();
+const override = z.strictObject({ gate: z.enum(GATES), reason: z.string() });
+const failure = z.strictObject({ code: z.string(), message: z.string(), remedy: z.string() });
+
+const approval = z.strictObject({
+  by: z.string(),
+  role: z.string(),
+  note: z.string(),
+  at: moment,
+  planHash: z.string(),
+});
+
+/** A switch that somebody asked for. */
+export const requestSchema = z.strictObject({
+  id: z.string(),
+  state: z.enum(['waiting', 'running', 'done', 'cancelled', 'expired', 'failed']),
+  by: z.string().nullable(),
+  planHash: z.string(),
+  requestedAt: moment,
+  notBefore: moment.nullable(),
+  window: z.string().nullable(),
+  deadline: moment.nullable(),
+  maxWritePauseMs: unknown,
+  overrides: z.array(override).readonly(),
+  outcome: z.enum(['switched', 'undone', 'undetermined']).nullable(),
+  reason: z.string(),
+  endedAt: moment.nullable(),
+});
+
+export const rehearsalSchema = z.strictObject({
+  at: moment,
+  ok: z.boolean(),
+  planHash: z.string(),
+  acts: z
+    .array(z.strictObject({ name: z.string(), description: z.string(), ms: z.number(), detail: z.string() }))
+    .readonly(),
+  writePauseMs: unknown,
+  backPauseMs: unknown,
+  rows: z.int(),
+  cleared: z.boolean(),
+  error: failure.nullable(),
+});
 
 /** `data` of `status`. Numbers that are not known are null; so are the parts that only a running engine knows. */
 export const statusSchema = z.strictObject({
@@ -124,6 +166,26 @@ export const statusSchema = z.strictObject({
     })
     .nullable(),
   gates: z.array(gate),
+  /** The window that is open, else the next one. */
+  window: z
+    .strictObject({
+      name: z.string(),
+      open: z.boolean(),
+      opensAt: moment,
+      closesAt: moment,
+      timezone: z.string(),
+    })
+    .nullable(),
+  approvals: z
+    .strictObject({
+      required: z.int(),
+      roles: z.array(z.string()),
+      counted: z.int(),
+      given: z.array(approval.extend({ counts: z.boolean() })),
+    })
+    .nullable(),
+  request: requestSchema.nullable(),
+  rehearsal: rehearsalSchema.extend({ ageSeconds: z.number() }).nullable(),
   positions: z.strictObject({
     head: z.string().nullable(),
     received: z.string().nullable(),
@@ -145,7 +207,7 @@ export const statusSchema = z.strictObject({
         .nullable(),
     })
     .nullable(),
-  error: z.strictObject({ code: z.string(), message: z.string(), remedy: z.string() }).nullable(),
+  error: failure.nullable(),
 });
 export type StatusData = z.output<typeof statusSchema>;
 
@@ -243,11 +305,14 @@ export const cutoverSchema = z.strictObject({
       pastPointOfNoReturn: z.boolean(),
       outcome: z.enum(['planned', 'ok', 'failed', 'undone', 'skipped']),
       ms: unknown,
+      rehearsedMs: z.number().exactOptional(),
       detail: z.string(),
     }),
   ),
+  /** Of a dry run: what the last rehearsal measured. */
+  rehearsed: z.strictObject({ writePauseMs: z.number(), ageSeconds: z.number() }).nullable().exactOptional(),
   gates: z.array(gate),
-  error: z.strictObject({ code: z.string(), message: z.string(), remedy: z.string() }).nullable(),
+  error: failure.nullable(),
 });
 
 export const eventSchema = z.strictObject({
@@ -257,12 +322,70 @@ export const eventSchema = z.strictObject({
   detail: z.record(z.string(), z.unknown()),
 });
 
+/** `data` of `report`: the record of a run for the change ticket. */
+export const reportSchema = z.strictObject({
+  migration: z.string(),
+  planHash: z.string(),
+  phase: z.enum(PHASES),
+  activeSide: z.enum(['blue', 'green']),
+  epoch: z.int(),
+  beganAt: z.string().nullable(),
+  plans: z.array(z.strictObject({ planHash: z.string(), since: z.string() })),
+  phases: z.array(z.strictObject({ phase: z.enum(PHASES), since: z.string(), seconds: unknown })),
+  approvals: z.array(approval.extend({ void: z.boolean() })),
+  rehearsal: rehearsalSchema.nullable(),
+  verification: z
+    .strictObject({
+      mode: z.enum(['full', 'sample', 'recent']),
+      state: z.enum(['running', 'pass', 'fail']),
+      endedAt: z.string().nullable(),
+      seconds: z.number(),
+      rows: z.number(),
+      differences: z.number(),
+      unsettled: z.number(),
+      tables: z.array(z.strictObject({ table: z.string(), rows: z.number(), differences: z.number() })),
+    })
+    .nullable(),
+  attempts: z.array(
+    z.strictObject({
+      epoch: z.int(),
+      request: z.string().nullable(),
+      by: z.string().nullable(),
+      beganAt: z.string(),
+      endedAt: z.string().nullable(),
+      outcome: z.enum(['switched', 'undone', 'undetermined']).nullable(),
+      writePauseMs: unknown,
+      maxWritePauseMs: unknown,
+      gates: z.array(gate),
+      overrides: z.array(override),
+      steps: z.array(
+        z.strictObject({
+          step: z.string(),
+          beganAt: z.string(),
+          ms: unknown,
+          outcome: z.enum(['ok', 'failed', 'begun']),
+          detail: z.string(),
+        }),
+      ),
+      certificate: z.record(z.string(), z.unknown()).nullable(),
+      error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
+    }),
+  ),
+  acts: z.array(
+    z.strictObject({ at: z.string(), event: z.string(), detail: z.record(z.string(), z.unknown()) }),
+  ),
+});
+
 export const ACTION_KINDS = [
   'pause',
   'resume',
   'verify',
   'repair',
+  'rehearse',
+  'approve',
+  'revoke',
   'cutover',
+  'cancel',
   'rollback',
   'recover',
   'abort',
@@ -287,16 +410,19 @@ const shown = z.strictObject({ path: z.string(), value: z.unknown(), origin: z.s
 export const DATA_SCHEMAS = {
   Action: actionSchema,
   Aborted: done,
+  Approval: approval,
   ConfigCheck: z.strictObject({ file: z.string(), migration: z.string(), tables: z.int() }),
   Config: z.record(z.string(), z.unknown()),
   ConfigOrigins: z.array(shown),
   ConfigSchema: z.record(z.string(), z.unknown()),
   Cutover: cutoverSchema,
+  CutoverRequest: requestSchema,
   Doctor: z.strictObject({ checks: z.array(check), blocking: z.int(), warnings: z.int() }),
   Error: z.null(),
   Event: eventSchema,
   Events: z.array(eventSchema),
-  Finished: done,
+  /** `report`: file with the record of the run. */
+  Finished: done.extend({ report: z.string().nullable() }),
   Gates: z.array(gate),
   Health: z.strictObject({ ready: z.boolean(), reason: z.string() }),
   Help: z.strictObject({ text: z.string() }),
@@ -304,9 +430,11 @@ export const DATA_SCHEMAS = {
   Paused: done,
   Plan: planSchema,
   Recover: cutoverSchema.nullable(),
+  Rehearsal: rehearsalSchema,
   Repair: repairSchema,
-
+  Report: reportSchema,
   Resumed: done,
+  Revoked: done,
   Rollback: cutoverSchema,
   Start: z.strictObject({ phase: z.enum(PHASES), activeSide: z.enum(['blue', 'green']) }),
   Status: statusSchema,

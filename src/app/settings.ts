@@ -41,6 +41,9 @@ export function settingsOf(config: Config, schemaSql: string | null): Settings {
       maxTransactionAgeMs: ms(gates.max_transaction_age),
       maxRejects: gates.max_rejects,
       roundTripMs: ms(gates.max_round_trip),
+      rehearsedWithinMs:
+        gates.rollback_rehearsed_within === null ? null : ms(gates.rollback_rehearsed_within),
+      approvals: gates.approvals,
     },
     cutover: {
       maxWritePauseMs: ms(cutover.max_write_pause),
@@ -49,6 +52,7 @@ export function settingsOf(config: Config, schemaSql: string | null): Settings {
       maxRecheckKeys: cutover.max_recheck_keys,
       reverse: cutover.reverse_replication.enabled,
       smoke: cutover.smoke,
+      windows: cutover.windows.map(({ duration, ...window }) => ({ ...window, durationMs: ms(duration) })),
     },
     sequences: { headroom: config.sequences.headroom },
     lease: { ttlMs: 15_000 },

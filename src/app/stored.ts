@@ -2,6 +2,9 @@ import { SYSTEM_CLOCK } from '../core/clock.ts';
 import { NO_FAILPOINTS } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { JournalEvent, RunRecord } from '../core/state.ts';
+import { rehearsalOf } from '../orchestrator/rehearsal-result.ts';
+import { requestOf } from '../orchestrator/requests.ts';
+import { readReport, type RunReport } from '../orchestrator/run-report.ts';
 import { connectSide } from './connect.ts';
 import type { StatusData } from './envelope.ts';
 import type { LoadedConfig } from './load.ts';
@@ -29,10 +32,24 @@ export async function readStoredEvents(
   return await green.state.events(loaded.config.migration, range.after, range.limit);
 }
 
+/** The record of the run, read without an engine; null: green remembers none. */
+export async function readStoredReport(loaded: LoadedConfig, log: Logger): Promise<RunReport | null> {
+  await using green = await connectSide(loaded, 'green', {
+    log,
+    clock: SYSTEM_CLOCK,
+    failpoints: NO_FAILPOINTS,
+  });
+  const record = await green.state.load(loaded.config.migration);
+  return record === null ? null : readReport(record, green);
+}
+
+const ageSeconds = (at: string): number => Math.max(0, (SYSTEM_CLOCK.now() - Date.parse(at)) / 1_000);
+
 const ENDED = new Set(['finished', 'aborted']);
 
 /** A status of what is stored. Everything that only a running engine can know is null. */
 export function storedStatus(migration: string, record: RunRecord | null): StatusData {
+  const rehearsal = rehearsalOf(record);
   const ended = record !== null && ENDED.has(record.phase);
   return {
     migration,
@@ -57,6 +74,10 @@ export function storedStatus(migration: string, record: RunRecord | null): Statu
     verify: null,
     source: null,
     gates: [],
+    window: null,
+    approvals: null,
+    request: requestOf(record),
+    rehearsal: rehearsal === null ? null : { ...rehearsal, ageSeconds: ageSeconds(rehearsal.at) },
     positions: { head: null, received: null, applied: null },
     rollback: null,
     error: null,

@@ -1,5 +1,6 @@
 import type { Kind } from '../app/envelope.ts';
 import { abort, finish, pause, resume, verify, verifyRepair, verifyShow } from './commands/acts.ts';
+import { approve, approveRevoke, cutoverCancel, rehearse, report } from './commands/control.ts';
 import { configCheck, configSchema, configShow } from './commands/config.ts';
 import { events } from './commands/events.ts';
 import { init } from './commands/init.ts';
@@ -37,6 +38,7 @@ export interface CommandSpec {
 }
 
 const NAME = { flags: '--confirm <name>', text: 'name of the migration, where nobody can be asked' } as const;
+const BY = { flags: '--by <name>', text: 'who you are; default: who called sudo, else the account' } as const;
 const PLAN = {
   flags: '--plan <file>',
   text: 'plan that was looked at; its hash must be the plan in force',
@@ -53,6 +55,7 @@ const TURN: NonNullable<CommandSpec['options']> = [
   { flags: '--dry-run', text: 'the steps with measured costs; changes nothing' },
   PLAN,
   NAME,
+  BY,
   { flags: '--max-write-pause <duration>', text: 'undo when writers would wait longer' },
   {
     flags: '--override <gate=reason>',
@@ -238,11 +241,49 @@ export const COMMANDS: readonly CommandSpec[] = [
     run: verifyRepair,
   },
   {
+    name: 'rehearse',
+    text: 'a timed switch there and back on rows of our own; moves no client, leaves nothing',
+    kind: 'Rehearsal',
+    example: 'verdigris rehearse --timeout 5m',
+    ownTimeout: true,
+    run: rehearse,
+  },
+  {
+    name: 'approve',
+    text: 'accept the plan in force; void when the plan changes',
+    kind: 'Approval',
+    example: 'verdigris approve --as dba --note "looked at plan and dry run" --plan plan.json',
+    options: [
+      { flags: '--as <role>', text: 'role in which you approve (gates.approvals.roles)' },
+      BY,
+      { flags: '--note <text>', text: 'stands in the report', fallback: '' },
+      { flags: '--plan <file>', text: 'plan that was looked at; refused when it is not the plan in force' },
+    ],
+    run: approve,
+  },
+  {
+    name: 'revoke',
+    group: 'approve',
+    text: 'take an approval back',
+    kind: 'Revoked',
+    example: 'verdigris approve revoke --reason "month end"',
+    options: [BY, { flags: '--reason <text>', text: 'stands in the report', fallback: '' }],
+    run: approveRevoke,
+  },
+  {
     name: 'cutover',
     text: 'switch traffic to green, gated; asks for the name of the migration',
     kind: 'Cutover',
-    example: 'verdigris cutover --dry-run',
-    options: TURN,
+    example: 'verdigris cutover --window saturday --plan plan.json --confirm crm-v2',
+    options: [
+      ...TURN,
+      { flags: '--at <time>', text: 'begin by itself from then on: 2026-11-28T02:00:00+01:00' },
+      { flags: '--window <name>', text: 'begin by itself while this window is open' },
+      {
+        flags: '--wait <duration>',
+        text: 'begin by itself as soon as every gate is open; given up after this time (with --at: default 1h)',
+      },
+    ],
     ownTimeout: true,
     run: cutover,
   },
@@ -270,6 +311,27 @@ export const COMMANDS: readonly CommandSpec[] = [
     run: recover,
   },
   {
+    name: 'cancel',
+    group: 'cutover',
+    text: 'end a cutover that waits; undo one that runs, unless it is past the point of no return',
+    kind: 'CutoverRequest',
+    example: 'verdigris cutover cancel --reason "incident"',
+    options: [BY, { flags: '--reason <text>', text: 'stands in the report' }],
+    ownTimeout: true,
+    run: cutoverCancel,
+  },
+  {
+    name: 'report',
+    text: 'the record of the run for the change ticket',
+    kind: 'Report',
+    example: 'verdigris report --out crm-v2.md',
+    options: [
+      { flags: '--format <format>', text: 'markdown or json', fallback: 'markdown' },
+      { flags: '--out <file>', text: 'write it there' },
+    ],
+    run: report,
+  },
+  {
     name: 'abort',
     text: 'give up before the cutover: removes slot and state, leaves the rows of green',
     kind: 'Aborted',
@@ -283,7 +345,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     text: 'end after the cutover: removes what we made on both sides',
     kind: 'Finished',
     example: 'verdigris finish --plan plan.json --confirm crm-v2',
-    options: [PLAN, NAME, { flags: '--keep-state', text: 'keep journal and state on green' }],
+    options: [
+      PLAN,
+      NAME,
+      { flags: '--keep-state', text: 'keep journal and state on green' },
+      {
+        flags: '--report <file>',
+        text: 'where the record of the run is written; default: beside the control socket',
+      },
+    ],
     ownTimeout: true,
     run: finish,
   },

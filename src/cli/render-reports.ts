@@ -64,14 +64,21 @@ export function renderCutover(report: CutoverReport): string {
       lines.push(`-------- point of no return: everything above undoes itself on failure`);
     }
     const took = step.ms === null ? '' : ms(step.ms);
+    const before = step.rehearsedMs === undefined ? '' : `  rehearsed: ${ms(step.rehearsedMs)}`;
     lines.push(
-      `${String(index + 1).padStart(2)} ${step.outcome.padEnd(8)} ${step.description.padEnd(60)} ${took.padStart(8)}${step.detail === '' ? '' : `  ${step.detail}`}`,
+      `${String(index + 1).padStart(2)} ${step.outcome.padEnd(8)} ${step.description.padEnd(60)} ${took.padStart(8)}${before}${step.detail === '' ? '' : `  ${step.detail}`}`,
     );
   }
   const shut = report.gates.filter(({ ok }) => !ok);
   for (const gate of shut)
     lines.push(`gate ${gate.name}: ${gate.observed} (limit ${gate.limit}) ${gate.reason}`);
   if (report.error) lines.push(`${report.error.code}: ${report.error.message}`, `  ${report.error.remedy}`);
+  if (report.rehearsed) {
+    const { writePauseMs, ageSeconds } = report.rehearsed;
+    lines.push(`Write pause of the rehearsal ${seconds(ageSeconds)} ago: ${ms(writePauseMs)}.`);
+  } else if (report.outcome === 'dry-run') {
+    lines.push('Never rehearsed: `verdigris rehearse` measures the steps without moving a client.');
+  }
   const paused = report.writePauseMs === null ? '' : ` Writers waited ${ms(report.writePauseMs)}.`;
   lines.push(
     {

@@ -1,4 +1,5 @@
 import type { StatusData } from '../app/envelope.ts';
+import { switchRows } from './render-control.ts';
 import { bytes, count, ms, percent, plain, seconds } from './format.ts';
 
 /** The block that `status` and `start` show. */
@@ -90,13 +91,14 @@ export function renderStatus(status: StatusData): string {
       ]),
     );
   }
+  for (const [name, parts] of switchRows(status)) lines.push(row(name, parts));
   if (error) lines.push(row('error', [`${error.code} ${error.message}`, error.remedy]));
   lines.push(`Next: ${next.action}${next.command === null ? '' : ` -> \`${next.command}\``}`);
   return plain(lines.join('\n'));
 }
 
 const row = (name: string, parts: readonly string[]): string =>
-  `  ${name.padEnd(8)} ${parts.filter(Boolean).join('   ')}`;
+  `  ${name.padEnd(9)} ${parts.filter(Boolean).join('   ')}`;
 
 function copyParts(copy: NonNullable<StatusData['copy']>): string[] {
   const eta =

@@ -1,7 +1,7 @@
 import type { KeyRange } from './snapshot.ts';
 import type { Cell, Relation, Tuple } from './table.ts';
 
-/** Count and 128-bit sum of row hashes over a range; equal digests of equal columns mean equal rows. */
+/** Count and sum of row hashes of 64 bits or more over a range; equal digests of equal columns mean equal rows. */
 export interface Digest {
   readonly rows: number;
   readonly hash: string;

@@ -1,3 +1,4 @@
+import type { Canary } from './canary.ts';
 import type { Catalog } from './catalog.ts';
 import type { Counters } from './counters.ts';
 import type { Digester } from './digest.ts';
@@ -43,6 +44,8 @@ export interface SessionEnv {
   readonly side: Side;
   /** Name of the schema or database that holds our state. */
   readonly stateSchema: string;
+  /** For a rehearsal: what it makes on the server is named after its migration alone, whatever the configuration names. */
+  readonly rehearsal?: true;
   readonly log: Logger;
   readonly failpoints: Failpoints;
 }
@@ -90,6 +93,8 @@ export interface Session extends AsyncDisposable {
    * log cannot tell who wrote.
    */
   readonly foreignWrites?: ForeignWriteStore;
+  /** What a rehearsal works on. Absent: this engine cannot rehearse. */
+  readonly canary?: Canary;
   preflight(scope: PreflightScope): Promise<readonly CheckResult[]>;
   changes(options: StreamOptions): ChangeSource;
   snapshot(): SnapshotSource;

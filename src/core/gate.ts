@@ -32,3 +32,10 @@ export interface GateResult {
   /** Empty when ok. */
   readonly reason: string;
 }
+
+/** What a gate says when what it asks for is decided elsewhere (people, the clock, an earlier rehearsal). */
+export type Verdict = Omit<GateResult, 'name'>;
+
+/** One line for refusals: which gate, what was seen, what it asks for. */
+export const showGate = ({ name, observed, limit, reason }: GateResult): string =>
+  `${name}: ${observed}, limit ${limit}${reason === '' ? '' : ` (${reason})`}`;

@@ -42,6 +42,11 @@ export interface ProxyAdapter extends AsyncDisposable {
   pause(signal: AbortSignal): Promise<void>;
   /** Points new work at a side, while paused, and reads it back. Idempotent. */
   route(side: 'blue' | 'green', epoch: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Does what {@link route} would cost, without effect on any client: for rehearsals. Absent: it cannot be done without an effect
+   * (a reload ends connections), so only {@link observe} is timed.
+   */
+  rehearse?(signal: AbortSignal): Promise<void>;
   /** Lets work go on. Idempotent. */
   resume(signal: AbortSignal): Promise<void>;
   /**

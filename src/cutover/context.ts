@@ -67,6 +67,10 @@ export interface CutoverContext {
   readonly pipeline: {
     /** Resolves with the sink's durable (flushed) checkpoint once it covers the barrier. */
     drain(barrier: Position, signal: AbortSignal): Promise<Position>;
+    /** The same question to the engine again, for the certificate. Absent: the drain is believed. */
+    covers?(have: Position, want: Position): boolean;
+    /** What was applied since this engine was started, for the certificate. Absent: not counted. */
+    readonly counters?: { readonly transactions: number; readonly changes: number };
   };
   /** Moves the counters of the side that will serve past those of the other, read under the fence. */
   readonly counters: () => Promise<readonly CounterMove[]>;

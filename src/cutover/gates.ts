@@ -1,5 +1,5 @@
 import type { Side } from '../core/engine.ts';
-import type { GateName, GateResult } from '../core/gate.ts';
+import type { GateName, GateResult, Verdict } from '../core/gate.ts';
 import type { ProxyReport, Route } from '../core/proxy.ts';
 import type { SourceHealth } from '../core/source.ts';
 import type { GateOverride } from './context.ts';
@@ -46,6 +46,10 @@ export interface GateFacts {
     /** Newest probe; null: never or failed. */
     readonly report: ProxyReport | null;
   }[];
+  /** Null: the configuration does not ask for it. */
+  readonly rehearsed: Verdict | null;
+  readonly approvals: Verdict | null;
+  readonly window: Verdict | null;
 }
 
 export interface GateLimits {
@@ -94,17 +98,14 @@ const count = (name: GateName, found: number | null, limit: number, what: string
   reason: found === null ? `the number of ${what} is not known` : found <= limit ? '' : `${found} ${what}`,
 });
 
-/**
- * Gates of what nobody has asked for, and of what does not apply to a rollback. They are listed so that every screen shows the same
- * ones, and are open because nothing is required.
- */
-const notRequired = (name: GateName): GateResult => ({
+/** A gate whose rule is decided elsewhere; open when the configuration does not ask for it. */
+const decided = (name: GateName, verdict: Verdict | null): GateResult => ({
   name,
-  ok: true,
-  observed: 'none',
-  limit: 'not required',
-  reason: '',
+  ...(verdict ?? { ok: true, observed: 'none', limit: 'not required', reason: '' }),
 });
+
+/** A gate that does not apply, or that nobody has asked for. */
+const notRequired = (name: GateName): GateResult => decided(name, null);
 
 /** All gates, in the order of their names. Pure: the same code decides for `status`, the dry run and the switch. */
 export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly GateResult[] {
@@ -151,7 +152,7 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     facts.wayBack === 'not wanted'
       ? notRequired('reverse-path')
       : noneOf('reverse-path', facts.wayBack, 'no way back'),
-    notRequired('rehearsed'),
+    decided('rehearsed', facts.rehearsed),
     noneOf('counters', facts.unmatchedCounters, `counters of ${facts.from} without one on the other side`),
     // Blue has served as it is.
     ...(back
@@ -162,8 +163,8 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
           noneOf('statistics', facts.tablesWithoutStatistics, 'tables without statistics'),
         ]),
     proxies(facts, limits),
-    notRequired('approvals'),
-    notRequired('window'),
+    decided('approvals', facts.approvals),
+    decided('window', facts.window),
   ];
 }
 

@@ -1,7 +1,9 @@
 import { VerdigrisError } from '../core/errors.ts';
 import type { FenceState } from '../core/fence.ts';
+import { showGate } from '../core/gate.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import { bounded, deadline } from './budget.ts';
+import { certify } from './certificate.ts';
 import type { CutoverContext } from './context.ts';
 import { armStep } from './deadman-step.ts';
 import { fenceStep, type Learned } from './fence-step.ts';
@@ -19,8 +21,6 @@ const SMOKE_MS = 30_000;
 const ROUTE_BACK_MS = 5_000;
 /** Bound of a look at the record of a side that may be down. */
 const RECORD_MS = 1_000;
-/** Between two looks at what still holds a lock on the side that stops writing. */
-const LOOK_MS = 20;
 
 /** The whole switch or rollback, in order. A dry run prints it, {@link import('./execute.ts').execute} runs it. */
 export function cutoverSteps(context: CutoverContext): readonly Step[] {
@@ -64,13 +64,9 @@ function gatesStep(context: CutoverContext): Step {
     run: async (signal) => {
       const { results, closed } = await look(signal);
       if (closed.length > 0) {
-        throw new VerdigrisError(
-          'CUTOVER_GATE',
-          closed.map((gate) => `${gate.name}: ${gate.reason}`).join('; '),
-          {
-            context: { gates: closed.map((gate) => gate.name) },
-          },
-        );
+        throw new VerdigrisError('CUTOVER_GATE', closed.map(showGate).join('; '), {
+          context: { gates: closed.map((gate) => gate.name) },
+        });
       }
       const overridden = results.filter((gate) => !gate.ok).map((gate) => gate.name);
       if (overridden.length > 0)
@@ -163,7 +159,7 @@ function proveStep({ from, to, fromFence, toFence, epoch }: CutoverContext): Ste
 }
 
 function drainStep(context: CutoverContext, learned: Learned): Step {
-  const { from, to, fromFence, pipeline, journal, clock, epoch } = context;
+  const { from, to, fromFence, journal } = context;
   return {
     ...before,
     name: 'drain',
@@ -173,21 +169,10 @@ function drainStep(context: CutoverContext, learned: Learned): Step {
     run: async (signal) => {
       const { barrier } = learned;
       if (barrier === null) throw new VerdigrisError('INTERNAL', 'Drain without a barrier.');
-      const checkpoint = await bounded(pipeline.drain(barrier, signal), signal);
-      for (;;) {
-        const blockers = await bounded(fromFence.blockers(), signal);
-        if (blockers.length === 0) break;
-        await clock.sleep(LOOK_MS, signal).catch(() => undefined);
-        if (signal.aborted) {
-          throw new VerdigrisError(
-            'CUTOVER_FENCE_LEAKS',
-            `Still able to write on ${from}: ${blockers.join(', ')}.`,
-            { cause: signal.reason },
-          );
-        }
-      }
-      await bounded(journal.note('cutover.drained', { epoch, barrier, checkpoint, blockers: [] }), signal);
-      return `${to} covers the barrier, no blocker`;
+      const certificate = await certify(context, barrier, signal);
+      await bounded(journal.note('cutover.drained', { ...certificate }), signal);
+      const { checkpoint, transactions, changes } = certificate;
+      return `applied to ${checkpoint}, flushed, which covers ${barrier} (${transactions ?? 'unknown'} transactions, ${changes ?? 'unknown'} changes); 0 prepared transactions, 0 writers`;
     },
     measure: async (signal) => {
       const [gates, blockers] = [

@@ -12,7 +12,14 @@ interface Entry {
 }
 
 // What moves traffic or deletes: one at a time.
-const EXCLUSIVE: ReadonlySet<ActionKind> = new Set(['cutover', 'rollback', 'recover', 'abort', 'finish']);
+const EXCLUSIVE: ReadonlySet<ActionKind> = new Set([
+  'cutover',
+  'rollback',
+  'recover',
+  'rehearse',
+  'abort',
+  'finish',
+]);
 const KEPT = 100;
 
 /** The acts that were asked for: each has an id, a state and, in the end, a result or an error. */

@@ -3,11 +3,11 @@ import { bodyLimit } from 'hono/body-limit';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { z } from 'zod';
 import { ACTION_KINDS, envelope, type ActionKind, type Kind } from '../app/envelope.ts';
-import type { VerdigrisEngine } from '../app/engine.ts';
+import type { Migration, VerdigrisEngine } from '../app/engine.ts';
 import type { Redactor } from '../app/redact.ts';
 import { VERSION } from '../app/version.ts';
 import { asVerdigrisError, VerdigrisError, type Code } from '../core/errors.ts';
-import { GATES } from '../core/gate.ts';
+import { GATES, showGate } from '../core/gate.ts';
 import { ActionBook } from './actions.ts';
 
 /** What of an engine is reached over HTTP. */
@@ -20,16 +20,18 @@ export interface RouteOptions {
 
 const scope = z.enum(['copy', 'apply', 'all']).default('all');
 const confirmed = { planHash: z.string().optional(), confirm: z.string().optional() };
+const who = z.string().min(1).max(200);
 const key = { idempotencyKey: z.string().min(1).max(200).optional() };
 
 /** A switch or a rollback. */
-const turn = z.strictObject({
+const turn = {
   ...key,
   ...confirmed,
+  by: who.optional(),
   dryRun: z.boolean().default(false),
   maxWritePauseMs: z.number().positive().optional(),
   overrides: z.array(z.strictObject({ gate: z.enum(GATES), reason: z.string().min(1) })).default([]),
-});
+};
 
 const BODIES = {
   pause: z.strictObject({ ...key, scope, reason: z.string().max(500).default('') }),
@@ -41,9 +43,25 @@ const BODIES = {
     maxRowsPerSecond: z.number().positive().nullable().optional(),
   }),
   repair: z.strictObject({ ...key, tables: z.array(z.string()).optional() }),
-  cutover: turn,
-  rollback: turn,
+  cutover: z.strictObject({
+    ...turn,
+    /** Not now: from a moment on, in a window, or as soon as every gate is open within this time. */
+    at: z.string().optional(),
+    window: z.string().optional(),
+    waitMs: z.number().positive().optional(),
+  }),
+  rollback: z.strictObject(turn),
   recover: z.strictObject(key),
+  rehearse: z.strictObject({ ...key }),
+  approve: z.strictObject({
+    ...key,
+    by: who,
+    role: z.string().max(60).default(''),
+    note: z.string().max(500).default(''),
+    planHash: z.string(),
+  }),
+  revoke: z.strictObject({ ...key, by: who, reason: z.string().max(500).default('') }),
+  cancel: z.strictObject({ ...key, by: who.optional(), reason: z.string().max(500).optional() }),
   abort: z.strictObject({ ...key, ...confirmed }),
   finish: z.strictObject({ ...key, ...confirmed, keepState: z.boolean().default(false) }),
 } as const;
@@ -137,6 +155,7 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
   app.get('/api/v1/plan', async (c) => answer(c, 'Plan', await engine.plan()));
   app.get('/api/v1/tables', async (c) => answer(c, 'Tables', (await engine.status()).tables));
   app.get('/api/v1/gates', async (c) => answer(c, 'Gates', (await engine.status()).gates));
+  app.get('/api/v1/report', async (c) => answer(c, 'Report', await (await engine.migration()).report()));
   app.get('/api/v1/verify', async (c) => {
     const last = await (await engine.migration()).verification();
     if (last !== null) return answer(c, 'Verify', last);
@@ -197,12 +216,11 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
           migration.repair(tables === undefined ? {} : { tables }),
         );
       }
-      case 'cutover':
       case 'rollback': {
-        const { idempotencyKey, planHash, confirm, maxWritePauseMs, ...request } = parse(
+        const { idempotencyKey, planHash, confirm, by, maxWritePauseMs, ...request } = parse(
           kind,
           body,
-          BODIES[kind],
+          BODIES.rollback,
         );
         const known = actions.find(idempotencyKey);
         if (!known && !request.dryRun) {
@@ -210,7 +228,11 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
           await checkGates(request.overrides.map(({ gate }) => gate));
         }
         return actions.begin(kind, idempotencyKey, () =>
-          migration[kind]({ ...request, ...(maxWritePauseMs === undefined ? {} : { maxWritePauseMs }) }),
+          migration.rollback({
+            ...request,
+            ...(by === undefined ? {} : { by }),
+            ...(maxWritePauseMs === undefined ? {} : { maxWritePauseMs }),
+          }),
         );
       }
       case 'recover': {
@@ -218,6 +240,29 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
         const { idempotencyKey } = parse(kind, body, BODIES.recover);
         return actions.begin(kind, idempotencyKey, () => migration.recover());
       }
+      case 'rehearse': {
+        const { idempotencyKey } = parse(kind, body, BODIES.rehearse);
+        return actions.begin(kind, idempotencyKey, () => migration.rehearse());
+      }
+      case 'approve': {
+        const { idempotencyKey, ...approval } = parse(kind, body, BODIES.approve);
+        return actions.begin(kind, idempotencyKey, () => migration.approve(approval));
+      }
+      case 'revoke': {
+        const { idempotencyKey, ...revoke } = parse(kind, body, BODIES.revoke);
+        return actions.begin(kind, idempotencyKey, () => migration.revoke(revoke));
+      }
+      case 'cancel': {
+        const { idempotencyKey, by, reason } = parse(kind, body, BODIES.cancel);
+        return actions.begin(kind, idempotencyKey, () =>
+          migration.cancel({
+            ...(by === undefined ? {} : { by }),
+            ...(reason === undefined ? {} : { reason }),
+          }),
+        );
+      }
+      case 'cutover':
+        return beginCutover(migration, body);
       case 'abort': {
         const { idempotencyKey, ...rest } = parse(kind, body, BODIES.abort);
         if (!actions.find(idempotencyKey)) await checkConfirmed(kind, rest);
@@ -229,6 +274,30 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
         return actions.begin(kind, idempotencyKey, () => migration.finish({ keepState }));
       }
     }
+  }
+
+  async function beginCutover(migration: Migration, body: unknown) {
+    const { idempotencyKey, planHash, confirm, at, window, waitMs, dryRun, ...given } = parse(
+      'cutover',
+      body,
+      BODIES.cutover,
+    );
+    const { by, maxWritePauseMs, overrides } = given;
+    const ask = {
+      overrides,
+      ...(by === undefined ? {} : { by }),
+      ...(maxWritePauseMs === undefined ? {} : { maxWritePauseMs }),
+    };
+    const now = at === undefined && window === undefined && waitMs === undefined;
+    if (dryRun && !now) throw new VerdigrisError('USAGE', 'a dry run shows the switch as it would be now');
+    if (!actions.find(idempotencyKey) && !dryRun) {
+      await checkConfirmed('cutover', { planHash, confirm });
+      // Who may start now, and whose approvals count, is for the run to say; this only saves an act that cannot begin.
+      if (now) await checkGates(overrides.map(({ gate }) => gate));
+    }
+    return actions.begin('cutover', idempotencyKey, () =>
+      now ? migration.cutover({ dryRun, ...ask }) : migration.schedule({ at, window, waitMs, ...ask }),
+    );
   }
 
   // Against the plan in force, not a new one: what this engine will switch is what it was started with.
@@ -260,7 +329,7 @@ export function createRoutes({ engine, redactor }: RouteOptions): Routes {
     if (shut.length === 0) return;
     throw new VerdigrisError(
       'CUTOVER_GATE',
-      `not met: ${shut.map(({ name, reason }) => `${name} (${reason})`).join(', ')}`,
+      `${shut.length} gates are shut; nothing was changed.\n  ${shut.map(showGate).join('\n  ')}`,
       {
         context: { gates: shut },
       },

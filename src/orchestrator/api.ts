@@ -2,6 +2,10 @@ import type { CheckResult } from '../core/preflight.ts';
 import type { GateName, GateResult } from '../core/gate.ts';
 import type { JournalEvent } from '../core/state.ts';
 import type { VerifyMode } from '../core/verification.ts';
+import type { Approval } from './approvals.ts';
+import type { Rehearsal } from './rehearsal-result.ts';
+import type { RunReport } from './run-report.ts';
+import type { CutoverRequest, When } from './requests.ts';
 import type { Status } from './status.ts';
 
 /** What `plan` prints. */
@@ -70,6 +74,8 @@ export interface StepReport {
   readonly pastPointOfNoReturn: boolean;
   readonly outcome: 'planned' | 'ok' | 'failed' | 'undone' | 'skipped';
   readonly ms: number | null;
+  /** Dry run: what it took in the last rehearsal, ms; absent where it was not rehearsed. */
+  readonly rehearsedMs?: number;
   readonly detail: string;
 }
 
@@ -81,6 +87,8 @@ export interface CutoverReport {
   readonly epoch: number;
   /** The side it leads to: green for a switch, blue for a rollback. */
   readonly to: 'blue' | 'green';
+  /** Dry run: the write pause of the last rehearsal, ms, and its age; null: never rehearsed. */
+  readonly rehearsed?: { readonly writePauseMs: number; readonly ageSeconds: number } | null;
   readonly steps: readonly StepReport[];
   readonly gates: readonly GateResult[];
   readonly error: { readonly code: string; readonly message: string; readonly remedy: string } | null;
@@ -139,6 +147,8 @@ export interface RepairReport {
 
 export interface TurnRequest {
   readonly dryRun: boolean;
+  /** Who asks; approvals of the same person do not count. */
+  readonly by?: string;
   readonly maxWritePauseMs?: number;
   readonly overrides?: readonly { readonly gate: GateName; readonly reason: string }[];
 }
@@ -164,8 +174,31 @@ export interface Migration {
   rollback(options: TurnRequest): Promise<CutoverReport>;
   /** Finishes or undoes a switch or a rollback that was interrupted, by what the fence records say. Null: there was none. */
   recover(): Promise<CutoverReport | null>;
+  /** A switch that begins by itself once its time has come and every gate is open. */
+  schedule(
+    options: When & {
+      readonly by?: string;
+      readonly maxWritePauseMs?: number;
+      readonly overrides?: readonly { readonly gate: GateName; readonly reason: string }[];
+    },
+  ): Promise<CutoverRequest>;
+  /** Ends a cutover that waits; one that runs is undone unless its record is sealed already. Resolves when it has ended. */
+  cancel(options: { readonly by?: string; readonly reason?: string }): Promise<CutoverRequest>;
+  /** @throws VerdigrisError PLAN_STALE when that is not the plan in force */
+  approve(options: {
+    readonly by: string;
+    readonly role: string;
+    readonly note: string;
+    readonly planHash: string;
+  }): Promise<Approval>;
+  revoke(options: { readonly by: string; readonly reason: string }): Promise<void>;
+  /** A switch there and back on rows of our own, without moving a client. Its result is stored and the gate `rehearsed` looks at it. */
+  rehearse(): Promise<Rehearsal>;
+  /** The record of the run so far. */
+  report(): Promise<RunReport>;
   abort(options: { readonly dropGreenData: boolean }): Promise<void>;
-  finish(options: { readonly keepState: boolean }): Promise<void>;
+  /** Ends the run after a switch; returns its record, of which nothing else may be left. */
+  finish(options: { readonly keepState: boolean }): Promise<RunReport>;
   events(after: number, limit: number): Promise<readonly JournalEvent[]>;
   /** Stops cleanly; everything is resumable. */
   close(): Promise<void>;

@@ -22,7 +22,11 @@ const imagesOf = (state: RunState): readonly ImageChange[] =>
 export function watchGreen(
   o: MigrationOptions,
   state: RunState,
-  { compiled, label }: { readonly compiled: Compiled; readonly label: string },
+  {
+    compiled,
+    label,
+    busy,
+  }: { readonly compiled: Compiled; readonly label: string; readonly busy: () => boolean },
 ): ForeignWatch | null {
   const { green, engine, settings, clock, log } = o;
   if (green.foreignWrites === undefined) return null;
@@ -47,6 +51,7 @@ export function watchGreen(
     mostKept: MOST_KEPT,
     marks: engine.capabilities.marksWhileFenced,
     label,
+    busy,
     clock,
     log,
     onFound: ({ sequence, position, commitMs, rows }) =>
@@ -89,6 +94,8 @@ export function watchBlue(
     mostKept: null,
     marks: engine.capabilities.marksWhileFenced,
     label: parts.label,
+    // Nothing is applied there but the way back.
+    busy: () => false,
     clock,
     log,
     onFound: ({ sequence, position, commitMs, rows }) =>

@@ -31,6 +31,9 @@ export interface GateFactsOptions {
   readonly log: Logger;
 }
 
+/** What this reader knows; the rest is decided by people, the clock and the last rehearsal. */
+export type ReadFacts = Omit<GateFacts, 'rehearsed' | 'approvals' | 'window'>;
+
 interface SlowFacts {
   readonly ddlInProgress: readonly string[] | null;
   readonly invalidIndexes: readonly string[] | null;
@@ -57,7 +60,7 @@ export class GateFactsReader {
     pipeline: Pipeline | null,
     verification: VerificationFact,
     options: { readonly fresh: boolean; readonly limitSeconds: number },
-  ): Promise<GateFacts> {
+  ): Promise<ReadFacts> {
     const { clock } = this.#o;
     if (options.fresh || clock.monotonic() - this.#slowAt > SLOW_FACTS_EVERY_MS) {
       this.#reading ??= this.#readSlow().finally(() => {

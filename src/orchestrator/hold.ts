@@ -40,6 +40,9 @@ export interface Held {
 
 export const other = (side: Side): Side => (side === 'blue' ? 'green' : 'blue');
 
+/** With more than this a backlog is being applied to green. */
+const BUSY_LAG_SECONDS = 5;
+
 /**
  * Finds or makes the record of the run, and refuses one that is over or was begun with another plan.
  * @throws VerdigrisError CUTOVER_PHASE, PLAN_STALE
@@ -137,7 +140,11 @@ export async function hold(
     clock,
     failpoints,
   });
-  const foreign = watchGreen(o, state, { compiled, label: `${holder}:foreign` });
+  const foreign = watchGreen(o, state, {
+    compiled,
+    label: `${holder}:foreign`,
+    busy: () => (forward.pipeline.lag.commitSeconds ?? 0) > BUSY_LAG_SECONDS,
+  });
   const reverse = new Reverse({ run: o, state, compiled, forward, holder, permit, onLost: own.onLost });
   const facts = (from: Side): GateFactsReader =>
     new GateFactsReader({

@@ -5,6 +5,7 @@ import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { MappingSource } from './compiled.ts';
 import type { DeadmanStarter } from './deadman.ts';
+import type { RehearsalSides } from './rehearsal-sides.ts';
 import type { Settings } from './settings.ts';
 
 export interface MigrationOptions {
@@ -21,6 +22,8 @@ export interface MigrationOptions {
   readonly failpoints: Failpoints;
   /** Makes who takes a switch back when this engine cannot; absent: nobody does. */
   readonly deadman?: DeadmanStarter;
+  /** Connects both sides once more, for a rehearsal; absent: none can be held. */
+  readonly connectRehearsal?: () => Promise<RehearsalSides>;
   /** Who this engine is, for the lease: host and process. */
   readonly holder: string;
   /** Take the lease even when another holder's is fresh. */

@@ -4,6 +4,7 @@ import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { JournalEvent, RunRecord } from '../core/state.ts';
 import { evaluateGates } from '../cutover/gates.ts';
+import type { Approval } from './approvals.ts';
 import type {
   CutoverReport,
   Migration,
@@ -17,13 +18,21 @@ import { compile, type Compiled } from './compiled.ts';
 import { CopyPermit } from './copy-permit.ts';
 import { admit, applySchema, hold, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
+import { Patience } from './patience.ts';
 import { requirePhase } from './phase.ts';
 import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
+import type { Rehearsal } from './rehearsal-result.ts';
+import { Rehearsals } from './rehearsals.ts';
+import { readReport, type RunReport } from './run-report.ts';
+import { given, type CutoverRequest } from './requests.ts';
+import { RequestDesk } from './request-desk.ts';
 import { RunState } from './run-state.ts';
 import type { Status } from './status.ts';
 import { StatusView } from './status-view.ts';
+import { SwitchControl } from './switch-control.ts';
+import { unlessStopped } from './unless-stopped.ts';
 import { Turns } from './turns.ts';
 import { Verifications } from './verifications.ts';
 import type { Way } from './way.ts';
@@ -32,7 +41,8 @@ import type { Way } from './way.ts';
 export const createMigration = (options: MigrationOptions): Promise<Migration> =>
   Promise.resolve(new Run(options));
 
-const CATCH_UP_POLL_MS = 200;
+/** Nobody waits for people or the clock to go back. */
+const NOT_ASKED = { rehearsed: null, approvals: null, window: null } as const;
 const IDLE = { condition: 'running', reason: '', error: null } as const;
 
 class Run implements Migration {
@@ -50,12 +60,15 @@ class Run implements Migration {
   /** Of the time in which green follows blue. */
   #following = new AbortController();
   readonly #verifications: Verifications;
+  readonly #control: SwitchControl;
+  readonly #desk: RequestDesk;
+  readonly #rehearsals: Rehearsals;
   readonly #turns: Turns;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
   /** How the run ended, when its state is gone. */
   #last: RunRecord | null = null;
-  #retry: PromiseWithResolvers<void> | null = null;
+  readonly #patience: Patience;
 
   constructor(options: MigrationOptions) {
     this.#o = options;
@@ -65,13 +78,32 @@ class Run implements Migration {
       clock: options.clock,
     });
     this.#view = new StatusView(options.clock, options.settings);
+    this.#patience = new Patience({
+      signal: this.#stop.signal,
+      clock: options.clock,
+      log: options.log,
+      onBlocked: (error) => {
+        this.#view.blocked = error;
+      },
+    });
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
+    this.#control = new SwitchControl({ settings, clock, log });
+    this.#rehearsals = new Rehearsals(options, this.#holder, this.#control);
+    this.#desk = new RequestDesk({
+      windows: settings.cutover.windows,
+      clock,
+      log,
+      gates: (starter) => this.#gates(this.#required(), false, starter),
+      attempt: (request) => this.#turn('blue', { ...given(request), dryRun: false }, request.id),
+    });
     this.#turns = new Turns({
       run: options,
       holder: `${settings.migration}:${this.#holder}`,
       verifications: this.#verifications,
-      gates: (held) => this.#gates(held, true),
+      control: this.#control,
+      desk: this.#desk,
+      gates: (held, starter) => this.#gates(held, true, starter),
       life: this.#stop.signal,
       started: () => this.#starting !== null,
       working: () => this.#working,
@@ -128,7 +160,8 @@ class Run implements Migration {
       copyPaused: this.#permit.paused,
       throttled: this.#permit.throttled,
       verification: this.#verifications.now,
-      gates: held === null ? [] : await this.#gates(held, false),
+      gates: held === null ? [] : await this.#gates(held, false, null),
+      switching: this.#control.status(record),
       describe: (position) => this.#o.engine.positions.describe(position),
     });
   }
@@ -145,7 +178,7 @@ class Run implements Migration {
     const { state, forward } = this.#required();
     if (scope !== 'apply') this.#permit.resume();
     if (scope !== 'copy') (this.#carries ?? forward).pipeline.resume();
-    this.#retry?.resolve();
+    this.#patience.retry();
     this.#view.pauseReason = '';
     await state.note('resume', { scope });
   }
@@ -180,6 +213,36 @@ class Run implements Migration {
     return this.#turns.recover(held);
   }
 
+  schedule({ at, window, waitMs, ...ask }: Parameters<Migration['schedule']>[0]): Promise<CutoverRequest> {
+    return this.#desk.schedule({ at, window, waitMs }, ask);
+  }
+
+  cancel(options: Parameters<Migration['cancel']>[0]): Promise<CutoverRequest> {
+    return this.#desk.cancel(options);
+  }
+
+  approve(options: Parameters<Migration['approve']>[0]): Promise<Approval> {
+    return this.#control.approve(options);
+  }
+
+  revoke(options: Parameters<Migration['revoke']>[0]): Promise<void> {
+    return this.#control.revoke(options);
+  }
+
+  async rehearse(): Promise<Rehearsal> {
+    const held = this.#required();
+    requirePhase(held.state.phase, ['replicating'], 'a rehearsal');
+    return this.#turns.exclusively(() => this.#rehearsals.hold(held, this.#working));
+  }
+
+  async report(): Promise<RunReport> {
+    const { green, settings } = this.#o;
+    const record = this.#held?.state.record ?? this.#last ?? (await this.#stored());
+    if (record === null)
+      throw new VerdigrisError('CUTOVER_PHASE', `There is no run of ${settings.migration}.`);
+    return readReport(record, green);
+  }
+
   async abort(options: { readonly dropGreenData: boolean }): Promise<void> {
     const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['preparing', 'copying', 'catching_up', 'replicating'], 'abort');
@@ -203,10 +266,10 @@ class Run implements Migration {
     });
   }
 
-  async finish(options: { readonly keepState: boolean }): Promise<void> {
+  async finish(options: { readonly keepState: boolean }): Promise<RunReport> {
     const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['reversing'], 'finish');
-    await this.#end(async () => {
+    return this.#end(async () => {
       await held.state.note('finish', { keepState: options.keepState });
       await this.#halt();
       await held.foreign?.retire();
@@ -217,7 +280,9 @@ class Run implements Migration {
       await held.foreign?.restore();
       if (!options.keepState) await held.forward.sink.retire();
       await held.state.enter('finished');
+      const report = await this.report();
       await this.#finishRun(held, options.keepState);
+      return report;
     });
   }
 
@@ -227,8 +292,9 @@ class Run implements Migration {
 
   async close(): Promise<void> {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
-    this.#retry?.resolve();
+    this.#patience.retry();
     await this.#starting?.catch(() => undefined);
+    await this.#desk.settled();
     await this.#halt();
     await this.#held?.forward.sink[Symbol.asyncDispose]();
     await this.#held?.reverse[Symbol.asyncDispose]();
@@ -297,6 +363,8 @@ class Run implements Migration {
     };
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
+    this.#control.take(state);
+    this.#desk.take(state);
   }
 
   /** From whatever phase is stored to one in which a side serves and the other follows. */
@@ -309,6 +377,8 @@ class Run implements Migration {
     if (state.phase === 'cutting_over' || state.phase === 'undetermined') {
       // Before anything else is asked of the servers: clients may be waiting.
       await this.#turns.recover(held);
+      await this.#rehearsals.clear(this.#held, this.#working);
+      await this.#desk.resume();
       return;
     }
     if (state.phase === 'preparing') {
@@ -332,15 +402,16 @@ class Run implements Migration {
     }
     if (state.phase === 'reversing') {
       await this.#turns.resume(held);
+      await this.#desk.resume();
       return;
     }
     await this.#carry(forward);
     // A run that replicated before replicates again only once its place in the log was found to be good.
-    if (state.phase === 'replicating') await this.#unlessStopped(pipeline.opened);
+    if (state.phase === 'replicating') await unlessStopped(pipeline.opened, this.#stop.signal);
     if (state.phase === 'copying') {
-      await this.#unlessStopped(pipeline.copied);
+      await unlessStopped(pipeline.copied, this.#stop.signal);
       await failpoints.hit('copying.rows-done');
-      await this.#retried(() =>
+      await this.#patience.retried(() =>
         sink.finishCopy(compiled.targets, (step) => this.#view.finishing(step), signal),
       );
       this.#view.finishing(null);
@@ -350,16 +421,19 @@ class Run implements Migration {
     // Rows are copied: from here on whatever green's log holds beside our changes is somebody else's.
     held.foreign?.start(this.#working);
     if (state.phase === 'catching_up') {
-      await pipeline.drain(await this.#retried(() => source.head()), signal);
+      await pipeline.drain(await this.#patience.retried(() => source.head()), signal);
       await failpoints.hit('catching-up.drained');
       await state.enter('replicating');
     }
     // In the background: replication is what start() waits for; the gate waits for the result.
     if (state.phase === 'replicating') await this.#turns.resume(held);
+    await this.#rehearsals.clear(this.#held, this.#working);
+    await this.#desk.resume();
   }
 
-  async #turn(from: Side, request: TurnRequest): Promise<CutoverReport> {
-    return this.#turns.turn(this.#required(), from, request);
+  /** @param request that waited; absent: it was asked for just now */
+  async #turn(from: Side, options: TurnRequest, request?: string): Promise<CutoverReport> {
+    return this.#turns.turn(this.#required(), from, options, request);
   }
 
   /** Starts it, unless it runs, and stops the other. */
@@ -394,7 +468,7 @@ class Run implements Migration {
     };
   }
 
-  async #gates(held: Held, fresh: boolean): Promise<readonly GateResult[]> {
+  async #gates(held: Held, fresh: boolean, starter: string | null): Promise<readonly GateResult[]> {
     const side = held.state.record?.activeSide ?? 'blue';
     const facts = held.facts[side];
     const pipeline = side === 'blue' ? held.forward.pipeline : (held.reverse.way?.pipeline ?? null);
@@ -405,7 +479,10 @@ class Run implements Migration {
       fresh,
       limitSeconds: gates.maxCommitLagMs / 1000,
     });
-    return evaluateGates(read, { ...gates, maxWritePauseMs: switching.maxWritePauseMs });
+    return evaluateGates(
+      { ...read, ...(side === 'blue' ? this.#control.verdicts(starter) : NOT_ASKED) },
+      { ...gates, maxWritePauseMs: switching.maxWritePauseMs },
+    );
   }
 
   // ---- small parts
@@ -436,13 +513,8 @@ class Run implements Migration {
 
   #hash(): string {
     const { mapping, planSalt } = this.#o;
-    const versions = [planSalt.serverVersions.blue, planSalt.serverVersions.green];
-    return planHash({
-      mapping,
-      configuration: planSalt.configuration,
-      schemaSql: planSalt.schemaSql,
-      serverVersions: versions,
-    });
+    const { blue, green } = planSalt.serverVersions;
+    return planHash({ mapping, ...planSalt, serverVersions: [blue, green] });
   }
 
   #stored() {
@@ -458,44 +530,6 @@ class Run implements Migration {
     return this.#held;
   }
 
-  /** The promise, or the reason why the run stopped. */
-  async #unlessStopped<T>(promise: Promise<T>): Promise<T> {
-    const { signal } = this.#stop;
-    const stopped = Promise.withResolvers<never>();
-    const stop = (): void => stopped.reject(asVerdigrisError(signal.reason));
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    stopped.promise.catch(() => undefined);
-    try {
-      return await Promise.race([promise, stopped.promise]);
-    } finally {
-      signal.removeEventListener('abort', stop);
-    }
-  }
-
-  /** Tries again after transient errors; an error that needs the operator waits for `resume`. */
-  async #retried<T>(act: () => Promise<T>): Promise<T> {
-    for (;;) {
-      this.#stop.signal.throwIfAborted();
-      try {
-        return await act();
-      } catch (raw) {
-        this.#stop.signal.throwIfAborted();
-        const error = asVerdigrisError(raw);
-        if (error.directive === 'fatal') throw error;
-        this.#o.log.warn({ code: error.code, ...error.context }, error.message);
-        if (error.directive === 'retry') {
-          await this.#o.clock.sleep(CATCH_UP_POLL_MS, this.#stop.signal);
-          continue;
-        }
-        this.#view.blocked = error;
-        this.#retry = Promise.withResolvers<void>();
-        await this.#unlessStopped(this.#retry.promise);
-        this.#view.blocked = null;
-      }
-    }
-  }
-
   /** Stops everything that replicates or compares. */
   async #halt(): Promise<void> {
     this.#following.abort(new VerdigrisError('INTERRUPTED', 'Replication was stopped.'));
@@ -507,12 +541,15 @@ class Run implements Migration {
     this.#carries = null;
   }
 
-  async #end(act: () => Promise<void>): Promise<void> {
+  async #end<T>(act: () => Promise<T>): Promise<T> {
     this.#ending = true;
     try {
-      await act();
+      await this.#desk.settled();
+      await this.#rehearsals.clear(this.#held, this.#working);
+      return await act();
     } catch (error) {
       this.#ending = false;
+      await this.#desk.resume();
       throw error;
     }
   }

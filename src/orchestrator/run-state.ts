@@ -87,6 +87,11 @@ export class RunState implements AsyncDisposable {
     await this.#change((record) => ({ ...record, ...change, detail: { ...record.detail, ...detail } }));
   }
 
+  /** Changes the record as it is then; when the function throws it stays as it was. */
+  revise(next: (record: RunRecord) => RunRecord): Promise<void> {
+    return this.#change(next);
+  }
+
   /** Takes over another plan. */
   async replan(planHash: string, detail: Readonly<Record<string, unknown>>): Promise<void> {
     await this.#change((record) => ({ ...record, planHash, detail: { ...record.detail, ...detail } }));

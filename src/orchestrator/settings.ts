@@ -1,3 +1,6 @@
+import type { ApprovalRule } from './approvals.ts';
+import type { CutoverWindow } from './windows.ts';
+
 /** What a run is told besides its mapping; `app/config.ts` fills it from the file. Durations in ms, sizes in bytes. */
 export interface Settings {
   readonly migration: string;
@@ -46,6 +49,9 @@ export interface Settings {
     readonly maxTransactionAgeMs: number;
     readonly maxRejects: number;
     readonly roundTripMs: number;
+    /** Age of the last rehearsal; null: none is asked for. */
+    readonly rehearsedWithinMs: number | null;
+    readonly approvals: ApprovalRule;
   };
   readonly cutover: {
     readonly maxWritePauseMs: number;
@@ -56,6 +62,8 @@ export interface Settings {
     /** Replicate from green to blue after the switch, so that a rollback loses nothing. */
     readonly reverse: boolean;
     readonly smoke: readonly { readonly via: 'proxy' | 'green'; readonly sql: string }[];
+    /** A switch begins only in one of them; empty: at any time. */
+    readonly windows: readonly CutoverWindow[];
   };
   readonly sequences: { readonly headroom: number };
   readonly lease: { readonly ttlMs: number };

@@ -9,7 +9,8 @@ import type { Pipeline, PipelineState } from '../pipeline/pipeline.ts';
 import type { Compiled } from './compiled.ts';
 import { Rate } from './rate.ts';
 import type { Settings } from './settings.ts';
-import type { Condition, Status, VerifyState } from './status.ts';
+import { isPending } from './requests.ts';
+import type { Condition, Status, SwitchStatus, VerifyState } from './status.ts';
 
 /** What is known of verification; stored with the run. */
 export interface Verification {
@@ -35,6 +36,7 @@ export interface StatusFacts {
   readonly throttled: string | null;
   readonly verification: Verification;
   readonly gates: readonly GateResult[];
+  readonly switching: SwitchStatus;
   readonly describe: (position: Position) => string;
 }
 
@@ -124,6 +126,7 @@ export class StatusView {
         oldestTransactionSeconds: pipeline?.health?.oldestTransactionSeconds ?? null,
       },
       gates,
+      ...facts.switching,
       positions: {
         head: show(positions?.head),
         received: show(positions?.received),
@@ -169,7 +172,7 @@ export class StatusView {
   }
 
   #next(phase: Phase, condition: Condition, facts: StatusFacts): Status['next'] {
-    const { gates } = facts;
+    const { gates, switching } = facts;
     const act = (action: string, command: string | null = null): Status['next'] => ({ action, command });
     if (condition === 'blocked') return act('correct what the reason says, then resume', 'verdigris resume');
     if (condition === 'paused') return act('resume when you are ready', 'verdigris resume');
@@ -180,12 +183,29 @@ export class StatusView {
         return act('wait until it replicates', 'verdigris wait --for phase=replicating');
       case 'replicating': {
         const shut = gates.filter((gate) => !gate.ok);
+        const names = shut.map((gate) => gate.name).join(', ');
+        const { request } = switching;
+        if (isPending(request)) {
+          const from = request.notBefore === null ? '' : `, not before ${request.notBefore}`;
+          const until = request.deadline === null ? '' : `, until ${request.deadline}`;
+          const open = shut.length === 0 ? '' : `; shut: ${names}`;
+          return act(
+            `nothing: cutover ${request.id} begins by itself once every gate is open${from}${until}${open}`,
+            'verdigris cutover cancel',
+          );
+        }
+        if (shut.length > 0 && shut.every((gate) => gate.name === 'approvals' || gate.name === 'window')) {
+          const [first] = shut;
+          return first?.name === 'approvals'
+            ? act(`approvals: ${first.reason}. Held until then, without limit`, 'verdigris approve --as ROLE')
+            : act(
+                `wait for the window (${first?.reason ?? ''})`,
+                `verdigris cutover --window ${switching.window?.name ?? 'NAME'}`,
+              );
+        }
         return shut.length === 0
           ? act('every gate is open: look at the switch, then start it', 'verdigris cutover --dry-run')
-          : act(
-              `wait for ${shut.length} gates: ${shut.map((gate) => gate.name).join(', ')}`,
-              'verdigris wait --for gate=ready',
-            );
+          : act(`wait for ${shut.length} gates: ${names}`, 'verdigris wait --for gate=ready');
       }
       case 'cutting_over':
         return act('the switch is running', 'verdigris status --watch');

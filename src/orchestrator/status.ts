@@ -1,5 +1,8 @@
 import type { GateResult } from '../core/gate.ts';
 import type { Phase } from '../core/state.ts';
+import type { Approval } from './approvals.ts';
+import type { Rehearsal } from './rehearsal-result.ts';
+import type { CutoverRequest } from './requests.ts';
 
 export type Condition = 'running' | 'throttled' | 'paused' | 'blocked' | 'error';
 
@@ -30,8 +33,31 @@ export interface VerifyState {
   readonly detail: string | null;
 }
 
+/** Who may switch, and when. Moments are ISO 8601, UTC. */
+export interface SwitchStatus {
+  /** The window that is open, else the next one; null: none is configured. */
+  readonly window: {
+    readonly name: string;
+    readonly open: boolean;
+    readonly opensAt: string;
+    readonly closesAt: string;
+    readonly timezone: string;
+  } | null;
+  readonly approvals: {
+    readonly required: number;
+    readonly roles: readonly string[];
+    readonly counted: number;
+    /** `counts` is false when it is void, in a role that is not asked for, or by who starts the switch. */
+    readonly given: readonly (Approval & { readonly counts: boolean })[];
+  };
+  /** The newest request for a switch, whatever became of it; null: none yet. */
+  readonly request: CutoverRequest | null;
+  /** The last rehearsal; null: none yet. */
+  readonly rehearsal: (Rehearsal & { readonly ageSeconds: number }) | null;
+}
+
 /** `data` of `status --json`. Unknown numbers are null, never 0. */
-export interface Status {
+export interface Status extends SwitchStatus {
   readonly migration: string;
   readonly phase: Phase;
   readonly condition: Condition;

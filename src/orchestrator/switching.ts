@@ -1,6 +1,6 @@
 import { VerdigrisError } from '../core/errors.ts';
 import type { Side } from '../core/engine.ts';
-import type { GateResult } from '../core/gate.ts';
+import { showGate, type GateResult } from '../core/gate.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { CutoverContext } from '../cutover/context.ts';
 import type { CutoverOutcome } from '../cutover/execute.ts';
@@ -97,10 +97,9 @@ async function throughProxies(
 }
 
 export function gateError(closed: readonly GateResult[]): VerdigrisError {
-  const lines = closed.map((gate) => `${gate.name}: ${gate.observed}, limit ${gate.limit} (${gate.reason})`);
   return new VerdigrisError(
     'CUTOVER_GATE',
-    `${closed.length} gates are shut; nothing was changed.\n  ${lines.join('\n  ')}`,
+    `${closed.length} gates are shut; nothing was changed.\n  ${closed.map(showGate).join('\n  ')}`,
     {
       context: { gates: closed },
     },

@@ -12,6 +12,8 @@ import { other, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { requirePhase } from './phase.ts';
 import { gateError, reportOf, switchContext } from './switching.ts';
+import type { RequestDesk } from './request-desk.ts';
+import type { SwitchControl } from './switch-control.ts';
 import type { Verifications } from './verifications.ts';
 import { wayBackOf } from './way-back.ts';
 import type { Way } from './way.ts';
@@ -21,7 +23,11 @@ export interface TurnsOptions {
   /** Unique among processes: part of every mark. */
   readonly holder: string;
   readonly verifications: Verifications;
-  readonly gates: (held: Held) => Promise<readonly GateResult[]>;
+  readonly control: Pick<SwitchControl, 'rehearsed'>;
+  /** Switches that were asked for. */
+  readonly desk: Pick<RequestDesk, 'begin' | 'leave' | 'end' | 'request'>;
+  /** As who starts it would find them. */
+  readonly gates: (held: Held, starter: string | null) => Promise<readonly GateResult[]>;
   /** Of the run. */
   readonly life: AbortSignal;
   /** This process replicates; else it only ends what was interrupted. */
@@ -51,9 +57,25 @@ export class Turns {
     this.#o = options;
   }
 
-  /** Lets the other side than `from` serve. @throws VerdigrisError CUTOVER_PHASE, CUTOVER_GATE: nothing was changed */
-  async turn(held: Held, from: Side, request: TurnRequest): Promise<CutoverReport> {
-    const { run, verifications } = this.#o;
+  /** Nothing else that moves or rehearses runs meanwhile. @throws VerdigrisError CUTOVER_PHASE */
+  async exclusively<T>(act: () => Promise<T>): Promise<T> {
+    if (this.#running)
+      throw new VerdigrisError('CUTOVER_PHASE', 'A switch, rollback or rehearsal is running already.');
+    this.#running = true;
+    try {
+      return await act();
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /**
+   * Lets the other side than `from` serve.
+   * @param waited id of the request that waited; absent: it was asked for just now
+   * @throws VerdigrisError CUTOVER_PHASE, CUTOVER_GATE: nothing was changed
+   */
+  async turn(held: Held, from: Side, request: TurnRequest, waited?: string): Promise<CutoverReport> {
+    const { run, verifications, control, desk } = this.#o;
     const { state } = held;
     requirePhase(state.phase, [STEADY[from]], NAMES[from]);
     if (from === 'green' && held.reverse.way === null) {
@@ -61,48 +83,58 @@ export class Turns {
         remedy: 'Blue has nothing of what was written on green since. Go on with green: `verdigris finish`.',
       });
     }
-    if (this.#running) throw new VerdigrisError('CUTOVER_PHASE', 'A switch is running already.');
     const overrides = request.overrides ?? [];
-    const gates = await this.#o.gates(held);
+    const starter = request.by ?? null;
+    const gates = await this.#o.gates(held, starter);
     const epoch = (state.record?.epoch ?? 0) + 1;
     const withoutBack = overrides.some(({ gate }) => gate === 'reverse-path') || !held.reverse.wanted;
     const context = this.#context(held, from, {
       epoch,
       overrides,
+      starter,
       wayBack: !withoutBack,
       maxWritePauseMs: request.maxWritePauseMs ?? run.settings.cutover.maxWritePauseMs,
     });
     const report = { epoch, to: context.to, gates };
     if (request.dryRun) {
       const steps = await dryRun(cutoverSteps(context), { clock: run.clock, signal: this.#o.life });
-      return { outcome: 'dry-run', writePauseMs: null, steps, error: null, ...report };
+      const shown = from === 'blue' ? control.rehearsed(steps) : { steps };
+      return { outcome: 'dry-run', writePauseMs: null, error: null, ...shown, ...report };
     }
     const closed = closedGates(gates, overrides);
     if (closed.length > 0) throw gateError(closed);
-    this.#running = true;
-    try {
-      if (from === 'blue') await verifications.narrow(held, this.#o.working());
-      for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
-      const attempt: Attempt = { from, wayBack: context.wayBack !== null };
-      await state.remember({ attempt });
-      await state.enter('cutting_over', { epoch });
-      const { maxWritePauseMs } = context.settings;
-      await state.note('cutover.begin', { epoch, from, to: context.to, maxWritePauseMs });
-      const outcome = await cutover(context, this.#o.life);
-      await this.#settled(held, from, outcome);
-      return reportOf(outcome, report);
-    } finally {
-      this.#running = false;
-    }
+    return this.exclusively(async () => {
+      try {
+        if (from === 'blue') await verifications.narrow(held, this.#o.working());
+        // A request is for a switch; a rollback is asked for when it is wanted.
+        const cancelled = from === 'blue' ? [await desk.begin(request, waited)] : [];
+        for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
+        const attempt: Attempt = { from, wayBack: context.wayBack !== null };
+        await state.remember({ attempt });
+        await state.enter('cutting_over', { epoch });
+        await state.note('cutover.begin', {
+          epoch,
+          from,
+          to: context.to,
+          maxWritePauseMs: context.settings.maxWritePauseMs,
+          request: from === 'blue' ? (desk.request?.id ?? null) : null,
+          by: starter,
+          gates,
+        });
+        const outcome = await cutover(context, AbortSignal.any([this.#o.life, ...cancelled]));
+        await this.#settled(held, from, outcome);
+        return reportOf(outcome, report);
+      } finally {
+        if (from === 'blue') await desk.leave();
+      }
+    });
   }
 
   /** Ends what was interrupted, by what the fence record of the side that stops says. */
   async recover(held: Held): Promise<CutoverReport> {
     const { run } = this.#o;
     const { state } = held;
-    if (this.#running) throw new VerdigrisError('CUTOVER_PHASE', 'A switch is running already.');
-    this.#running = true;
-    try {
+    return this.exclusively(async () => {
       const { from, wayBack } = (state.record?.detail['attempt'] ?? {
         from: 'blue',
         wayBack: false,
@@ -111,6 +143,7 @@ export class Turns {
       const context = this.#context(held, from, {
         epoch,
         overrides: [],
+        starter: null,
         wayBack,
         maxWritePauseMs: run.settings.cutover.maxWritePauseMs,
       });
@@ -118,15 +151,14 @@ export class Turns {
       const outcome = await recover(context);
       await this.#settled(held, from, outcome);
       return reportOf(outcome, { epoch, to: context.to, gates: [] });
-    } finally {
-      this.#running = false;
-    }
+    });
   }
 
   #context(
     held: Held,
     from: Side,
     options: Pick<CutoverContext, 'epoch' | 'overrides'> & {
+      readonly starter: string | null;
       readonly wayBack: boolean;
       readonly maxWritePauseMs: number;
     },
@@ -162,7 +194,7 @@ export class Turns {
       ...options,
       from,
       wayBack: options.wayBack ? wayBack : null,
-      gates: () => this.#o.gates(held),
+      gates: () => this.#o.gates(held, options.starter),
       requireEvidence: (signal) =>
         verifications.requireEvidence(held, { overrides: options.overrides, signal }),
     });
@@ -177,12 +209,11 @@ export class Turns {
       writePauseMs: outcome.writePauseMs,
       error: outcome.error === null ? null : { code: outcome.error.code, message: outcome.error.message },
     });
-    if (outcome.outcome === 'undetermined') {
-      await state.enter('undetermined');
-      return;
-    }
     const serves = outcome.outcome === 'switched' ? other(from) : from;
-    await state.enter(STEADY[serves], { activeSide: serves });
+    if (outcome.outcome === 'undetermined') await state.enter('undetermined');
+    else await state.enter(STEADY[serves], { activeSide: serves });
+    if (from === 'blue') await this.#o.desk.end(outcome);
+    if (outcome.outcome === 'undetermined') return;
     if (serves === 'blue' && from === 'green')
       await this.#o.verifications.restart(held, 'clients wrote on green; it has to be verified again');
     if (this.#o.started()) await this.resume(held);

@@ -217,6 +217,10 @@ export class Pipeline {
     }
   }
 
+  covers(have: Position, want: Position): boolean {
+    return this.#o.positions.covers(have, want);
+  }
+
   /** Takes rows off green, reads them again from blue, and resolves when they are there. */
   async repair(repair: Repair, signal: AbortSignal): Promise<void> {
     // One after the other: a re-read that is under way must not meet keys that are taken off again.

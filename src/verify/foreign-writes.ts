@@ -29,6 +29,8 @@ export interface ForeignWatchOptions {
   readonly marks: boolean;
   /** Part of the labels of the marks. */
   readonly label: string;
+  /** What the side has to do now is more urgent: reading its log can wait. */
+  readonly busy: () => boolean;
   readonly clock: Clock;
   readonly log: Logger;
   /** A transaction was found and is stored. */
@@ -48,6 +50,9 @@ export interface ForeignFacts {
 const STORE_EVERY_MS = 10_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
+/** Between two looks at whether reading can wait, and how long it waits at most. */
+const LOOK_EVERY_MS = 500;
+const LONGEST_REST_MS = 300_000;
 /** Transactions that are held to be named. */
 const MOST_NAMED = 20;
 /** The place in the log is gone, or the log is another one: what was written meanwhile cannot be known. */
@@ -77,6 +82,9 @@ export class ForeignWatch {
   /** Changes whenever the log was not read without a break. */
   #generation = 0;
   #passed: Position | null = null;
+  /** Where a reader waits to come, or has waited in vain. */
+  #wanted: Position | null = null;
+  #waiters = 0;
   #storedAt = Number.NEGATIVE_INFINITY;
   readonly #waiting = new Set<() => void>();
   #tried = Promise.withResolvers<void>();
@@ -88,7 +96,8 @@ export class ForeignWatch {
   }
 
   get facts(): ForeignFacts {
-    return { blind: this.#blind, open: this.#open, count: this.#count };
+    const late = this.#wanted !== null && this.#waiters === 0 ? 'it is not read to its end yet' : null;
+    return { blind: this.#blind ?? late, open: this.#open, count: this.#count };
   }
 
   /** Stays the same as long as the log was read without a break and nothing was found; null while it is not read. */
@@ -146,23 +155,33 @@ export class ForeignWatch {
    * @throws VerdigrisError VERIFY_FAILED while the log is not read, or when it does not come that far in time
    */
   async reach(timeoutMs: number, signal: AbortSignal): Promise<number> {
-    const { source, marks, label, positions, clock } = this.#o;
+    const { source, marks, label, clock } = this.#o;
     this.#requireSight();
     const to = marks ? await source.mark(label) : await source.head();
     const late = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    while (this.#passed === null || !positions.covers(this.#passed, to)) {
-      this.#requireSight();
-      if (late.aborted) {
-        signal.throwIfAborted();
-        throw new VerdigrisError(
-          'VERIFY_FAILED',
-          `The log of ${this.#o.owner.side} was not read to its end within ${timeoutMs} ms.`,
-          { remedy: 'Try again when less is written to it.' },
-        );
+    this.#wanted = to;
+    this.#waiters += 1;
+    try {
+      while (!this.#hasPassed(to)) {
+        this.#requireSight();
+        if (late.aborted) {
+          signal.throwIfAborted();
+          throw new VerdigrisError(
+            'VERIFY_FAILED',
+            `The log of ${this.#o.owner.side} was not read to its end within ${timeoutMs} ms.`,
+            { remedy: 'Try again when less is written to it.' },
+          );
+        }
+        await this.#next(clock, late);
       }
-      await this.#next(clock, late);
+      return this.#sequence;
+    } finally {
+      this.#waiters -= 1;
     }
-    return this.#sequence;
+  }
+
+  #hasPassed(to: Position): boolean {
+    return this.#passed !== null && this.#o.positions.covers(this.#passed, to);
   }
 
   /** Both sides were seen to be equal by a verification that began after this transaction was found. */
@@ -219,20 +238,65 @@ export class ForeignWatch {
   }
 
   async #read(signal: AbortSignal): Promise<void> {
-    const { source, store, owner } = this.#o;
-    await store.prepare();
+    await this.#o.store.prepare();
+    for (;;) {
+      await this.#readUntilBusy(signal);
+      await this.#rest(signal);
+    }
+  }
+
+  async #readUntilBusy(signal: AbortSignal): Promise<void> {
+    const { source, owner } = this.#o;
     const from = await this.#place();
-    await using stream = await source.open(from, signal);
+    const rest = new AbortController();
+    await using stream = await source.open(from, AbortSignal.any([signal, rest.signal]));
     // A loss of the connection is no gap: it goes on where it was.
     this.#passed = from;
+    if (this.#wanted !== null && this.#hasPassed(this.#wanted)) this.#wanted = null;
     this.#blind = null;
     this.#tried.resolve();
     this.#turn();
-    for await (const batch of stream) {
-      signal.throwIfAborted();
-      await this.#take(batch, stream);
+    const looking = this.#restWhenBusy(rest, signal);
+    try {
+      for await (const batch of stream) {
+        signal.throwIfAborted();
+        await this.#take(batch, stream);
+      }
+      throw new VerdigrisError('SOURCE_LOST', `The log of ${owner.side} ended.`);
+    } catch (error) {
+      if (!rest.signal.aborted || signal.aborted) throw error;
+    } finally {
+      rest.abort(new VerdigrisError('INTERRUPTED', 'The log is not read for now.'));
+      await looking;
     }
-    throw new VerdigrisError('SOURCE_LOST', `The log of ${owner.side} ended.`);
+  }
+
+  /**
+   * Whoever applies a backlog needs the processors of that server himself, and each row of it would be decoded once more for us. The
+   * log is kept meanwhile, so nothing is missed: the stream is closed, and opened again when there is time or somebody asks.
+   */
+  async #restWhenBusy(rest: AbortController, signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, rest.signal]);
+    for (let busy = 0; busy < 3;) {
+      const ended = await this.#o.clock.sleep(LOOK_EVERY_MS, either).then(
+        () => false,
+        () => true,
+      );
+      if (ended) return;
+      busy = this.#mayRest ? busy + 1 : 0;
+    }
+    rest.abort(new VerdigrisError('INTERRUPTED', 'The log is not read for now.'));
+  }
+
+  async #rest(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#o;
+    const since = clock.monotonic();
+    while (this.#mayRest && clock.monotonic() - since < LONGEST_REST_MS)
+      await clock.sleep(LOOK_EVERY_MS / 5, signal);
+  }
+
+  get #mayRest(): boolean {
+    return this.#waiters === 0 && this.#wanted === null && this.#o.busy();
   }
 
   /** Where to go on, with what is stored taken over. */
@@ -277,6 +341,7 @@ export class ForeignWatch {
     const part = this.#part;
     this.#part = null;
     this.#passed = batch.end;
+    if (this.#wanted !== null && this.#hasPassed(this.#wanted)) this.#wanted = null;
     this.#turn();
     // The last piece of one that came in parts may hold no row.
     const ended = part === null || found.some((one) => one.sequence === part.sequence) ? [] : [part];

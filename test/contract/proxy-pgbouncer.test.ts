@@ -98,6 +98,23 @@ async function client(url: string): Promise<ProxyClient & { readonly connection:
 describeProxy('pgbouncer', start);
 
 describe('pgbouncer', () => {
+  test('rehearse: the reload that a switch waits for, while clients are in the middle of their transactions', async () => {
+    await using world = await start();
+    await using adapter = world.adapter();
+    await using busy = await client(world.bouncer.url('crm'));
+    await busy.begin();
+    const pid = async (): Promise<unknown> =>
+      (await busy.connection.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid;
+    const before = { pid: await pid(), ini: await readFile(world.bouncer.databasesIniPath, 'utf8') };
+    await adapter.rehearse?.(soon());
+    expect({ pid: await pid(), ini: await readFile(world.bouncer.databasesIniPath, 'utf8') }).toEqual(before);
+    await busy.commit();
+    expect(await busy.ask()).toBe('blue');
+    expect(await adapter.observe(soon())).toEqual({ to: 'blue', paused: false });
+    // The server connection was not closed behind the client either: it is the one that is used next.
+    expect(await pid()).toBe(before.pid);
+  });
+
   test('the file before the switch is kept, other entries and comments stay, and mode and owner do not change', async () => {
     await using world = await start();
     const { bouncer } = world;

@@ -47,6 +47,9 @@ const good: GateFacts = {
   unvalidatedConstraints: [],
   tablesWithoutStatistics: [],
   proxies: [proxy],
+  rehearsed: null,
+  approvals: null,
+  window: null,
 };
 
 const shut = (facts: Partial<GateFacts>): string[] =>

@@ -200,13 +200,15 @@ describe('gates', () => {
   test('a shut gate changes nothing and is named', async () => {
     const world = new World();
     world.gates = world.gates.map((gate) =>
-      gate.name === 'lag' ? { ...gate, ok: false, reason: 'the lag is 9 s' } : gate,
+      gate.name === 'lag'
+        ? { ...gate, ok: false, observed: '9 s', limit: '2 s', reason: 'the lag is 9 s' }
+        : gate,
     );
     const outcome = await run(world);
     expect(outcome).toMatchObject({
       outcome: 'undone',
       writePauseMs: null,
-      error: { code: 'CUTOVER_GATE', message: 'lag: the lag is 9 s' },
+      error: { code: 'CUTOVER_GATE', message: 'lag: 9 s, limit 2 s (the lag is 9 s)' },
     });
     expect(outcomes(outcome)).toMatchObject({ gates: 'failed', pause: 'skipped', seal: 'skipped' });
     expectServing(world, 'blue');

@@ -1,13 +1,22 @@
 import { createEngine, type CutoverReport } from '../../app/engine.ts';
-import { cutoverSchema, statusSchema } from '../../app/envelope.ts';
+import { cutoverSchema, requestSchema, statusSchema } from '../../app/envelope.ts';
 import { EXIT } from '../../app/exit.ts';
 import { CODES, VerdigrisError, type Code } from '../../core/errors.ts';
 import { GATES, type GateName } from '../../core/gate.ts';
 import { confirmAct } from '../confirm.ts';
 import { durationOption, type CommandContext, type Outcome } from '../context.ts';
+import { renderRequest } from '../render-control.ts';
 import { renderCutover } from '../render-reports.ts';
+import { whoAsks } from '../who.ts';
+
+export interface CutoverOptions extends TurnOptions {
+  readonly at?: string;
+  readonly window?: string;
+  readonly wait?: string;
+}
 
 export interface TurnOptions {
+  readonly by?: string;
   readonly dryRun?: boolean;
   readonly plan?: string;
   readonly confirm?: string;
@@ -15,8 +24,21 @@ export interface TurnOptions {
   readonly override?: readonly string[];
 }
 
-export const cutover = (context: CommandContext, options: TurnOptions): Promise<Outcome> =>
-  turn(context, 'cutover', options);
+export async function cutover(context: CommandContext, options: CutoverOptions): Promise<Outcome> {
+  const when = {
+    ...(options.at === undefined ? {} : { at: options.at }),
+    ...(options.window === undefined ? {} : { window: options.window }),
+    ...(options.wait === undefined ? {} : { waitMs: durationOption('--wait', options.wait) }),
+  };
+  if (Object.keys(when).length === 0) return turn(context, 'cutover', options);
+  if (options.dryRun) {
+    throw new VerdigrisError(
+      'USAGE',
+      '--dry-run shows the switch as it would be now: without --at, --window, --wait',
+    );
+  }
+  return turn(context, 'cutover', options, when);
+}
 
 export const rollback = (context: CommandContext, options: TurnOptions): Promise<Outcome> =>
   turn(context, 'rollback', options);
@@ -26,11 +48,18 @@ const ACTS = {
   rollback: { kind: 'Rollback', asks: 'go back to blue' },
 } as const;
 
-async function turn(context: CommandContext, act: keyof typeof ACTS, options: TurnOptions): Promise<Outcome> {
+/** @param when it shall begin by itself; absent: now */
+async function turn(
+  context: CommandContext,
+  act: keyof typeof ACTS,
+  options: TurnOptions,
+  when?: Readonly<Record<string, unknown>>,
+): Promise<Outcome> {
   const { kind, asks } = ACTS[act];
   const loaded = await context.load();
   const client = context.client(loaded);
   const body = {
+    by: whoAsks(context, options.by),
     ...(options.maxWritePause === undefined
       ? {}
       : { maxWritePauseMs: durationOption('--max-write-pause', options.maxWritePause) }),
@@ -51,7 +80,7 @@ async function turn(context: CommandContext, act: keyof typeof ACTS, options: Tu
     };
   }
   const confirmed = await confirmAct(context, {
-    act: asks,
+    act: when === undefined ? asks : `let it ${asks} by itself`,
     migration: loaded.config.migration,
     confirm: options.confirm,
     plan: options.plan,
@@ -60,7 +89,12 @@ async function turn(context: CommandContext, act: keyof typeof ACTS, options: Tu
       return { text: renderCutover(await ask({ dryRun: true })), planHash };
     },
   });
-  return outcomeOf(kind, await ask({ ...confirmed, idempotencyKey: crypto.randomUUID() }));
+  const idempotencyKey = crypto.randomUUID();
+  if (when === undefined) return outcomeOf(kind, await ask({ ...confirmed, idempotencyKey }));
+  const request = requestSchema.parse(
+    await client.act(act, { ...body, ...when, ...confirmed, idempotencyKey }, context.timeoutMs),
+  );
+  return { kind: 'CutoverRequest', data: request, text: renderRequest(request) };
 }
 
 function parseOverride(text: string): { gate: GateName; reason: string } {

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import type { Canary } from '../../core/canary.ts';
 import type { Catalog } from '../../core/catalog.ts';
 import type { Counters } from '../../core/counters.ts';
 import type { ForeignWriteStore } from '../../core/foreign-writes.ts';
@@ -14,6 +15,7 @@ import type { StateStore } from '../../core/state.ts';
 import type { VerificationStore } from '../../core/verification.ts';
 import { showTable, type Relation, type TableName, type Tuple } from '../../core/table.ts';
 import { createCatalog, describeSource } from './catalog.ts';
+import { createCanary } from './canary.ts';
 import { readAccess } from './chunk-reader-sql.ts';
 import type { PostgresConfig } from './config.ts';
 import { createCounters } from './counters.ts';
@@ -40,7 +42,8 @@ import { createStateStore, type PostgresStateStore } from './state.ts';
  * Connects to one side.
  * @throws VerdigrisError SOURCE_CONNECT (blue), SINK_CONNECT (green), PREFLIGHT_FAILED for a server that is too old
  */
-export async function connectSession(config: PostgresConfig, env: SessionEnv): Promise<Session> {
+export async function connectSession(given: PostgresConfig, env: SessionEnv): Promise<Session> {
+  const config = env.rehearsal === true ? withoutNames(given) : given;
   const connections = createConnections(config, env.migration);
   try {
     await proveConnection(connections, env.side);
@@ -49,6 +52,12 @@ export async function connectSession(config: PostgresConfig, env: SessionEnv): P
     throw error;
   }
   return new PostgresSession(config, env, connections);
+}
+
+/** A rehearsal must not meet the slot and the publication that the configuration names. */
+function withoutNames(config: PostgresConfig): PostgresConfig {
+  const { slot: _slot, publication: _publication, ...replication } = config.replication;
+  return { ...config, replication };
 }
 
 /** One side: its parts, and the connections that they share. */
@@ -65,6 +74,8 @@ class PostgresSession implements Session {
   readonly #snapshot: SnapshotSource;
   readonly #where: Where;
   readonly #sources: AsyncDisposable[] = [];
+
+  readonly canary: Canary;
 
   constructor(config: PostgresConfig, env: SessionEnv, connections: Connections) {
     this.side = env.side;
@@ -89,6 +100,7 @@ class PostgresSession implements Session {
     this.digester = createDigester(connections.verify, this.#where);
     this.counters = createCounters({ config, env });
     this.readiness = createReadiness({ withClient, where: this.#where });
+    this.canary = createCanary({ env, withClient, where: this.#where });
     this.#snapshot = createSnapshotSource(connections);
     this.#state = createStateStore({ config, env });
   }

@@ -15,6 +15,8 @@ import { place, pointsAt, shownDatabase, sideOf, type Shown } from './shown.ts';
 const LOOK_MS = 10;
 /** While a PAUSE waits for transactions: how often somebody else's RESUME is looked for. */
 const WATCH_MS = 100;
+/** How long logins under way are waited for before a PAUSE. */
+const LOGINS_MS = 2_000;
 const SERVED_MS = 2_000;
 const RESTORE_MS = 2_000;
 
@@ -73,6 +75,7 @@ export class PgBouncerProxy implements ProxyAdapter {
     try {
       const refused = connections.find((result) => result.status === 'rejected');
       if (refused) throw refused.reason as Error;
+      await this.#loggedIn(signal);
       const answers = Promise.all(
         clients.map((client, index) =>
           this.#admin.run(client, `PAUSE ${adminIdent(databases[index] as string)}`, signal),
@@ -106,6 +109,13 @@ export class PgBouncerProxy implements ProxyAdapter {
     });
     await this.#leaveOld(signal);
     this.#log.info({ side, epoch }, 'routed');
+  }
+
+  /** A RELOAD of the file as it is, which is what a switch waits for: it changes no database and ends no connection. */
+  async rehearse(signal: AbortSignal): Promise<void> {
+    await readIni(this.#config.ini);
+    await this.#admin.command('RELOAD', signal);
+    await this.#shown(signal);
   }
 
   async resume(signal: AbortSignal): Promise<void> {
@@ -158,6 +168,24 @@ export class PgBouncerProxy implements ProxyAdapter {
           remedy: 'Somebody gave PAUSE without a database; give RESUME without one on its admin console.',
         },
       );
+    }
+  }
+
+  /**
+   * A PAUSE that fails a login under way makes PgBouncer refuse every new statement until a login succeeds, so also while it holds the
+   * others ("server login has been failing", seen with 1.25.2 and sixteen clients whose pool was still filling). Bounded: a login that
+   * hangs belongs to a server that serves nobody.
+   */
+  async #loggedIn(signal: AbortSignal): Promise<void> {
+    const late = AbortSignal.any([signal, AbortSignal.timeout(LOGINS_MS)]);
+    while (!late.aborted) {
+      const pools = await this.#admin.command('SHOW POOLS', signal);
+      const busy = pools.some(
+        (pool) =>
+          this.#config.databases.includes(pool['database'] ?? '') && Number(pool['sv_login'] ?? 0) > 0,
+      );
+      if (!busy) return;
+      await sleep(LOOK_MS, undefined, { signal: late }).catch(() => undefined);
     }
   }
 

@@ -3,8 +3,9 @@ import { HoldPoints, type Run } from '../../support/run.ts';
 import { waitFor } from '../../support/wait.ts';
 import { churn, LOOKS, shop } from './shop.ts';
 
-const settings = (more = ''): string =>
-  `copy: { workers: 2, chunk: { max_rows: 500 } }\nverify: { after_copy: "off", ${LOOKS} }\napply: { heartbeat: 200ms }\ngates: { stable_for: 200ms, max_commit_lag: 10s }\n${more}`;
+/** The mapping of this shop has no way back. */
+const settings = (cutover = ''): string =>
+  `copy: { workers: 2, chunk: { max_rows: 500 } }\nverify: { after_copy: "off", ${LOOKS} }\napply: { heartbeat: 200ms }\ngates: { stable_for: 200ms, max_commit_lag: 10s }\ncutover: { reverse_replication: { enabled: false }${cutover} }\n`;
 
 const gate = async (run: Run, name = 'foreign-writes') =>
   (await run.engine.status()).gates.find((one) => one.name === name);

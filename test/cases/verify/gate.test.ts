@@ -3,8 +3,9 @@ import { HoldPoints, type Run } from '../../support/run.ts';
 import { waitFor } from '../../support/wait.ts';
 import { breakGreen, churn, LOOKS, shop } from './shop.ts';
 
-const settings = (more = ''): string =>
-  `copy: { workers: 2, chunk: { max_rows: 500 } }\nverify: { after_copy: "off", ${LOOKS} }\napply: { heartbeat: 200ms }\ngates: { stable_for: 200ms, max_commit_lag: 10s }\n${more}`;
+/** The mapping of this shop has no way back. */
+const settings = (cutover = ''): string =>
+  `copy: { workers: 2, chunk: { max_rows: 500 } }\nverify: { after_copy: "off", ${LOOKS} }\napply: { heartbeat: 200ms }\ngates: { stable_for: 200ms, max_commit_lag: 10s }\ncutover: { reverse_replication: { enabled: false }${cutover} }\n`;
 
 /** What counts for the switch, without what has nothing to do with verification. */
 const switched = async (run: Run): ReturnType<Run['engine']['cutover']> => {
@@ -60,7 +61,7 @@ test('each row that changed since the clean round is compared before the fence a
 }, 120_000);
 
 test('more changed rows than may be compared while writers wait undo the switch, with their number', async () => {
-  await using run = await shop({ settings: settings('cutover: { max_recheck_keys: 50 }') });
+  await using run = await shop({ settings: settings(', max_recheck_keys: 50') });
   const points = new HoldPoints();
   await run.start({ failpoints: points });
   expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });

@@ -80,6 +80,57 @@ test('a round keeps to its rate', async () => {
   expect(performance.now() - started).toBeGreaterThan(ROWS - 50);
 }, 90_000);
 
+test.each(['blue', 'green'] as const)(
+  'a round waits while %s is above the limit of a throttle, says so, and tells how long it will take',
+  async (side) => {
+    const rule = `{ name: busy, on: ${side}, query: "SELECT n FROM public.busy", max: 5 }`;
+    await using run = await shop({ settings: `${settings('after_copy: "off"')}\nthrottle: [${rule}]` });
+    await run[side].query('CREATE TABLE public.busy AS SELECT 1 AS n');
+    await run.start();
+    const migration = await run.engine.migration();
+    await run[side].query('UPDATE public.busy SET n = 9');
+    await waitFor(async () => (await run.engine.status()).condition === 'running', { what: 'no throttle' });
+    let ended = false;
+    const round = migration.verify({ mode: 'full' }).finally(() => {
+      ended = true;
+    });
+    const held = await waitFor(
+      async () => {
+        const status = await run.engine.status();
+        return status.condition === 'throttled' ? status : null;
+      },
+      { what: 'the round to be held back' },
+    );
+    expect(held.reason).toBe('busy: 9, limit 5');
+    expect(held.verify).toMatchObject({ state: 'running', totalRows: expect.any(Number) as number });
+    expect(ended).toBe(false);
+    await run[side].query('UPDATE public.busy SET n = 1');
+    const report = await round;
+    expect(report.ok).toBe(true);
+    expect(report.tables.every(({ notCompared }) => notCompared.length === 0)).toBe(true);
+  },
+  90_000,
+);
+
+test('columns that cannot be compared are listed with the reason, and the others are', async () => {
+  await using run = await shop({
+    settings: settings('after_copy: "off"'),
+    blue: 'CREATE TABLE public.note (id int PRIMARY KEY, what text);',
+    green:
+      'CREATE TABLE public.note (id int PRIMARY KEY, what text, added timestamptz NOT NULL DEFAULT now());',
+    tables: '- from: public.note\n  to: [{ table: public.note }]',
+  });
+  await run.blue.query(`INSERT INTO public.note SELECT g, 'n' || g FROM generate_series(1, 100) g`);
+  await run.start();
+  await breakGreen(run, [
+    `UPDATE public.note SET added = 'epoch' WHERE id = 3`,
+    `UPDATE public.note SET what = 'other' WHERE id = 4`,
+  ]);
+  const report = await run.engine.verify({ mode: 'full', tables: ['public.note'] });
+  expect(report.tables).toMatchObject([{ notCompared: [{ column: 'added', reason: 'green fills it' }] }]);
+  expect(report.mismatches).toMatchObject([{ key: { id: '4' }, columns: ['what'] }]);
+}, 90_000);
+
 test('an invalid index, a foreign key that is not validated and missing statistics on green each shut their gate by name', async () => {
   await using run = await shop({ settings: settings('after_copy: "off"') });
   await run.start();

@@ -85,7 +85,7 @@ export async function shop(options: Partial<RunOptions> = {}): Promise<Run> {
     settings: `copy: { workers: 2, chunk: { max_rows: 200 } }\nverify: { after_copy: "off", ${LOOKS} }\napply: { heartbeat: 200ms }`,
     ...options,
   });
-  for (const sql of FILL) await run.blue.query(sql);
+  if (options.blue === undefined) for (const sql of FILL) await run.blue.query(sql);
   return run;
 }
 

@@ -123,7 +123,7 @@ describe('digest', () => {
     await using opened = openDigester(db);
     await db.query('CREATE TABLE t (a int PRIMARY KEY)');
     const relation = await opened.relation('t');
-    expect(await opened.digester.digest(relation, [0], WHOLE)).toEqual({ rows: 0, hash: '0:0' });
+    expect(await opened.digester.digest(relation, [0], WHOLE)).toEqual({ rows: 0, hash: '0' });
     await db.query('INSERT INTO t VALUES (1)');
     expect((await opened.digester.digest(relation, [], WHOLE)).rows).toBe(1);
   });

@@ -11,13 +11,13 @@ const status = statusSchema.parse(STATUS);
 test('status for people', () => {
   expect(renderStatus(status)).toMatchInlineSnapshot(`
     "crm-v2   REPLICATING   running   up 3h 12m   plan hash-in-   active blue
-      lag      commit 0.8 s   log 212 kB   round trip 3 ms   last event 0.2 s ago
-      copy     100 %   48.2 M of ~48.2 M rows   31.4 GB
-      apply    10 transactions   20 changes   1 842/s   queue 0 B   rejects 0   holes 0   retries 3
-      log      head 0/9A3F21C8   received 0/9A3F21C8   applied 0/9A3F21C0
-      verify   pass   48.2 M rows   0 differences   14m ago
-      blue     log held 310 MB of 20 GB   oldest transaction 12 s   reserved
-      gates    2/2
+      lag       commit 0.8 s   log 212 kB   round trip 3 ms   last event 0.2 s ago
+      copy      100 %   48.2 M of ~48.2 M rows   31.4 GB
+      apply     10 transactions   20 changes   1 842/s   queue 0 B   rejects 0   holes 0   retries 3
+      log       head 0/9A3F21C8   received 0/9A3F21C8   applied 0/9A3F21C0
+      verify    pass   48.2 M rows   0 differences   14m ago
+      blue      log held 310 MB of 20 GB   oldest transaction 12 s   reserved
+      gates     2/2
     Next: switch when you like -> \`verdigris cutover\`"
   `);
 });

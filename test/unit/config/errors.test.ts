@@ -108,6 +108,34 @@ test('a bad duration and a bad size say what they should look like', async () =>
   ]);
 });
 
+test('a window that never opens, a zone that is none, two windows of one name, and roles that nobody could fill', async () => {
+  const { issues } = await problems(
+    withLine(
+      [
+        'cutover:',
+        '  windows:',
+        "    - { name: a, cron: '0 2 31 2 *', duration: 2h }",
+        "    - { name: b, cron: '0 2 * * 6', duration: 2h, timezone: Europe/Nowhere }",
+        "    - { name: b, cron: '0 2 * * *', duration: soon }",
+        'gates: { approvals: { count: 1, roles: [dba, oncall] } }',
+      ].join('\n'),
+    ),
+  );
+  const found = new Map(issues.map(({ path, message }) => [path, message]));
+  expect(found.get('cutover.windows[0].cron')).toContain('not five fields of cron');
+  expect(found.get('cutover.windows[1].timezone')).toContain('not a time zone');
+  expect(found.get('cutover.windows[2].duration')).toContain('not a duration');
+  expect(found.get('gates.approvals.roles')).toContain('more roles than people');
+  const names = await problems(
+    withLine(
+      "cutover: { windows: [{ name: b, cron: '0 2 * * *', duration: 1h }, { name: b, cron: '0 3 * * *', duration: 1h }] }",
+    ),
+  );
+  expect(names.issues).toMatchObject([
+    { path: 'cutover.windows', message: 'two windows have the same name' },
+  ]);
+});
+
 test('a key that is there twice is refused, not taken last', async () => {
   const { issues } = await problems(withLine('migration: other'));
   expect(issues).toMatchObject([{ line: 11, column: 1, message: 'the key migration is there twice' }]);

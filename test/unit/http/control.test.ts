@@ -169,7 +169,7 @@ test('an act that fails is a failed action, its error without secrets', async ()
   expect(JSON.stringify(envelope)).not.toContain('c4n4ry-pass');
 });
 
-test.each(['cutover', 'abort', 'finish'])(
+test.each(['cutover', 'rollback', 'abort', 'finish'])(
   '%s needs the name and the hash of the plan in force',
   async (kind) => {
     await using served = await serve();
@@ -398,7 +398,9 @@ test('on a terminal the plan is shown and the name must be typed', async () => {
   const wrong = await cli(['cutover', ...at.args], { answer: 'yes' });
   expect(wrong.code).toBe(2);
   expect(wrong.err).toContain('pause the proxies');
-  expect(served.script.calls).toEqual([['cutover', { dryRun: true, overrides: [] }]]);
+  expect(served.script.calls).toEqual([
+    ['cutover', { by: expect.any(String) as unknown, dryRun: true, overrides: [] }],
+  ]);
   const right = await cli(['abort', ...at.args], { answer: 'crm-v2' });
   expect(right.code).toBe(0);
   expect(served.script.calls.at(-1)).toEqual(['abort', { dropGreenData: false }]);

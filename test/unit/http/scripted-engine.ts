@@ -1,4 +1,12 @@
-import type { CutoverReport, Migration, VerifyReport } from '../../../src/app/engine.ts';
+import type {
+  Approval,
+  CutoverReport,
+  Migration,
+  Rehearsal,
+  RunReport,
+  ScheduledCutover,
+  VerifyReport,
+} from '../../../src/app/engine.ts';
 import type { ControlledEngine } from '../../../src/http/routes.ts';
 import type { Status } from '../../../src/orchestrator/status.ts';
 
@@ -46,6 +54,10 @@ export const STATUS: Status = {
     { name: 'lag', ok: true, observed: '0.8 s', limit: '2 s', reason: '' },
     { name: 'verified', ok: true, observed: '14 m', limit: '30 m', reason: '' },
   ],
+  window: null,
+  approvals: { required: 0, roles: [], counted: 0, given: [] },
+  request: null,
+  rehearsal: null,
   positions: { head: '0/9A3F21C8', received: '0/9A3F21C8', applied: '0/9A3F21C0' },
   rollback: { wanted: true, problems: [], fits: null, misfits: null, first: null },
   error: null,
@@ -98,6 +110,58 @@ export const CUTOVER_REPORT: CutoverReport = {
   error: null,
 };
 
+export const APPROVAL: Approval = {
+  by: 'ada',
+  role: 'dba',
+  note: '',
+  at: '2026-11-22T01:00:00.000Z',
+  planHash: 'hash-in-force',
+};
+
+export const CUTOVER_REQUEST: ScheduledCutover = {
+  id: 'c-1',
+  state: 'waiting',
+  by: 'ops',
+  planHash: 'hash-in-force',
+  requestedAt: '2026-11-22T01:00:00.000Z',
+  notBefore: '2026-11-22T02:00:00.000Z',
+  window: null,
+  deadline: '2026-11-22T03:00:00.000Z',
+  maxWritePauseMs: null,
+  overrides: [],
+  outcome: null,
+  reason: '',
+  endedAt: null,
+};
+
+export const REHEARSAL: Rehearsal = {
+  at: '2026-11-22T01:00:00.000Z',
+  ok: true,
+  planHash: 'hash-in-force',
+  acts: [{ name: 'fence', description: 'raise the fence', ms: 12, detail: 'barrier 0/1' }],
+  writePauseMs: 80,
+  backPauseMs: 60,
+  rows: 100,
+  cleared: true,
+  error: null,
+};
+
+export const RUN_REPORT: RunReport = {
+  migration: 'crm-v2',
+  planHash: 'hash-in-force',
+  phase: 'replicating',
+  activeSide: 'blue',
+  epoch: 0,
+  beganAt: '2026-11-22T00:00:00.000Z',
+  plans: [],
+  phases: [],
+  approvals: [],
+  rehearsal: null,
+  verification: null,
+  attempts: [],
+  acts: [],
+};
+
 export interface Script {
   status: Status;
   readonly calls: unknown[][];
@@ -133,8 +197,14 @@ export function scriptedEngine(script: Script): ControlledEngine {
     cutover: record('cutover', CUTOVER_REPORT),
     rollback: record('rollback', { ...CUTOVER_REPORT, to: 'blue' as const }),
     recover: record('recover', null),
+    schedule: record('schedule', CUTOVER_REQUEST),
+    cancel: record('cancel', { ...CUTOVER_REQUEST, state: 'cancelled' }),
+    approve: record('approve', APPROVAL),
+    revoke: record('revoke', undefined),
+    rehearse: record('rehearse', REHEARSAL),
+    report: record('report', RUN_REPORT),
     abort: record('abort', undefined),
-    finish: record('finish', undefined),
+    finish: record('finish', RUN_REPORT),
     events: (after, limit) =>
       Promise.resolve(
         [1, 2, 3]
