@@ -8,7 +8,7 @@ import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { Migration } from '../orchestrator/api.ts';
-import type { RehearsalSides } from '../orchestrator/rehearsal.ts';
+import type { RehearsalSides } from '../orchestrator/rehearsal-sides.ts';
 import { createMigration } from '../orchestrator/orchestrator.ts';
 import { deadmanStarter } from './deadman.ts';
 import type { LoadedConfig } from './load.ts';

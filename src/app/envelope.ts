@@ -421,7 +421,8 @@ export const DATA_SCHEMAS = {
   Error: z.null(),
   Event: eventSchema,
   Events: z.array(eventSchema),
-  Finished: done,
+  /** `report`: file with the record of the run. */
+  Finished: done.extend({ report: z.string().nullable() }),
   Gates: z.array(gate),
   Health: z.strictObject({ ready: z.boolean(), reason: z.string() }),
   Help: z.strictObject({ text: z.string() }),

@@ -345,7 +345,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     text: 'end after the cutover: removes what we made on both sides',
     kind: 'Finished',
     example: 'verdigris finish --plan plan.json --confirm crm-v2',
-    options: [PLAN, NAME, { flags: '--keep-state', text: 'keep journal and state on green' }],
+    options: [
+      PLAN,
+      NAME,
+      { flags: '--keep-state', text: 'keep journal and state on green' },
+      {
+        flags: '--report <file>',
+        text: 'where the record of the run is written; default: beside the control socket',
+      },
+    ],
     ownTimeout: true,
     run: finish,
   },

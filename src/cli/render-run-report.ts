@@ -37,7 +37,7 @@ export function renderRunReport(report: RunReport): string {
           'last attempt',
           last === undefined ? 'none' : `${last.outcome ?? 'not ended'} (epoch ${last.epoch})`,
         ],
-        ['write pause', last?.writePauseMs == null ? null : ms(last.writePauseMs)],
+        ['write pause', last === undefined || last.writePauseMs === null ? null : ms(last.writePauseMs)],
       ],
     ),
     '## Phases',

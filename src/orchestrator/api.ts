@@ -197,7 +197,8 @@ export interface Migration {
   /** The record of the run so far. */
   report(): Promise<RunReport>;
   abort(options: { readonly dropGreenData: boolean }): Promise<void>;
-  finish(options: { readonly keepState: boolean }): Promise<void>;
+  /** Ends the run after a switch; returns its record, of which nothing else may be left. */
+  finish(options: { readonly keepState: boolean }): Promise<RunReport>;
   events(after: number, limit: number): Promise<readonly JournalEvent[]>;
   /** Stops cleanly; everything is resumable. */
   close(): Promise<void>;

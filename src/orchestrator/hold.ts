@@ -145,7 +145,7 @@ export async function hold(
     label: `${holder}:foreign`,
     busy: () => (forward.pipeline.lag.commitSeconds ?? 0) > BUSY_LAG_SECONDS,
   });
-  const reverse = new Reverse({ run: o, state, compiled, holder, permit, onLost: own.onLost });
+  const reverse = new Reverse({ run: o, state, compiled, forward, holder, permit, onLost: own.onLost });
   const facts = (from: Side): GateFactsReader =>
     new GateFactsReader({
       from,

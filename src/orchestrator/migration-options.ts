@@ -5,7 +5,7 @@ import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
 import type { MappingSource } from './compiled.ts';
 import type { DeadmanStarter } from './deadman.ts';
-import type { RehearsalSides } from './rehearsal.ts';
+import type { RehearsalSides } from './rehearsal-sides.ts';
 import type { Settings } from './settings.ts';
 
 export interface MigrationOptions {

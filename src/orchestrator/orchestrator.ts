@@ -24,13 +24,15 @@ import { mappingHash, planHash } from './plan-hash.ts';
 import { planReport } from './plan-report.ts';
 import { preflight, prepare, requirePassed } from './prepare.ts';
 import type { Rehearsal } from './rehearsal-result.ts';
-import { clearRehearsal, rehearse, type RehearsalOptions } from './rehearsal.ts';
+import { Rehearsals } from './rehearsals.ts';
 import { readReport, type RunReport } from './run-report.ts';
 import { given, type CutoverRequest } from './requests.ts';
+import { RequestDesk } from './request-desk.ts';
 import { RunState } from './run-state.ts';
 import type { Status } from './status.ts';
 import { StatusView } from './status-view.ts';
 import { SwitchControl } from './switch-control.ts';
+import { unlessStopped } from './unless-stopped.ts';
 import { Turns } from './turns.ts';
 import { Verifications } from './verifications.ts';
 import type { Way } from './way.ts';
@@ -59,6 +61,8 @@ class Run implements Migration {
   #following = new AbortController();
   readonly #verifications: Verifications;
   readonly #control: SwitchControl;
+  readonly #desk: RequestDesk;
+  readonly #rehearsals: Rehearsals;
   readonly #turns: Turns;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
@@ -84,8 +88,10 @@ class Run implements Migration {
     });
     const { clock, log, settings } = options;
     this.#verifications = new Verifications({ clock, log, settings: settings.verify });
-    this.#control = new SwitchControl({
-      settings,
+    this.#control = new SwitchControl({ settings, clock, log });
+    this.#rehearsals = new Rehearsals(options, this.#holder, this.#control);
+    this.#desk = new RequestDesk({
+      windows: settings.cutover.windows,
       clock,
       log,
       gates: (starter) => this.#gates(this.#required(), false, starter),
@@ -96,6 +102,7 @@ class Run implements Migration {
       holder: `${settings.migration}:${this.#holder}`,
       verifications: this.#verifications,
       control: this.#control,
+      desk: this.#desk,
       gates: (held, starter) => this.#gates(held, true, starter),
       life: this.#stop.signal,
       started: () => this.#starting !== null,
@@ -207,11 +214,11 @@ class Run implements Migration {
   }
 
   schedule({ at, window, waitMs, ...ask }: Parameters<Migration['schedule']>[0]): Promise<CutoverRequest> {
-    return this.#control.schedule({ at, window, waitMs }, ask);
+    return this.#desk.schedule({ at, window, waitMs }, ask);
   }
 
   cancel(options: Parameters<Migration['cancel']>[0]): Promise<CutoverRequest> {
-    return this.#control.cancel(options);
+    return this.#desk.cancel(options);
   }
 
   approve(options: Parameters<Migration['approve']>[0]): Promise<Approval> {
@@ -225,7 +232,7 @@ class Run implements Migration {
   async rehearse(): Promise<Rehearsal> {
     const held = this.#required();
     requirePhase(held.state.phase, ['replicating'], 'a rehearsal');
-    return this.#turns.exclusively(() => this.#control.rehearse(() => rehearse(this.#rehearsal(held))));
+    return this.#turns.exclusively(() => this.#rehearsals.hold(held, this.#working));
   }
 
   async report(): Promise<RunReport> {
@@ -259,10 +266,10 @@ class Run implements Migration {
     });
   }
 
-  async finish(options: { readonly keepState: boolean }): Promise<void> {
+  async finish(options: { readonly keepState: boolean }): Promise<RunReport> {
     const held = await this.#takeInHand();
     requirePhase(held.state.phase, ['reversing'], 'finish');
-    await this.#end(async () => {
+    return this.#end(async () => {
       await held.state.note('finish', { keepState: options.keepState });
       await this.#halt();
       await held.foreign?.retire();
@@ -273,7 +280,9 @@ class Run implements Migration {
       await held.foreign?.restore();
       if (!options.keepState) await held.forward.sink.retire();
       await held.state.enter('finished');
+      const report = await this.report();
       await this.#finishRun(held, options.keepState);
+      return report;
     });
   }
 
@@ -285,7 +294,7 @@ class Run implements Migration {
     this.#stop.abort(new VerdigrisError('INTERRUPTED', 'The engine was closed; the state is saved.'));
     this.#patience.retry();
     await this.#starting?.catch(() => undefined);
-    await this.#control.settled();
+    await this.#desk.settled();
     await this.#halt();
     await this.#held?.forward.sink[Symbol.asyncDispose]();
     await this.#held?.reverse[Symbol.asyncDispose]();
@@ -355,6 +364,7 @@ class Run implements Migration {
     this.#held = await hold(this.#o, state, { compiled: await this.#compile(), own });
     this.#verifications.restore(state.record?.detail['verify']);
     this.#control.take(state);
+    this.#desk.take(state);
   }
 
   /** From whatever phase is stored to one in which a side serves and the other follows. */
@@ -367,8 +377,8 @@ class Run implements Migration {
     if (state.phase === 'cutting_over' || state.phase === 'undetermined') {
       // Before anything else is asked of the servers: clients may be waiting.
       await this.#turns.recover(held);
-      await this.#clearRehearsal();
-      await this.#control.resume();
+      await this.#rehearsals.clear(this.#held, this.#working);
+      await this.#desk.resume();
       return;
     }
     if (state.phase === 'preparing') {
@@ -392,14 +402,14 @@ class Run implements Migration {
     }
     if (state.phase === 'reversing') {
       await this.#turns.resume(held);
-      await this.#control.resume();
+      await this.#desk.resume();
       return;
     }
     await this.#carry(forward);
     // A run that replicated before replicates again only once its place in the log was found to be good.
-    if (state.phase === 'replicating') await this.#patience.unlessStopped(pipeline.opened);
+    if (state.phase === 'replicating') await unlessStopped(pipeline.opened, this.#stop.signal);
     if (state.phase === 'copying') {
-      await this.#patience.unlessStopped(pipeline.copied);
+      await unlessStopped(pipeline.copied, this.#stop.signal);
       await failpoints.hit('copying.rows-done');
       await this.#patience.retried(() =>
         sink.finishCopy(compiled.targets, (step) => this.#view.finishing(step), signal),
@@ -417,8 +427,8 @@ class Run implements Migration {
     }
     // In the background: replication is what start() waits for; the gate waits for the result.
     if (state.phase === 'replicating') await this.#turns.resume(held);
-    await this.#clearRehearsal();
-    await this.#control.resume();
+    await this.#rehearsals.clear(this.#held, this.#working);
+    await this.#desk.resume();
   }
 
   /** @param request that waited; absent: it was asked for just now */
@@ -475,33 +485,6 @@ class Run implements Migration {
     );
   }
 
-  /** After a kill in the middle of one. */
-  async #clearRehearsal(): Promise<void> {
-    const held = this.#held;
-    if (held === null || !this.#control.rehearsing) return;
-    await this.#control.cleared(() => clearRehearsal(this.#rehearsal(held)));
-  }
-
-  #rehearsal(held: Held): RehearsalOptions {
-    const { engine, proxies, settings, clock, failpoints, log, connectRehearsal } = this.#o;
-    return {
-      held: held.forward,
-      connect:
-        connectRehearsal ??
-        (() =>
-          Promise.reject(new VerdigrisError('USAGE', 'This engine was made without a way to rehearse.'))),
-      engine,
-      proxies,
-      settings,
-      holder: this.#holder,
-      planHash: held.state.record?.planHash ?? '',
-      clock,
-      failpoints,
-      log,
-      signal: this.#working,
-    };
-  }
-
   // ---- small parts
 
   /** Aborted when replication to green is stopped, or everything. */
@@ -530,13 +513,8 @@ class Run implements Migration {
 
   #hash(): string {
     const { mapping, planSalt } = this.#o;
-    const versions = [planSalt.serverVersions.blue, planSalt.serverVersions.green];
-    return planHash({
-      mapping,
-      configuration: planSalt.configuration,
-      schemaSql: planSalt.schemaSql,
-      serverVersions: versions,
-    });
+    const { blue, green } = planSalt.serverVersions;
+    return planHash({ mapping, ...planSalt, serverVersions: [blue, green] });
   }
 
   #stored() {
@@ -563,15 +541,15 @@ class Run implements Migration {
     this.#carries = null;
   }
 
-  async #end(act: () => Promise<void>): Promise<void> {
+  async #end<T>(act: () => Promise<T>): Promise<T> {
     this.#ending = true;
     try {
-      await this.#control.settled();
-      await this.#clearRehearsal();
-      await act();
+      await this.#desk.settled();
+      await this.#rehearsals.clear(this.#held, this.#working);
+      return await act();
     } catch (error) {
       this.#ending = false;
-      await this.#control.resume();
+      await this.#desk.resume();
       throw error;
     }
   }

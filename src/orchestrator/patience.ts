@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import { asVerdigrisError, type VerdigrisError } from '../core/errors.ts';
 import type { Logger } from '../core/log.ts';
+import { unlessStopped } from './unless-stopped.ts';
 
 const POLL_MS = 200;
 
@@ -13,7 +14,7 @@ export interface PatienceOptions {
   readonly onBlocked: (error: VerdigrisError | null) => void;
 }
 
-/** How a run waits: until it is stopped, and once more after an error. */
+/** How a run tries again after an error. */
 export class Patience {
   readonly #o: PatienceOptions;
   #retry: PromiseWithResolvers<void> | null = null;
@@ -25,21 +26,6 @@ export class Patience {
   /** What waits for the operator is tried again. */
   retry(): void {
     this.#retry?.resolve();
-  }
-
-  /** The promise, or the reason why the run stopped. */
-  async unlessStopped<T>(promise: Promise<T>): Promise<T> {
-    const { signal } = this.#o;
-    const stopped = Promise.withResolvers<never>();
-    const stop = (): void => stopped.reject(asVerdigrisError(signal.reason));
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    stopped.promise.catch(() => undefined);
-    try {
-      return await Promise.race([promise, stopped.promise]);
-    } finally {
-      signal.removeEventListener('abort', stop);
-    }
   }
 
   /** Tries again after transient errors; an error that needs the operator waits for `resume`. */
@@ -59,7 +45,7 @@ export class Patience {
         }
         this.#o.onBlocked(error);
         this.#retry = Promise.withResolvers<void>();
-        await this.unlessStopped(this.#retry.promise);
+        await unlessStopped(this.#retry.promise, this.#o.signal);
         this.#o.onBlocked(null);
       }
     }

@@ -34,17 +34,24 @@ export async function planReport(options: {
       `start keeping the log of ${compiled.sources.length} tables for migration ${settings.migration}`,
       'write marks into the log (no table of blue is touched)',
       'before the switch: create guards on the mapped tables, not active until the switch raises them',
+      ...(compiled.back === null
+        ? []
+        : ['for the way back: create the state schema, and write after the switch what green is written']),
     ],
     onGreen: [
       ...(compiled.missingTargets ? ['run the schema file'] : []),
       'create the state schema',
       'guard the mapped tables against every writer but us until the switch',
       'drop secondary indexes and foreign keys of the empty tables, and build them again after the copy',
+      ...(compiled.back === null
+        ? []
+        : ['for the way back: keep the log of the mapped tables from the switch on']),
     ],
     atCutover: [
       ...proxies.map((name) => `${name}: hold new work, wait for what is running`),
       `fence blue (locks for at most ${cutover.fenceTimeoutMs} ms), drain to the barrier`,
       `move counters of green past those of blue (+${sequences.headroom})`,
+      ...(compiled.back === null ? [] : ['open the way back and let it answer a mark']),
       ...proxies.map((name) => `${name}: point to green, read back`),
       'seal the switch on blue (the point of no return), open green, let work go on',
       `budget of the write pause: ${cutover.maxWritePauseMs} ms; past it everything is undone`,

@@ -12,6 +12,7 @@ import { other, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { requirePhase } from './phase.ts';
 import { gateError, reportOf, switchContext } from './switching.ts';
+import type { RequestDesk } from './request-desk.ts';
 import type { SwitchControl } from './switch-control.ts';
 import type { Verifications } from './verifications.ts';
 import { wayBackOf } from './way-back.ts';
@@ -22,7 +23,9 @@ export interface TurnsOptions {
   /** Unique among processes: part of every mark. */
   readonly holder: string;
   readonly verifications: Verifications;
-  readonly control: SwitchControl;
+  readonly control: Pick<SwitchControl, 'rehearsed'>;
+  /** Switches that were asked for. */
+  readonly desk: Pick<RequestDesk, 'begin' | 'leave' | 'end' | 'request'>;
   /** As who starts it would find them. */
   readonly gates: (held: Held, starter: string | null) => Promise<readonly GateResult[]>;
   /** Of the run. */
@@ -72,7 +75,7 @@ export class Turns {
    * @throws VerdigrisError CUTOVER_PHASE, CUTOVER_GATE: nothing was changed
    */
   async turn(held: Held, from: Side, request: TurnRequest, waited?: string): Promise<CutoverReport> {
-    const { run, verifications, control } = this.#o;
+    const { run, verifications, control, desk } = this.#o;
     const { state } = held;
     requirePhase(state.phase, [STEADY[from]], NAMES[from]);
     if (from === 'green' && held.reverse.way === null) {
@@ -104,7 +107,7 @@ export class Turns {
       try {
         if (from === 'blue') await verifications.narrow(held, this.#o.working());
         // A request is for a switch; a rollback is asked for when it is wanted.
-        const cancelled = from === 'blue' ? [await control.begin(request, waited)] : [];
+        const cancelled = from === 'blue' ? [await desk.begin(request, waited)] : [];
         for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
         const attempt: Attempt = { from, wayBack: context.wayBack !== null };
         await state.remember({ attempt });
@@ -114,7 +117,7 @@ export class Turns {
           from,
           to: context.to,
           maxWritePauseMs: context.settings.maxWritePauseMs,
-          request: from === 'blue' ? (control.request?.id ?? null) : null,
+          request: from === 'blue' ? (desk.request?.id ?? null) : null,
           by: starter,
           gates,
         });
@@ -122,7 +125,7 @@ export class Turns {
         await this.#settled(held, from, outcome);
         return reportOf(outcome, report);
       } finally {
-        if (from === 'blue') await control.leave();
+        if (from === 'blue') await desk.leave();
       }
     });
   }
@@ -209,7 +212,7 @@ export class Turns {
     const serves = outcome.outcome === 'switched' ? other(from) : from;
     if (outcome.outcome === 'undetermined') await state.enter('undetermined');
     else await state.enter(STEADY[serves], { activeSide: serves });
-    if (from === 'blue') await this.#o.control.end(outcome);
+    if (from === 'blue') await this.#o.desk.end(outcome);
     if (outcome.outcome === 'undetermined') return;
     if (serves === 'blue' && from === 'green')
       await this.#o.verifications.restart(held, 'clients wrote on green; it has to be verified again');

@@ -67,3 +67,67 @@ test('switch, writes on green, rollback: blue has them all, and what nobody touc
     'SELECT count(*), sum(id) FROM public.customer',
   );
 }, 60_000);
+
+test('a write of others on fenced blue is stored whole, shuts the gate of the rollback, and is never dropped', async () => {
+  await using run = await Run.create(RENAMED);
+  await run.start();
+  expect(await turn(run, 'cutover')).toMatchObject({ outcome: 'switched', error: null });
+  const leaks = async () =>
+    (await run.engine.status()).gates.find(({ name }) => name === 'foreign-writes') ?? {
+      ok: null,
+      reason: '',
+    };
+  await waitFor(async () => (await leaks()).ok === true, { what: 'the log of blue to be read' });
+
+  // Who has the role and the setting of the applier passes the guards.
+  const client = await run.blue.connect();
+  await client.query(`SET verdigris.applier = '${run.name}'`);
+  await client.query(`UPDATE public.client SET secret = 'leaked' WHERE id = 3`);
+  await waitFor(async () => (await leaks()).ok === false, { what: 'the leak to be found' });
+  expect((await leaks()).reason).toMatch(/written on blue by others: .*public\.client/);
+  const [event] = (await run.engine.events(0, 1000)).filter((one) => one.event === 'blue.foreign-write');
+  expect(event?.detail).toMatchObject({ rows: { 'public.client': 1 } });
+  const stored = await run.blue.query<{ after: string }>(
+    `SELECT after::text FROM verdigris.foreign_change WHERE id = $1 AND side = 'blue'`,
+    [run.name],
+  );
+  expect(stored).toHaveLength(1);
+  expect(stored[0]?.after).toContain('leaked');
+
+  await expect(turn(run, 'rollback')).rejects.toMatchObject({ code: 'CUTOVER_GATE' });
+  const { hash } = await run.engine.plan();
+  const known = [...overrides, { gate: 'foreign-writes' as const, reason: 'known' }];
+  expect(await run.engine.rollback({ planHash: hash, confirm: run.name, overrides: known })).toMatchObject({
+    outcome: 'switched',
+    to: 'blue',
+    error: null,
+  });
+  expect(await run.rows('blue', 'SELECT secret FROM public.client WHERE id = 3')).toEqual([['leaked']]);
+}, 90_000);
+
+test('without a way back the switch is one way, and only if the operator said so', async () => {
+  const lost = {
+    blue: 'CREATE TABLE public.t (id int PRIMARY KEY, v text NOT NULL); INSERT INTO public.t SELECT g, g FROM generate_series(1, 5) g;',
+    green: 'CREATE TABLE public.t (id int PRIMARY KEY);',
+    tables: '- from: public.t\n  to:\n    - table: public.t\n      columns: { id: copy }\n      drop: [v]',
+    settings: 'gates: { stable_for: 1ms, max_transaction_age: 10m }',
+  };
+  await using run = await Run.create(lost);
+  await run.start();
+  const plan = await run.engine.plan();
+  expect(plan.wayBack?.impossible.map(({ table, column }) => ({ table, column }))).toEqual([
+    { table: 'public.t', column: 'v' },
+  ]);
+  await expect(turn(run, 'cutover')).rejects.toMatchObject({
+    code: 'CUTOVER_GATE',
+    message: expect.stringContaining('reverse-path'),
+  });
+  const known = [...overrides, { gate: 'reverse-path' as const, reason: 'one way' }];
+  expect(
+    await run.engine.cutover({ planHash: plan.hash, confirm: run.name, overrides: known }),
+  ).toMatchObject({ outcome: 'switched', to: 'green', error: null });
+  await expect(turn(run, 'rollback')).rejects.toMatchObject({ code: 'MAPPING_NO_WAY_BACK' });
+  await run.green.query('INSERT INTO public.t VALUES (6)');
+  const report = await (await run.engine.migration()).finish({ keepState: false });
+  expect(report).toMatchObject({ phase: 'finished', activeSide: 'green' });
+}, 90_000);

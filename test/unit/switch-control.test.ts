@@ -6,7 +6,9 @@ import type { JournalEvent, RunRecord, StateStore } from '../../src/core/state.t
 import type { CutoverOutcome } from '../../src/cutover/execute.ts';
 import type { CutoverRequest } from '../../src/orchestrator/requests.ts';
 import { RunState } from '../../src/orchestrator/run-state.ts';
-import { SwitchControl, type SwitchControlOptions } from '../../src/orchestrator/switch-control.ts';
+import { RequestDesk, type RequestDeskOptions } from '../../src/orchestrator/request-desk.ts';
+import type { Settings } from '../../src/orchestrator/settings.ts';
+import { SwitchControl } from '../../src/orchestrator/switch-control.ts';
 import { VerdigrisError } from '../../src/core/errors.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -85,7 +87,7 @@ interface World {
 const world = (): World => ({ memory: new Memory(), clock: new TestClock(), gates: open, attempts: [] });
 
 /** An engine on what green remembers. */
-async function engine(w: World, change: Partial<SwitchControlOptions> = {}) {
+async function engine(w: World, change: Partial<RequestDeskOptions> = {}) {
   const state = await RunState.acquire({
     store: w.memory.store,
     id: 'crm',
@@ -100,32 +102,35 @@ async function engine(w: World, change: Partial<SwitchControlOptions> = {}) {
     await state.create('plan', {});
     for (const phase of ['copying', 'catching_up', 'replicating'] as const) await state.enter(phase);
   }
-  const control: SwitchControl = new SwitchControl({
-    settings: {
-      gates: { approvals: { count: 1, roles: ['dba'] }, rehearsedWithinMs: 60_000 },
-      cutover: {
-        windows: [{ name: 'night', cron: '0 2 * * *', durationMs: 3_600_000, timezone: 'UTC' }],
-      },
-    } as unknown as SwitchControlOptions['settings'],
+  const windows = [{ name: 'night', cron: '0 2 * * *', durationMs: 3_600_000, timezone: 'UTC' }];
+  const settings = {
+    gates: { approvals: { count: 1, roles: ['dba'] }, rehearsedWithinMs: 60_000 },
+    cutover: { windows },
+  } as unknown as Pick<Settings, 'gates' | 'cutover'>;
+  const control = new SwitchControl({ settings, clock: w.clock, log: SILENT });
+  const desk: RequestDesk = new RequestDesk({
+    windows,
     clock: w.clock,
     log: SILENT,
     gates: () => Promise.resolve(w.gates),
     attempt: async (request) => {
       w.attempts.push(request);
-      await control.begin({}, request.id);
+      await desk.begin({}, request.id);
       await state.enter('cutting_over');
       await state.enter('reversing');
-      await control.end(switched);
+      await desk.end(switched);
     },
     ...change,
   });
   control.take(state);
-  await control.resume();
+  desk.take(state);
+  await desk.resume();
   return {
     control,
+    desk,
     state,
     async [Symbol.asyncDispose]() {
-      await control.settled();
+      await desk.settled();
       await state[Symbol.asyncDispose]();
     },
   };
@@ -149,7 +154,7 @@ describe('a cutover that waits', () => {
     const w = world();
     w.gates = shut('lag');
     await using one = await engine(w);
-    const request = await one.control.schedule(HOUR, { by: 'ops' });
+    const request = await one.desk.schedule(HOUR, { by: 'ops' });
     expect(request).toMatchObject({ state: 'waiting', by: 'ops', planHash: 'plan' });
     for (let look = 0; look < 5; look++) {
       w.clock.advance(1_000);
@@ -157,15 +162,15 @@ describe('a cutover that waits', () => {
     }
     expect(w.attempts).toEqual([]);
     w.gates = open;
-    await soon(w, 'the switch', () => one.control.request?.state === 'done');
-    expect(one.control.request).toMatchObject({ id: request.id, outcome: 'switched' });
+    await soon(w, 'the switch', () => one.desk.request?.state === 'done');
+    expect(one.desk.request).toMatchObject({ id: request.id, outcome: 'switched' });
     expect(w.attempts).toHaveLength(1);
   });
 
   test('not before its moment', async () => {
     const w = world();
     await using one = await engine(w);
-    await one.control.schedule({ at: '2026-11-28T02:10:00Z' }, {});
+    await one.desk.schedule({ at: '2026-11-28T02:10:00Z' }, {});
     w.clock.advance(2 * 3_600_000);
     await new Promise((resolve) => setImmediate(resolve));
     expect(w.attempts).toEqual([]);
@@ -177,9 +182,9 @@ describe('a cutover that waits', () => {
     const w = world();
     w.gates = shut('verified');
     await using one = await engine(w);
-    await one.control.schedule({ waitMs: 5_000 }, {});
-    await soon(w, 'the end', () => one.control.request?.state === 'expired');
-    expect(one.control.request?.reason).toBe('shut: verified');
+    await one.desk.schedule({ waitMs: 5_000 }, {});
+    await soon(w, 'the end', () => one.desk.request?.state === 'expired');
+    expect(one.desk.request?.reason).toBe('shut: verified');
     w.gates = open;
     w.clock.advance(5_000);
     await new Promise((resolve) => setImmediate(resolve));
@@ -191,17 +196,17 @@ describe('a cutover that waits', () => {
     w.gates = shut('lag');
     {
       await using one = await engine(w);
-      await one.control.schedule(HOUR, {});
+      await one.desk.schedule(HOUR, {});
     }
     await using two = await engine(w);
-    expect(two.control.request?.state).toBe('waiting');
-    const cancelled = await two.control.cancel({ by: 'ops', reason: 'incident' });
+    expect(two.desk.request?.state).toBe('waiting');
+    const cancelled = await two.desk.cancel({ by: 'ops', reason: 'incident' });
     expect(cancelled).toMatchObject({ state: 'cancelled', reason: 'cancelled by ops: incident' });
     w.gates = open;
     await using three = await engine(w);
     w.clock.advance(10_000);
     await new Promise((resolve) => setImmediate(resolve));
-    expect(three.control.request?.state).toBe('cancelled');
+    expect(three.desk.request?.state).toBe('cancelled');
     expect(w.attempts).toEqual([]);
   });
 
@@ -210,33 +215,33 @@ describe('a cutover that waits', () => {
     const reached = Promise.withResolvers<void>();
     const go = Promise.withResolvers<void>();
     const begun: unknown[] = [];
-    let control: SwitchControl | null = null;
+    let desk: RequestDesk | null = null;
     await using one = await engine(w, {
       attempt: async (request) => {
         reached.resolve();
         await go.promise;
-        begun.push(await control?.begin({}, request.id).catch((error: unknown) => error));
+        begun.push(await desk?.begin({}, request.id).catch((error: unknown) => error));
         throw new VerdigrisError('CUTOVER_PHASE', 'gone');
       },
     });
-    control = one.control;
-    await one.control.schedule(HOUR, {});
+    desk = one.desk;
+    await one.desk.schedule(HOUR, {});
     await reached.promise;
-    expect(await one.control.cancel({})).toMatchObject({ state: 'cancelled' });
+    expect(await one.desk.cancel({})).toMatchObject({ state: 'cancelled' });
     go.resolve();
     await waitFor(() => begun.length > 0, { what: 'the attempt' });
     expect(begun[0]).toMatchObject({ code: 'CUTOVER_PHASE' });
-    expect(one.control.request?.state).toBe('cancelled');
+    expect(one.desk.request?.state).toBe('cancelled');
   });
 
   test('cancelled while it runs: the switch is told, and the answer is what came of it', async () => {
     const w = world();
     await using one = await engine(w);
-    const signal = await one.control.begin({ by: 'ops' });
-    const cancelling = one.control.cancel({ reason: 'too slow' });
+    const signal = await one.desk.begin({ by: 'ops' });
+    const cancelling = one.desk.cancel({ reason: 'too slow' });
     await waitFor(() => signal.aborted, { what: 'the signal' });
     expect(signal.reason).toMatchObject({ code: 'INTERRUPTED' });
-    await one.control.end({ ...switched, outcome: 'undone' });
+    await one.desk.end({ ...switched, outcome: 'undone' });
     expect(await cancelling).toMatchObject({ state: 'done', outcome: 'undone' });
   });
 
@@ -244,26 +249,26 @@ describe('a cutover that waits', () => {
     const w = world();
     w.gates = shut('lag');
     await using one = await engine(w);
-    const { id } = await one.control.schedule(HOUR, {});
-    await expect(one.control.schedule(HOUR, {})).rejects.toMatchObject({ code: 'CUTOVER_PHASE' });
-    await expect(one.control.begin({})).rejects.toMatchObject({
+    const { id } = await one.desk.schedule(HOUR, {});
+    await expect(one.desk.schedule(HOUR, {})).rejects.toMatchObject({ code: 'CUTOVER_PHASE' });
+    await expect(one.desk.begin({})).rejects.toMatchObject({
       code: 'CUTOVER_PHASE',
       message: expect.stringContaining(id) as unknown,
     });
-    await one.control.cancel({});
-    await one.control.begin({});
-    await one.control.end(switched);
-    await expect(one.control.cancel({})).rejects.toMatchObject({ code: 'CUTOVER_PHASE' });
+    await one.desk.cancel({});
+    await one.desk.begin({});
+    await one.desk.end(switched);
+    await expect(one.desk.cancel({})).rejects.toMatchObject({ code: 'CUTOVER_PHASE' });
   });
 
   test('another plan ends the wait', async () => {
     const w = world();
     w.gates = shut('lag');
     await using one = await engine(w);
-    await one.control.schedule(HOUR, {});
+    await one.desk.schedule(HOUR, {});
     await one.state.replan('other', {});
     w.gates = open;
-    await soon(w, 'the end', () => one.control.request?.state === 'cancelled');
+    await soon(w, 'the end', () => one.desk.request?.state === 'cancelled');
     expect(w.attempts).toEqual([]);
   });
 
@@ -274,11 +279,11 @@ describe('a cutover that waits', () => {
       { gate: 'lag', reason: ' ' },
       { gate: 'copy-complete', reason: 'never mind' },
     ] as const) {
-      await expect(one.control.schedule(HOUR, { overrides: [override] })).rejects.toMatchObject({
+      await expect(one.desk.schedule(HOUR, { overrides: [override] })).rejects.toMatchObject({
         code: 'USAGE',
       });
     }
-    expect(one.control.request).toBe(null);
+    expect(one.desk.request).toBe(null);
   });
 
   test('an attempt that cannot begin for another reason than a gate ends it, and says why', async () => {
@@ -286,21 +291,21 @@ describe('a cutover that waits', () => {
     await using one = await engine(w, {
       attempt: () => Promise.reject(new VerdigrisError('SOURCE_PRIVILEGE', 'no right')),
     });
-    await one.control.schedule(HOUR, {});
-    await soon(w, 'the end', () => one.control.request?.state === 'failed');
-    expect(one.control.request?.reason).toBe('SOURCE_PRIVILEGE: no right');
+    await one.desk.schedule(HOUR, {});
+    await soon(w, 'the end', () => one.desk.request?.state === 'failed');
+    expect(one.desk.request?.reason).toBe('SOURCE_PRIVILEGE: no right');
   });
 
   test('an attempt that breaks off before the first step does not stay running', async () => {
     const w = world();
     await using one = await engine(w);
-    await one.control.begin({});
-    await one.control.leave();
-    expect(one.control.request).toMatchObject({ state: 'failed' });
-    await one.control.begin({});
-    await one.control.end(switched);
-    await one.control.leave();
-    expect(one.control.request).toMatchObject({ state: 'done', outcome: 'switched' });
+    await one.desk.begin({});
+    await one.desk.leave();
+    expect(one.desk.request).toMatchObject({ state: 'failed' });
+    await one.desk.begin({});
+    await one.desk.end(switched);
+    await one.desk.leave();
+    expect(one.desk.request).toMatchObject({ state: 'done', outcome: 'switched' });
   });
 
   test.each([
@@ -310,14 +315,14 @@ describe('a cutover that waits', () => {
     const w = world();
     {
       await using one = await engine(w);
-      await one.control.begin({});
+      await one.desk.begin({});
       if (phase === 'reversing') {
         await one.state.enter('cutting_over');
         await one.state.enter('reversing');
       }
     }
     await using two = await engine(w);
-    expect(two.control.request).toMatchObject({ state: 'done', outcome });
+    expect(two.desk.request).toMatchObject({ state: 'done', outcome });
   });
 });
 
@@ -351,7 +356,7 @@ describe('who may', () => {
     const w = world();
     await using one = await engine(w);
     expect(one.control.verdicts(null).window).toMatchObject({ ok: false, limit: 'in a window' });
-    await one.control.schedule({ window: 'night' }, { by: 'ops' });
+    await one.desk.schedule({ window: 'night' }, { by: 'ops' });
     expect(one.control.verdicts(null).window).toMatchObject({ ok: false, limit: 'in window night' });
     expect(one.control.status(one.state.record).window).toMatchObject({ name: 'night', open: false });
   });

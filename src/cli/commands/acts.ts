@@ -1,13 +1,16 @@
+import { writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { createEngine, type VerifyReport } from '../../app/engine.ts';
-import { repairSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
+import { repairSchema, reportSchema, statusSchema, verifySchema } from '../../app/envelope.ts';
 import type { LoadedConfig } from '../../app/load.ts';
+import { controlSocketPath } from '../../app/socket-path.ts';
 import { readStored } from '../../app/stored.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { confirmAct, type ConfirmOptions } from '../confirm.ts';
 import type { CommandContext, Outcome } from '../context.ts';
 import { renderVerify } from '../render-reports.ts';
+import { renderRunReport } from '../render-run-report.ts';
 import { renderStatus } from '../render-status.ts';
-import { whoAsks } from '../who.ts';
 
 const SCOPES = ['copy', 'apply', 'all'];
 
@@ -113,17 +116,31 @@ export async function abort(context: CommandContext, options: EndOptions): Promi
   };
 }
 
-export async function finish(context: CommandContext, options: EndOptions): Promise<Outcome> {
-  await end(context, 'finish', options);
-  return {
-    kind: 'Finished',
-    data: { done: true },
-    text: 'Finished: our objects on both sides are gone. Green serves.',
-  };
+export async function finish(
+  context: CommandContext,
+  options: EndOptions & { readonly report?: string },
+): Promise<Outcome> {
+  const record = reportSchema.safeParse(await end(context, 'finish', options));
+  const done = 'Finished: our objects on both sides are gone. Green serves.';
+  if (!record.success) return { kind: 'Finished', data: { done: true, report: null }, text: done };
+  const { config } = await context.load();
+  const file =
+    options.report ??
+    join(dirname(controlSocketPath(config, context.terminal.env)), `${config.migration}.report.md`);
+  const text = renderRunReport(record.data);
+  try {
+    await writeFile(file, `${text}\n`);
+  } catch (error) {
+    // It is finished: the record must not be lost for want of a folder.
+    const { code } = error as NodeJS.ErrnoException;
+    const warnings = [`${file} cannot be written (${code}); this is the record of the run`];
+    return { kind: 'Finished', data: { done: true, report: null }, text: `${text}\n${done}`, warnings };
+  }
+  return { kind: 'Finished', data: { done: true, report: file }, text: `${done} The record is in ${file}.` };
 }
 
 /** Through the running engine; where none runs, in this process: a run that cannot be started must still be ended. */
-async function end(context: CommandContext, kind: 'abort' | 'finish', options: EndOptions): Promise<void> {
+async function end(context: CommandContext, kind: 'abort' | 'finish', options: EndOptions): Promise<unknown> {
   const loaded = await context.load();
   const client = context.client(loaded);
   const running = await client.find('/api/v1/status');
@@ -140,10 +157,10 @@ async function end(context: CommandContext, kind: 'abort' | 'finish', options: E
       ...question,
       show: () => Promise.resolve({ text: renderStatus(current), planHash: current.planHash }),
     });
-    await client.act(kind, { ...confirmed, ...body, idempotencyKey: crypto.randomUUID() }, context.timeoutMs);
-    return;
+    const idempotencyKey = crypto.randomUUID();
+    return client.act(kind, { ...confirmed, ...body, idempotencyKey }, context.timeoutMs);
   }
-  await endHere(context, loaded, kind, question, options);
+  return endHere(context, loaded, kind, question, options);
 }
 
 async function endHere(
@@ -152,7 +169,7 @@ async function endHere(
   kind: 'abort' | 'finish',
   question: Omit<ConfirmOptions, 'show'>,
   options: EndOptions,
-): Promise<void> {
+): Promise<unknown> {
   const log = context.logger();
   const record = await readStored(loaded, log);
   if (record === null) {
@@ -180,6 +197,6 @@ async function endHere(
   }
   await using engine = createEngine(loaded, { logger: log });
   const migration = await engine.migration();
-  if (kind === 'abort') await migration.abort({ dropGreenData: false });
-  else await migration.finish({ keepState: options.keepState ?? false });
+  if (kind === 'abort') return migration.abort({ dropGreenData: false });
+  return migration.finish({ keepState: options.keepState ?? false });
 }

@@ -4,7 +4,7 @@ import { WayBack } from './way-back.ts';
 
 test('F88: a row of green that blue cannot hold is shown by key, stays on blue as it was, and arrives once it fits', async () => {
   await using run = await Run.create({
-    blue: `CREATE TABLE public.account (id int PRIMARY KEY, name text NOT NULL, points int NOT NULL, internal text DEFAULT 'new', kind text NOT NULL DEFAULT 'a');
+    blue: `CREATE TABLE public.account (id int PRIMARY KEY, name text NOT NULL, points int NOT NULL, internal text DEFAULT 'new', kind text NOT NULL DEFAULT 'a'); ALTER TABLE public.account REPLICA IDENTITY FULL;
       INSERT INTO public.account SELECT g, 'N ' || g, g, 'only blue has ' || g FROM generate_series(1, 20) g;
       INSERT INTO public.account VALUES (50, 'kept from green', 1, 'hidden', 'z');`,
     green: `CREATE TABLE public.account (id bigint PRIMARY KEY, name text NOT NULL, points bigint NOT NULL, kind text NOT NULL DEFAULT 'a');`,
@@ -62,7 +62,7 @@ test('F88: a row of green that blue cannot hold is shown by key, stays on blue a
 
 test('F88: a new row of green with a key that blue has in a row green never saw does not fit, and is not written over it', async () => {
   await using run = await Run.create({
-    blue: `CREATE TABLE public.account (id int PRIMARY KEY, kind text NOT NULL); INSERT INTO public.account VALUES (1, 'a'), (50, 'z');`,
+    blue: `CREATE TABLE public.account (id int PRIMARY KEY, kind text NOT NULL); ALTER TABLE public.account REPLICA IDENTITY FULL; INSERT INTO public.account VALUES (1, 'a'), (50, 'z');`,
     green: `CREATE TABLE public.account (id bigint PRIMARY KEY, kind text NOT NULL);`,
     tables: `
 - from: public.account

@@ -9,4 +9,4 @@ test('F88: what an application writes on green in the new schema comes back to b
     const committed = await churn(run.green.client, { seed: 20_261_125, transactions: 600 });
     expect(committed).toBeGreaterThan(400);
   });
-});
+}, 180_000);

@@ -169,7 +169,7 @@ test('an act that fails is a failed action, its error without secrets', async ()
   expect(JSON.stringify(envelope)).not.toContain('c4n4ry-pass');
 });
 
-test.each(['cutover', 'abort', 'finish'])(
+test.each(['cutover', 'rollback', 'abort', 'finish'])(
   '%s needs the name and the hash of the plan in force',
   async (kind) => {
     await using served = await serve();

@@ -204,7 +204,7 @@ export function scriptedEngine(script: Script): ControlledEngine {
     rehearse: record('rehearse', REHEARSAL),
     report: record('report', RUN_REPORT),
     abort: record('abort', undefined),
-    finish: record('finish', undefined),
+    finish: record('finish', RUN_REPORT),
     events: (after, limit) =>
       Promise.resolve(
         [1, 2, 3]
