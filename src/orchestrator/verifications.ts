@@ -256,9 +256,10 @@ export class Verifications {
       const covered = verifier.covered;
       const why = broken(evidence, await evidenceOf(held));
       if (report.ok && whole && covered && why === null) this.#evidence = evidence;
-      if (whole && !resumed && options.mode === 'full') {
-        this.#base = { evidence, seen };
-        if (report.ok && seen !== null) await held.foreign?.settle(seen);
+      if (whole && !resumed) {
+        // A round by keys has not looked at rows that only others have changed.
+        this.#base = { evidence, seen: options.mode === 'full' ? seen : null };
+        if (report.ok && this.#base.seen !== null) await held.foreign?.settle(this.#base.seen);
       }
       if (why !== null) verifier.distrust();
       this.#now = {

@@ -322,6 +322,8 @@ export class ForeignWatch {
       }
     }
     this.#generation += 1;
+    // A place in the log that is gone is not waited for.
+    this.#wanted = null;
     await this.#o.prepare();
     const start = await source.prepare(await tables());
     await store.begin(owner, start);
