@@ -225,22 +225,30 @@ export class Turns {
     const { state, forward, reverse } = held;
     if (state.phase === 'reversing') {
       const attempt = state.record?.detail['attempt'] as Attempt | undefined;
-      // A switch without a way back leaves nothing that could carry.
-      await carry(held, attempt?.wayBack === true ? await reverse.attach() : null);
+      // A switch without a way back leaves nothing that could carry; a rollback that was undone had one, or it would not have begun.
+      const follows = attempt !== undefined && (attempt.from === 'green' || attempt.wayBack);
+      await carry(held, follows ? await reverse.attach() : null);
       // Clients write there now.
-      await held.foreign?.retire();
-      await reverse.startWatch(this.#o.life);
+      await this.#tolerant("the watch of green's log could not be put away", () => held.foreign?.retire());
+      await this.#tolerant("blue's log is not watched", () => reverse.startWatch(this.#o.life));
       return;
     }
     if (!forward.carries) await forward.sink.prepare(forward.targets);
     await carry(held, forward);
-    await reverse.settleWatch();
+    await this.#tolerant('what was found on blue stays open', () => reverse.settleWatch());
     held.foreign?.start(working());
     verifications.background(held, working());
     // Nobody reads green's log while blue serves.
-    await reverse.discard().catch((error: unknown) => {
+    await this.#tolerant('the way back could not be put away, green keeps its log', () => reverse.discard());
+  }
+
+  /** Who serves is decided: what is only put in order behind that is tried again at the next start. */
+  async #tolerant(what: string, act: () => Promise<void> | undefined): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
       const { code, message } = asVerdigrisError(error);
-      this.#o.run.log.warn({ code }, `the way back could not be put away, green keeps its log: ${message}`);
-    });
+      this.#o.run.log.warn({ code }, `${what}: ${message}`);
+    }
   }
 }

@@ -131,3 +131,26 @@ test('without a way back the switch is one way, and only if the operator said so
   const report = await (await run.engine.migration()).finish({ keepState: false });
   expect(report).toMatchObject({ phase: 'finished', activeSide: 'green' });
 }, 90_000);
+
+test('finish leaves nothing of ours on either side, and old rows are logged as before', async () => {
+  await using run = await Run.create(RENAMED);
+  await run.start();
+  const identity = `SELECT relreplident::text FROM pg_class WHERE oid = 'public.customer'::regclass`;
+  const before = await run.rows('green', identity);
+  expect(await turn(run, 'cutover')).toMatchObject({ outcome: 'switched', error: null });
+  expect(await run.rows('green', identity)).toEqual([['f']]);
+  await run.green.query(`INSERT INTO public.customer (name, cents) VALUES ('Grace H', 12345)`);
+  await (await run.engine.migration()).finish({ keepState: false });
+  await run.stop();
+  expect(await run.rows('green', identity)).toEqual(before);
+  for (const side of ['blue', 'green'] as const) {
+    const left = await run.rows(
+      side,
+      `SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()
+       UNION ALL SELECT 'publication ' || pubname FROM pg_publication
+       UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+       UNION ALL SELECT 'relation ' || relname FROM pg_class WHERE relnamespace = to_regnamespace('verdigris')`,
+    );
+    expect(left, side).toEqual([]);
+  }
+}, 90_000);
