@@ -140,8 +140,10 @@ export class KillRig implements AsyncDisposable {
 
   /** The one who writes straight to green. Only behind its fence: nobody may write there before a run has begun. */
   async intrude(): Promise<void> {
-    const begun = async (): Promise<boolean> =>
-      this.serving === 'green' || (await this.record('green'))?.state === 'raised';
+    const begun = async (): Promise<boolean> => {
+      const record = await this.record('green');
+      return record !== null && (this.serving === 'green' || record.state !== 'open');
+    };
     await waitFor(begun, { what: 'the fence of green', timeoutMs: 60_000 });
     if (this.#intrude !== null) this.#rogues.push(this.#intrude());
     this.#intrude = null;
