@@ -35,24 +35,29 @@ describe('the engine is killed between two steps', () => {
     await rig?.[Symbol.asyncDispose]();
   });
 
-  test.each(CASES.map((one) => [caseId(one), one] as const))('%s', async (id, one) => {
-    if (rig === null) throw new Error('there is no rig');
-    await prepareCase(rig, one);
-    const seen = await runCase(rig, one);
-    took[id] = seen.clientsMs;
-    const sealed = isSealed(one.point);
-    const expected: Observed = {
-      ended: sealed === (one.direction === 'switch') ? 'green' : 'blue',
-      by: sealed && !isOver(one.point) ? 'next start' : 'itself',
-      outcome: null,
-      clientsMs: seen.clientsMs,
-      clientErrors: 0,
-      lost: 0,
-      duplicated: 0,
-      unknown: 0,
-      overlaps: 0,
-    };
-    expect(seen).toEqual(expected);
-    if (!sealed) expect(seen.clientsMs).toBeLessThan(2_000);
-  });
+  test.each(CASES.map((one) => [caseId(one), one] as const))(
+    '%s',
+    async (id, one) => {
+      if (rig === null) throw new Error('there is no rig');
+      await prepareCase(rig, one);
+      const seen = await runCase(rig, one);
+      took[id] = seen.clientsMs;
+      const sealed = isSealed(one.point);
+      const expected: Observed = {
+        ended: sealed === (one.direction === 'switch') ? 'green' : 'blue',
+        by: sealed && !isOver(one.point) ? 'next start' : 'itself',
+        outcome: null,
+        clientsMs: seen.clientsMs,
+        clientErrors: 0,
+        lost: 0,
+        duplicated: 0,
+        unknown: 0,
+        overlaps: 0,
+      };
+      expect(seen).toEqual(expected);
+      if (!sealed) expect(seen.clientsMs).toBeLessThan(2_000);
+      // A case takes some three seconds; the bound is for machines that have other things to do.
+    },
+    180_000,
+  );
 });

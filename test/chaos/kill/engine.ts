@@ -60,8 +60,8 @@ export class TestEngine implements AsyncDisposable {
   /** Waits until the point is reached; fails with what happened instead. */
   async at(point: string): Promise<void> {
     await waitFor(() => this.reached === point || this.report !== null || this.failed !== null || this.over, {
-      what: `the engine to reach ${point}; ${this.told()}`,
-      timeoutMs: 60_000,
+      what: `the engine to reach ${point}`,
+      timeoutMs: 100_000,
       everyMs: 5,
     }).catch((error: unknown) => {
       throw new Error(`${String(error)}; now ${this.told()}`, { cause: error });

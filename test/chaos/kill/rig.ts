@@ -140,10 +140,11 @@ export class KillRig implements AsyncDisposable {
 
   /** The one who writes straight to green. Only behind its fence: nobody may write there before a run has begun. */
   async intrude(): Promise<void> {
-    await waitFor(async () => (await this.record('green'))?.state === 'raised', {
-      what: 'the fence of green',
-      timeoutMs: 60_000,
-    });
+    const begun = async (): Promise<boolean> => {
+      const record = await this.record('green');
+      return record !== null && (this.serving === 'green' || record.state !== 'open');
+    };
+    await waitFor(begun, { what: 'the fence of green', timeoutMs: 60_000 });
     if (this.#intrude !== null) this.#rogues.push(this.#intrude());
     this.#intrude = null;
   }

@@ -154,14 +154,13 @@ async function settled(rig: KillRig, engine: TestEngine): Promise<Side> {
   const look = async (): Promise<Side | null> => {
     const phase = engine.status?.status.phase;
     const [blue, green] = [await rig.record('blue'), await rig.record('green')];
-    const open = [blue, green].map((record) => record?.state === 'open');
-    if (open[0] === true && open[1] === true) throw new Error('both sides are open');
-    if (phase === 'replicating' && open[0] === true && green !== null) return 'blue';
-    if (phase === 'reversing' && open[1] === true && blue !== null) return 'green';
+    if (blue === null || green === null || (blue.state === 'open') === (green.state === 'open')) return null;
+    if (phase === 'replicating' && blue.state === 'open') return 'blue';
+    if (phase === 'reversing' && green.state === 'open') return 'green';
     return null;
   };
   const side = await waitFor(look, {
-    what: `the run to come to rest`,
+    what: 'the run to come to rest',
     timeoutMs: SETTLE_MS,
     everyMs: 50,
   }).catch(async (cause: unknown) => {

@@ -193,8 +193,8 @@ export function sourceContract(harness: EngineHarness): void {
       const again = await blue.source.fullImages?.([blue.table]);
       // What brings them already is left out: so only the first one knows what to take back.
       expect(again ?? []).toEqual([]);
-      const [relation] = [await blue.session.catalog.source(blue.table)];
-      if (changes !== undefined) expect(relation.identity).toBe('full');
+      const { identity } = await blue.session.catalog.source(blue.table);
+      if (changes !== undefined) expect(identity).toBe('full');
       await blue.source.restoreImages?.(changes ?? []);
       expect((await blue.session.catalog.source(blue.table)).identity).toBe(blue.relation.identity);
     });
