@@ -152,7 +152,7 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
     facts.wayBack === 'not wanted'
       ? notRequired('reverse-path')
       : noneOf('reverse-path', facts.wayBack, 'no way back'),
-    decided('rehearsed', facts.rehearsed),
+    decided('rehearsed', back ? null : facts.rehearsed),
     noneOf('counters', facts.unmatchedCounters, `counters of ${facts.from} without one on the other side`),
     // Blue has served as it is.
     ...(back
@@ -163,8 +163,9 @@ export function evaluateGates(facts: GateFacts, limits: GateLimits): readonly Ga
           noneOf('statistics', facts.tablesWithoutStatistics, 'tables without statistics'),
         ]),
     proxies(facts, limits),
-    decided('approvals', facts.approvals),
-    decided('window', facts.window),
+    // Who has to go back does not wait for an hour or a signature.
+    decided('approvals', back ? null : facts.approvals),
+    decided('window', back ? null : facts.window),
   ];
 }
 

@@ -36,6 +36,8 @@ export function buildWay(o: MigrationOptions, plan: WayPlan): Way {
     units: plan.units,
     settings: {
       ...settings.apply,
+      // On the way back a row that does not fit stays on blue as it was and shuts a gate; a stream that stops would only make it more.
+      ...(direction === 'reverse' ? { rejectsStopAfter: Number.POSITIVE_INFINITY } : {}),
       workers: settings.copy.workers,
       chunkRows: settings.copy.chunkRows,
       maxRowsPerSecond: settings.copy.maxRowsPerSecond,

@@ -26,6 +26,11 @@ export function switchContext(o: MigrationOptions, held: Held, turn: Turn): Cuto
   const { state, forward, reverse, fences, tables, compiled, verifier } = held;
   const { from, epoch, maxWritePauseMs, overrides, wayBack, gates } = turn;
   const to = other(from);
+  const carrying = () => {
+    const way = from === 'blue' ? forward : reverse.way;
+    if (way === null) throw new VerdigrisError('INTERNAL', `Nothing replicates from ${from} to ${to}.`);
+    return way.pipeline;
+  };
   return {
     migration: settings.migration,
     epoch,
@@ -36,10 +41,10 @@ export function switchContext(o: MigrationOptions, held: Held, turn: Turn): Cuto
     wayBack,
     proxies,
     pipeline: {
-      drain: (barrier, signal) => {
-        const way = from === 'blue' ? forward : reverse.way;
-        if (way === null) throw new VerdigrisError('INTERNAL', `Nothing replicates from ${from} to ${to}.`);
-        return way.pipeline.drain(barrier, signal);
+      drain: async (barrier, signal) => carrying().drain(barrier, signal),
+      covers: (have, want) => o.engine.positions.covers(have, want),
+      get counters() {
+        return carrying().counters;
       },
     },
     counters: async () => {

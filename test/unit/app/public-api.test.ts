@@ -10,6 +10,7 @@ test('the public API is this and nothing else', () => {
       "createEngine",
       "envelopeSchema",
       "loadConfig",
+      "loadProxyAdapter",
       "parseEnvelope",
     ]
   `);
