@@ -22,6 +22,8 @@ export interface Run {
   readonly p50?: number;
   readonly p99?: number;
   readonly max?: number;
+  /** Further figures by name, with the unit in it. */
+  readonly more?: Readonly<Record<string, number>>;
 }
 
 export interface Contender {

@@ -40,8 +40,20 @@ export function summary(series: Series, facts: Facts): Record<string, unknown> {
     ...lag('p50'),
     ...lag('p99'),
     ...lag('max'),
+    ...more(runs),
     runs: runs.map((run) => round(run.seconds)),
   };
+}
+
+/** Medians of the further figures. */
+export function more(runs: readonly Run[]): Record<string, number> {
+  const names = [...new Set(runs.flatMap((run) => Object.keys(run.more ?? {})))];
+  return Object.fromEntries(
+    names.map((name) => [
+      name,
+      round(median(runs.flatMap((run) => (run.more?.[name] === undefined ? [] : [run.more[name]])))),
+    ]),
+  );
 }
 
 export function table(all: readonly Series[], facts: Facts): string {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { machine } from './machine.ts';
 import type { Contender, Profile, Run } from './profile.ts';
-import { ratiosOf, summary, table, type Series } from './report.ts';
+import { more, ratiosOf, summary, table, type Series } from './report.ts';
 import { median, round } from './stats.ts';
 
 const PROFILES = new URL('./profiles/', import.meta.url).pathname;
@@ -74,6 +74,9 @@ async function main(): Promise<number> {
     runs: runs.get(contender) as Run[],
   }));
   process.stdout.write(`${table(series, facts)}\n`);
+  for (const { name, runs: done } of series)
+    for (const [figure, value] of Object.entries(more(done)))
+      process.stdout.write(`${name}: ${figure} ${value}\n`);
   const [ours, peer, ...others] = series;
   if (ours === undefined || peer === undefined) return 0;
   const ratios = ratiosOf(profile, ours, peer);

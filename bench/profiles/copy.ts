@@ -131,13 +131,25 @@ ${TABLES.map((table) => `  - { from: ${table}, to: [{ table: ${table} }] }`).joi
             }),
           ]);
         });
+        // Nothing changes meanwhile: all of it is digested on both sides.
+        const { json } = await place.run('verify', '--mode', 'full');
+        if (!json.ok) throw new Error(`the verification failed: ${JSON.stringify(json.error)}`);
+        const verified = json.data as { readonly rows: number; readonly seconds: number };
         await (engine as EngineProcess | null)?.kill('SIGTERM');
         await blue.query(
           `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'verdigris%'`,
         );
         await blue.query('DROP PUBLICATION IF EXISTS verdigris_bench');
         await blue.query('DROP SCHEMA IF EXISTS verdigris CASCADE');
-        return run;
+        return {
+          ...run,
+          more: {
+            verifySeconds: verified.seconds,
+            digestRowsPerSecond: verified.rows / verified.seconds,
+            copyRowsPerSecond: count / run.seconds,
+            verifyShareOfCopy: verified.seconds / run.seconds,
+          },
+        };
       };
 
       const subscription = async (): Promise<Run> => {

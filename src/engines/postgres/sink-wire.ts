@@ -38,8 +38,11 @@ export const sqlState = (error: unknown): string => {
   return typeof code === 'string' ? code : '';
 };
 
-/** Prepared statements kept per connection; the server holds a plan for each. */
-const MAX_PREPARED = 500;
+/**
+ * Prepared statements kept per connection; the server holds a plan for each, some 10 kB. Fewer than a group has (an insert and an update of
+ * each of 500 tables) is as if none were kept: each would be prepared anew every time.
+ */
+const MAX_PREPARED = 2_000;
 
 /** The protocol calls of a `pg` connection that a batch uses (present since pg 7, typed narrower there). */
 interface Protocol {
