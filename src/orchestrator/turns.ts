@@ -3,6 +3,7 @@ import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { Phase } from '../core/state.ts';
 import type { CutoverContext } from '../cutover/context.ts';
+import { persist } from '../cutover/budget.ts';
 import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
 import { closedGates } from '../cutover/gates.ts';
 import { cutover, recover } from '../cutover/recover.ts';
@@ -203,15 +204,20 @@ export class Turns {
   /** Stores what it came to, and lets the way carry that fits it. */
   async #settled(held: Held, from: Side, outcome: CutoverOutcome): Promise<void> {
     const { state } = held;
-    await state.note('cutover.end', {
-      from,
-      outcome: outcome.outcome,
-      writePauseMs: outcome.writePauseMs,
-      error: outcome.error === null ? null : { code: outcome.error.code, message: outcome.error.message },
-    });
     const serves = outcome.outcome === 'switched' ? other(from) : from;
-    if (outcome.outcome === 'undetermined') await state.enter('undetermined');
-    else await state.enter(STEADY[serves], { activeSide: serves });
+    await this.#stored(() =>
+      state.note('cutover.end', {
+        from,
+        outcome: outcome.outcome,
+        writePauseMs: outcome.writePauseMs,
+        error: outcome.error === null ? null : { code: outcome.error.code, message: outcome.error.message },
+      }),
+    );
+    await this.#stored(() =>
+      outcome.outcome === 'undetermined'
+        ? state.enter('undetermined')
+        : state.enter(STEADY[serves], { activeSide: serves }),
+    );
     if (from === 'blue') await this.#o.desk.end(outcome);
     if (outcome.outcome === 'undetermined') return;
     if (serves === 'blue' && from === 'green')
@@ -240,6 +246,16 @@ export class Turns {
     verifications.background(held, working());
     // Nobody reads green's log while blue serves.
     await this.#tolerant('the way back could not be put away, green keeps its log', () => reverse.discard());
+  }
+
+  /** The side that remembers may be the one that broke the attempt off: it is told as soon as it answers again. */
+  #stored(act: () => Promise<unknown>): Promise<unknown> {
+    const { life, run } = this.#o;
+    return persist(act, {
+      clock: run.clock,
+      signal: life,
+      hopeless: ({ directive }) => directive !== 'retry',
+    });
   }
 
   /** Who serves is decided: what is only put in order behind that is tried again at the next start. */
