@@ -7,8 +7,19 @@ import { waitFor } from '../support/wait.ts';
 
 const overrides = (['lag-stable', 'verified'] as const).map((gate) => ({ gate, reason: 'test' }));
 
+/** Once the logs of both sides are being read: the gates that look at them open a moment after a start or a switch. */
 async function turn(run: Run, act: 'cutover' | 'rollback'): Promise<CutoverReport> {
   const { hash } = await run.engine.plan();
+  const late = ['foreign-writes', 'source-health', 'round-trip', 'lag'];
+  await waitFor(
+    async () => {
+      const { gates } = await run.engine.status();
+      return gates.every(
+        ({ name, ok, observed }) => ok || !late.includes(name) || /transactions$/.test(observed),
+      );
+    },
+    { what: 'the gates that look at the logs', timeoutMs: 60_000 },
+  );
   return run.engine[act]({ planHash: hash, confirm: run.name, overrides });
 }
 
