@@ -143,7 +143,9 @@ test('without a way back the switch is one way, and only if the operator said so
   expect(
     await run.engine.cutover({ planHash: plan.hash, confirm: run.name, overrides: known }),
   ).toMatchObject({ outcome: 'switched', to: 'green', error: null });
-  await expect(turn(run, 'rollback')).rejects.toMatchObject({ code: 'MAPPING_NO_WAY_BACK' });
+  await expect(
+    run.engine.rollback({ planHash: plan.hash, confirm: run.name, overrides }),
+  ).rejects.toMatchObject({ code: 'MAPPING_NO_WAY_BACK' });
   await run.green.query('INSERT INTO public.t VALUES (6)');
   const report = await (await run.engine.migration()).finish({ keepState: false });
   expect(report).toMatchObject({ phase: 'finished', activeSide: 'green' });
