@@ -159,7 +159,8 @@ export class ForeignWatch {
     this.#requireSight();
     const to = marks ? await source.mark(label) : await source.head();
     const late = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    this.#wanted = to;
+    // The mark may have come back before its position was told: nothing is late then.
+    if (!this.#hasPassed(to)) this.#wanted = to;
     this.#waiters += 1;
     try {
       while (!this.#hasPassed(to)) {

@@ -10,6 +10,8 @@ import { Rig } from './deadman-rig.ts';
 const CLIENTS = 16;
 /** Holding and letting go by hand, as often. */
 const BARE = 20;
+// PgBouncer's pool has filled again by then: a PAUSE that meets a login makes clients fail, whoever gives it.
+const SETTLED = 12 * CLIENTS;
 const OVERRIDES = (['lag-stable', 'verified'] as const).map((gate) => ({ gate, reason: 'test' }));
 
 export interface CyclesReport {
@@ -36,7 +38,7 @@ export async function cycle(cycles: number): Promise<CyclesReport> {
   const pauses: number[] = [];
   for (let turn = 0; turn < 2 * cycles; turn += 1) {
     const act = turn % 2 === 0 ? 'cutover' : 'rollback';
-    await rig.writers.more(CLIENTS);
+    await rig.writers.more(SETTLED);
     await ready(engine, act === 'cutover' ? 'replicating' : 'reversing');
     const from = performance.now();
     const report = await engine[act]({ planHash: hash, confirm: engine.name, overrides: OVERRIDES });
@@ -85,7 +87,7 @@ async function bareWaits(rig: Rig): Promise<number[]> {
   const waits: number[] = [];
   for (let time = 0; time < BARE; time += 1) {
     const { signal } = new AbortController();
-    await rig.writers.more(CLIENTS);
+    await rig.writers.more(SETTLED);
     const from = performance.now();
     await adapter.pause(signal);
     await adapter.route('blue', 0, signal);
