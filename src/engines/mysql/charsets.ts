@@ -42,8 +42,8 @@ export class Charsets {
   /** Character set by the number of a collation, as the log names it. */
   #collations: ReadonlyMap<number, string> = new Map();
 
-  /** Reads what the server knows. Call once, before {@link decoder}. */
-  async load(link: Link): Promise<void> {
+  /** Reads what the server knows of these sets. Call once, before {@link decoder}. */
+  async load(link: Link, needed: ReadonlySet<string>): Promise<void> {
     const rows = await link.rows(
       link.flavour === 'mysql'
         ? 'SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL'
@@ -55,7 +55,7 @@ export class Charsets {
     );
     for (const [name] of single) {
       const charset = name as string;
-      if (charset === 'binary' || this.#decoders.has(charset)) continue;
+      if (charset === 'binary' || this.#decoders.has(charset) || !needed.has(charset)) continue;
       this.#decoders.set(charset, await singleByte(link, charset));
     }
   }

@@ -122,7 +122,7 @@ function isHarmless(first: string, second: string, words: readonly Word[]): bool
 }
 
 const LOSING_CLAUSE =
-  /^(DROP PARTITION|TRUNCATE PARTITION|EXCHANGE|COALESCE|REORGANIZE|RENAME (TO|AS|\?)|RENAME$|DISCARD|IMPORT)/;
+  /^(DROP PARTITION|TRUNCATE PARTITION|EXCHANGE|COALESCE|REORGANIZE|RENAME (?!COLUMN|INDEX|KEY)|DISCARD|IMPORT)/;
 
 /** The table is another one afterwards, or a part of its rows is gone. */
 function losesRows(first: string, words: readonly Word[]): boolean {

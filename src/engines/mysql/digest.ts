@@ -80,6 +80,9 @@ async function begin(link: Link, relation: Relation): Promise<TableAccess> {
   return access;
 }
 
+/** 128 bits in hex. MD5 is no longer a part of every server (MySQL 9.6 and newer have it in a component). */
+const hash = (text: string): string => `LEFT(SHA2(${text}, 256), 32)`;
+
 /** Values of these may be longer than what one expression may hold: they are hashed for themselves. */
 const LONG = /(text|blob|json|geometry|point|linestring|polygon|collection|vector)$/;
 
@@ -93,7 +96,7 @@ function printed(column: LayoutColumn, codec: Codec): string {
         : /(binary|blob|geometry|point|linestring|polygon|collection|vector)$/.test(column.dataType)
           ? `HEX(${codec.select})`
           : `CAST(${codec.select} AS BINARY)`;
-  return LONG.test(column.dataType) ? `MD5(${text})` : text;
+  return LONG.test(column.dataType) ? hash(text) : text;
 }
 
 /** A row's hash: each value behind its length, so that borders show, and NULL apart from the empty text. */
@@ -104,7 +107,7 @@ function hashOf(access: TableAccess, columns: readonly number[]): string {
     const value = printed(known, access.codecs[column] as Codec);
     return `IFNULL(CONCAT(LENGTH(${value}), ':', ${value}), 'N')`;
   });
-  return `MD5(${parts.length === 0 ? "''" : `CONCAT(${parts.join(', ')})`})`;
+  return hash(parts.length === 0 ? "''" : `CONCAT(${parts.join(', ')})`);
 }
 
 /** Two sums of halves of the hashes: order does not matter, and equal rows do not cancel out. */

@@ -1,5 +1,6 @@
 import type { Link } from './connect.ts';
 import { OUR_USER } from './sessions.ts';
+import { literal } from './sql.ts';
 
 export interface Writer {
   readonly id: number;
@@ -51,4 +52,21 @@ export async function privilegedAccounts(link: Link): Promise<readonly string[] 
   return rows
     .map(([grantee]) => grantee as string)
     .filter((grantee) => grantee !== `'${ours}'` && !system.test(grantee));
+}
+
+/**
+ * Accounts that are locked while a MariaDB server is fenced: those that read_only stops anyway. The server cannot keep read_only over a
+ * restart by itself, and an account stays locked. Accounts that pass read_only are left alone: who administers the server must get in.
+ */
+export async function lockableAccounts(link: Link): Promise<readonly string[]> {
+  const privileged = new Set((await privilegedAccounts(link)) ?? []);
+  const rows = await link.rows(
+    `SELECT User, Host FROM mysql.global_priv WHERE User <> '' AND User <> ${OUR_USER}
+       AND coalesce(JSON_VALUE(Priv, '$.is_role'), 'false') NOT IN ('1', 'true')
+       AND coalesce(JSON_VALUE(Priv, '$.account_locked'), 'false') NOT IN ('1', 'true')`,
+  );
+  return rows
+    .map(([user, host]) => [user as string, host as string] as const)
+    .filter(([user, host]) => !privileged.has(`'${user}'@'${host}'`) && !/^(mariadb|mysql)\./.test(user))
+    .map(([user, host]) => `${literal(user)}@${literal(host)}`);
 }

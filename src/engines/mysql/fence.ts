@@ -8,7 +8,7 @@ import type { MysqlConfig } from './config.ts';
 import { connect, type Link } from './connect.ts';
 import { errnoOf, translate } from './errors.ts';
 import { changeRecord, owner, readRecord, recordTable } from './fence-record.ts';
-import { openWriters, otherSessions, preparedTransactions, privilegedAccounts } from './fence-writers.ts';
+import { lockableAccounts, openWriters, otherSessions, preparedTransactions, privilegedAccounts } from './fence-writers.ts';
 import { positionOf } from './position.ts';
 import { end } from './sessions.ts';
 import { literal } from './sql.ts';
@@ -128,6 +128,7 @@ class Fence implements WriteFence {
   /** An ordinary account must be refused. Ours is none, so what it means to be one is read from the server. */
   async prove(): Promise<void> {
     await this.#act(async (link) => {
+      await this.#mend(link);
       if (!(await isReadOnly(link))) throw leak(this.#env.side, 'the server is not read_only');
       const accounts = await privilegedAccounts(link);
       if (accounts === null) throw leak(this.#env.side, 'the accounts that pass read_only cannot be listed');
@@ -214,7 +215,11 @@ class Fence implements WriteFence {
   }
 
   async state(): Promise<FenceState> {
-    const row = await this.#act((link) => readRecord(link, this.#env));
+    const row = await this.#act(async (link) => {
+      const found = await readRecord(link, this.#env);
+      if (found !== null && found.state !== 'open') await this.#mend(link);
+      return found;
+    });
     return row === null ? { state: 'open', epoch: 0 } : { state: row.state, epoch: row.epoch };
   }
 
@@ -222,28 +227,49 @@ class Fence implements WriteFence {
     await this.#act(async (link) => {
       const row = await readRecord(link, this.#env);
       if (row === null) return;
-      const { affected } = await link.run(`DELETE FROM ${recordTable(this.#env)} WHERE ${owner(this.#env)}`);
-      if (affected === 1 && row.state !== 'open') await this.#readOnly(link, false);
+      if (row.state !== 'open') await this.#readOnly(link, false);
+      await link.run(`DELETE FROM ${recordTable(this.#env)} WHERE ${owner(this.#env)}`);
     });
   }
 
-  /** Persisted, so that a restart of the server does not open it. MariaDB has no such thing: there `prepare` closes it again. */
+  /** Persisted, so that a restart of the server does not open it. MariaDB cannot: there accounts are locked, which lasts. */
   async #readOnly(link: Link, on: boolean, deadline = performance.now() + ACT_MS): Promise<void> {
-    if (link.flavour === 'mysql') {
-      await bounded(
-        link,
-        deadline,
-        () => link.run(`SET PERSIST read_only = ${on ? 'ON' : 'OFF'}`),
-        this.#env.side,
-      );
-      if (!on) await link.run('RESET PERSIST IF EXISTS read_only');
-    } else
-      await bounded(
-        link,
-        deadline,
-        () => link.run(`SET GLOBAL read_only = ${on ? 'ON' : 'OFF'}`),
-        this.#env.side,
-      );
+    const persisted = link.flavour === 'mysql' ? 'PERSIST' : 'GLOBAL';
+    if (on) {
+      await bounded(link, deadline, () => link.run(`SET ${persisted} read_only = ON`), this.#env.side);
+      if (link.flavour === 'mariadb') await this.#lockAccounts(link);
+      return;
+    }
+    if (link.flavour === 'mariadb') await this.#unlockAccounts(link);
+    await bounded(link, deadline, () => link.run(`SET ${persisted} read_only = OFF`), this.#env.side);
+    if (link.flavour === 'mysql') await link.run('RESET PERSIST IF EXISTS read_only');
+  }
+
+  /** What is going to be locked is written down first, so that whoever undoes it knows. */
+  async #lockAccounts(link: Link): Promise<void> {
+    const accounts = await lockableAccounts(link);
+    if (accounts.length === 0) return;
+    const all = [...new Set([...(await this.#lockedAccounts(link)), ...accounts])];
+    await changeRecord(link, this.#env, { set: `detail = ${literal(JSON.stringify(all))}`, when: 'TRUE' });
+    for (const account of accounts) await link.run(`ALTER USER IF EXISTS ${account} ACCOUNT LOCK`);
+  }
+
+  async #unlockAccounts(link: Link): Promise<void> {
+    for (const account of await this.#lockedAccounts(link))
+      await link.run(`ALTER USER IF EXISTS ${account} ACCOUNT UNLOCK`);
+    await changeRecord(link, this.#env, { set: 'detail = NULL', when: 'TRUE' });
+  }
+
+  async #lockedAccounts(link: Link): Promise<readonly string[]> {
+    const detail = await link.value(`SELECT detail FROM ${recordTable(this.#env)} WHERE ${owner(this.#env)}`);
+    return detail === null ? [] : (JSON.parse(detail) as string[]);
+  }
+
+  /** A server that lost read_only in a restart, while its record says that it is closed, is closed again. */
+  async #mend(link: Link): Promise<void> {
+    if (link.flavour !== 'mariadb' || (await isReadOnly(link))) return;
+    const row = await readRecord(link, this.#env);
+    if (row !== null && row.state !== 'open') await this.#readOnly(link, true);
   }
 
   /** Sessions that are open keep what they have begun; a transaction of theirs fails at its COMMIT, and its locks go with it. */
@@ -256,7 +282,7 @@ class Fence implements WriteFence {
       // New ones may come all the time: they cannot write. Only those that write count.
       if ((await openWriters(link)).length === 0) return;
       if (performance.now() > deadline)
-        throw new VerdigrisError('CUTOVER_FENCE_LEAKS', `Sessions on ${this.#env.side} did not end in time.`);
+        throw new VerdigrisError('CUTOVER_UNDONE', `Sessions on ${this.#env.side} did not end in time.`);
       await delay(5);
     }
   }

@@ -147,9 +147,16 @@ class MysqlSession implements Session {
         timeoutMs,
       });
       link = used;
+      const started = performance.now();
       const late = setTimeout(() => used.destroy(), timeoutMs + 1_000);
       try {
-        return await used.value(sql);
+        const value = await used.value(sql);
+        // SLEEP and its like answer when they are interrupted, as if they had come to their end.
+        if (performance.now() - started < timeoutMs) return value;
+        throw new VerdigrisError(
+          this.#where === 'source' ? 'SOURCE_FAILED' : 'SINK_FAILED',
+          `The statement took longer than ${timeoutMs} ms.`,
+        );
       } finally {
         clearTimeout(late);
       }

@@ -88,11 +88,15 @@ export class Applier {
         await this.#delete(layout, run.before as readonly Tuple[], strict);
         return;
       case 'insert':
-        await this.insert(layout, run);
+        if (strict || layout.key.length === 0) await this.insert(layout, run);
+        else await this.#put(layout, run, run.columns ?? layout.writable);
         return;
-      case 'update':
-        await this.#update(layout, run);
+      case 'update': {
+        const columns = this.#complete(layout, run);
+        if (!strict && columns !== null) await this.#put(layout, run, columns);
+        else await this.#update(layout, run);
         return;
+      }
       case 'replace':
         await this.#replace(layout, run);
         return;
@@ -196,6 +200,30 @@ export class Applier {
       .map((sql) => (mysql ? `${sql} = verdigris_new.${sql}` : `${sql} = VALUES(${sql})`));
     const tail = `${mysql ? ' AS verdigris_new' : ''} ON DUPLICATE KEY UPDATE ${assignments.join(',')}`;
     await this.#insertRows(layout, columns, run.after, tail);
+  }
+
+  /** The columns of an update that could stand in an insert: all that an insert must name, the key included. Null: it could not. */
+  #complete(layout: SinkLayout, run: RowRun): readonly number[] | null {
+    const first = run.after[0];
+    const present = run.columns ?? (first === undefined ? [] : layout.writable.filter((column) => first[column] !== UNCHANGED && first[column] !== undefined));
+    if (run.columns === undefined && run.after.some((row) => present.some((column) => row[column] === UNCHANGED))) return null;
+    const columns = present.filter((column) => layout.columns[column]?.generated !== true);
+    const whole =
+      layout.columns.every((column, index) => !column.required || columns.includes(index)) &&
+      layout.key.every((index) => columns.includes(index));
+    return whole ? columns : null;
+  }
+
+  /** Rows as state: whatever stands under their old and new keys goes. */
+  async #put(layout: SinkLayout, run: RowRun, columns: readonly number[]): Promise<void> {
+    const all = layout.writable.every((column) => columns.includes(column));
+    const moved = run.before.filter((row, index) => row !== null && keyChanged(layout, row, run.after[index] as Tuple)) as readonly Tuple[];
+    if (!all && run.op === 'update') {
+      await this.#update(layout, run);
+      return;
+    }
+    await this.#delete(layout, [...moved, ...run.after], false);
+    await this.insert(layout, { after: run.after, columns });
   }
 
   #assignments(layout: SinkLayout, row: Tuple): string {
@@ -318,7 +346,7 @@ const movesKey = (layout: SinkLayout, before: Tuple): boolean =>
   layout.key.every((index) => before[index] !== UNCHANGED);
 
 const keyChanged = (layout: SinkLayout, before: Tuple, after: Tuple): boolean =>
-  layout.key.some((index) => before[index] !== after[index]);
+  layout.key.some((index) => before[index] !== UNCHANGED && before[index] !== after[index]);
 
 const keyOf = (layout: SinkLayout, row: Tuple): string =>
   layout.key.map((index) => `${String(row[index])}\u0000`).join('');

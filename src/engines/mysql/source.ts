@@ -66,13 +66,14 @@ class MysqlSource implements ChangeSource {
     this.#checkpoint = from;
     const { tables, charsets, flavour } = await this.#guarded(async (link) => {
       await checkLog(link, from);
-      const known = new Charsets();
-      await known.load(link);
       const found: ReplicatedTable[] = [];
       for (const relation of this.#tables) {
         const layout = await readLayout(link, relation.table);
         found.push({ relation, layout });
       }
+      const known = new Charsets();
+      const named = found.flatMap(({ layout }) => layout.columns.flatMap(({ charset }) => charset ?? []));
+      await known.load(link, new Set(named));
       return { tables: found, charsets: known, flavour: link.flavour };
     });
     const changed = tables.find(

@@ -7,7 +7,7 @@ import { readColumns, readTableHead } from './binlog-table-map.ts';
 import type { Charsets } from './charsets.ts';
 import { meaningOf } from './ddl.ts';
 import { RowDecoder } from './decoder.ts';
-import { formatGtids, type GtidSet } from './position.ts';
+import { formatGtids, parseGtids, type GtidSet } from './position.ts';
 import { BatchBuilder, changeBatch } from './stream-batch.ts';
 import type { RelationMap, ReplicatedTable } from './stream-relations.ts';
 
@@ -47,6 +47,8 @@ export class Assembler {
   #position: Position;
   /** The transaction that is being received, from its GTID on. */
   #gtid: { readonly gtid: string; readonly commitMs: number } | null = null;
+  /** How snapshots know it. */
+  #id = '';
   /** A write of ours into a sink: nothing of this transaction is a change of the application's. */
   #own = false;
   #file = '';
@@ -115,7 +117,7 @@ export class Assembler {
       if (event !== null) this.#apply(event);
       if (this.#work !== null) return null;
       if (builder.bytes >= this.#parts.maxBatchBytes) {
-        const batch = builder.takeWhole() ?? builder.takePart(this.#id(), this.#position);
+        const batch = builder.takeWhole() ?? builder.takePart(this.#id, this.#endOfOpen());
         if (batch !== null) return batch;
       }
     }
@@ -129,11 +131,19 @@ export class Assembler {
     this.#endLow = endLow;
   }
 
-  /** How snapshots know the transaction: by its GTID, or on MariaDB by the end of it in the log. */
-  #id(): string {
-    return this.#parts.flavour === 'mysql'
-      ? (this.#gtid?.gtid ?? '')
-      : `${this.#file}:${this.#fileBase + this.#endLow}`;
+  /**
+   * By its GTID; on MariaDB by a place in the log behind the beginning of the transaction, which is known from its first part on:
+   * snapshots stand between transactions, so one that is behind the beginning is behind the end.
+   */
+  #idOf(gtid: string): string {
+    return this.#parts.flavour === 'mysql' ? gtid : `${this.#file}:${this.#fileBase + this.#endLow}`;
+  }
+
+  /** Where the open transaction will end, for its parts. */
+  #endOfOpen(): Position {
+    const end = parseGtids(this.#position);
+    if (this.#gtid !== null) end.add(this.#gtid.gtid);
+    return formatGtids(end);
   }
 
   #apply(event: BinlogEvent): void {
@@ -150,6 +160,7 @@ export class Assembler {
         // A group without an end of its own (a statement that changes no row) ends where the next one begins.
         if (this.#gtid !== null) this.#finish();
         this.#gtid = event;
+        this.#id = this.#idOf(event.gtid);
         this.#own = false;
         if (this.#parts.flavour === 'mariadb' && !event.standalone) this.#begin();
         return;
@@ -183,7 +194,7 @@ export class Assembler {
   /** The transaction is complete: its GTID belongs to the position from here on. */
   #finish(): void {
     const { position } = this.#parts;
-    const id = this.#id();
+    const id = this.#id;
     if (this.#gtid !== null) {
       position.add(this.#gtid.gtid);
       this.#position = formatGtids(position);
@@ -319,7 +330,7 @@ export class Assembler {
       const whole = this.#builder.takeWhole();
       if (whole !== null) this.#ready.push(whole);
       if (this.#own) this.#builder.drop();
-      const part = this.#builder.takePart(this.#id(), this.#position);
+      const part = this.#builder.takePart(this.#id, this.#endOfOpen());
       if (part !== null) this.#ready.push(part);
       this.#ready.push(changeBatch({ table, relation: await relation(), detail }, null));
     };

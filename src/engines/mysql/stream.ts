@@ -42,6 +42,7 @@ interface BinlogPacket {
 }
 
 interface BinlogCommand {
+  start(packet: BinlogPacket, connection: unknown): unknown;
   binlogData(packet: BinlogPacket, connection: unknown): unknown;
 }
 
@@ -177,11 +178,17 @@ export class MysqlStream implements ChangeStream {
         );
         const Command = library.BinlogClass;
         library.BinlogClass = class extends Command {
+          // What a command returns is what it does with the next packet; it is called as its method.
+          override start(packet: BinlogPacket, connection: unknown): unknown {
+            super.start(packet, connection);
+            return this.binlogData;
+          }
+
           override binlogData(packet: BinlogPacket, connection: unknown): unknown {
             // The end and errors are the library's; every event is ours.
             if (packet.isEOF() || packet.isError()) return super.binlogData(packet, connection);
             take(packet);
-            return (packet: BinlogPacket, connection: unknown) => this.binlogData(packet, connection);
+            return this.binlogData;
           }
         };
       });
