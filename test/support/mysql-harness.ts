@@ -5,7 +5,14 @@ import type { TableName } from '../../src/core/table.ts';
 import { engine } from '../../src/engines/mysql/index.ts';
 import { ident, qualified } from '../../src/engines/mysql/sql.ts';
 import { columnRows } from '../contract/engine/columns.ts';
-import type { EngineDatabase, EngineHarness, EngineServer, Item, TableSpec, Writer } from '../contract/engine/harness.ts';
+import type {
+  EngineDatabase,
+  EngineHarness,
+  EngineServer,
+  Item,
+  TableSpec,
+  Writer,
+} from '../contract/engine/harness.ts';
 import { MYSQL_PASSWORD, startMysql, type MysqlFlavour, type MysqlServer } from './mysql-server.ts';
 import { waitFor } from './wait.ts';
 
@@ -32,18 +39,23 @@ export async function startMysqlWithAccounts(
   await server.query(`CREATE USER '${ENGINE_USER}'@'%' IDENTIFIED BY '${MYSQL_PASSWORD}'`);
   for (const grant of GRANTS[flavour]) await server.query(`GRANT ${grant} ON *.* TO '${ENGINE_USER}'@'%'`);
   await server.query(`CREATE USER '${APP_USER}'@'%' IDENTIFIED BY '${MYSQL_PASSWORD}'`);
-  await server.query(`GRANT SELECT, INSERT, UPDATE, DELETE, DROP, CREATE, ALTER, INDEX ON *.* TO '${APP_USER}'@'%'`);
+  await server.query(
+    `GRANT SELECT, INSERT, UPDATE, DELETE, DROP, CREATE, ALTER, INDEX ON *.* TO '${APP_USER}'@'%'`,
+  );
   return server;
 }
 
 export interface MysqlHarness extends EngineHarness, AsyncDisposable {
   /** Starts both servers, which takes longer than a test may: the first run on a machine fetches them. */
   start(): Promise<void>;
+  /** A connection as `root`, ended with the harness. */
+  administrator(side: 'blue' | 'green'): Promise<mysql.Connection>;
 }
 
 /** Two servers of one flavour, started on first use and ended with the harness: read_only is for a whole server. */
 export function mysqlHarness(flavour: MysqlFlavour): MysqlHarness {
   const servers = new Map<'blue' | 'green', Promise<MysqlServer>>();
+  const administrators: mysql.Connection[] = [];
   const sharedServer = (side: 'blue' | 'green'): Promise<MysqlServer> => {
     let server = servers.get(side);
     if (server === undefined) servers.set(side, (server = startMysqlWithAccounts(flavour)));
@@ -74,9 +86,17 @@ export function mysqlHarness(flavour: MysqlFlavour): MysqlHarness {
       await sharedServer('blue');
       await sharedServer('green');
     },
+    administrator: async (side) => {
+      const connection = await (await sharedServer(side)).connect();
+      administrators.push(connection);
+      return connection;
+    },
     database: async (side) => createDatabase(await sharedServer(side)),
     server: async () => {
-      const server = await startMysqlWithAccounts(flavour, { 'innodb-flush-log-at-trx-commit': '1', 'sync-binlog': '1' });
+      const server = await startMysqlWithAccounts(flavour, {
+        'innodb-flush-log-at-trx-commit': '1',
+        'sync-binlog': '1',
+      });
       return {
         database: () => createDatabase(server),
         kill: () => server.stop('immediate'),
@@ -84,9 +104,14 @@ export function mysqlHarness(flavour: MysqlFlavour): MysqlHarness {
         [Symbol.asyncDispose]: () => Promise.resolve(server[Symbol.asyncDispose]()),
       } satisfies EngineServer;
     },
-    schemaFile: (_database, ...specs) => specs.map((spec) => `${createTable(ident(spec.name), spec)};`).join('\n'),
-    tableName: (database, name) => ({ schema: new URL(String(database.config()['url'])).pathname.slice(1), name }),
+    schemaFile: (_database, ...specs) =>
+      specs.map((spec) => `${createTable(ident(spec.name), spec)};`).join('\n'),
+    tableName: (database, name) => ({
+      schema: new URL(String(database.config()['url'])).pathname.slice(1),
+      name,
+    }),
     [Symbol.asyncDispose]: async () => {
+      await Promise.all(administrators.splice(0).map((connection) => connection.end()));
       const started = await Promise.all(servers.values());
       servers.clear();
       try {
@@ -195,7 +220,10 @@ function openWriter(connect: () => Promise<mysql.Connection>): Writer {
     },
     update: async (table, { id, ...cells }) => {
       const set = Object.keys(cells).map((name) => `${name} = ?`);
-      await run(`UPDATE ${qualified(table)} SET ${set.join(', ')} WHERE id = ?`, [...Object.values(cells), id]);
+      await run(`UPDATE ${qualified(table)} SET ${set.join(', ')} WHERE id = ?`, [
+        ...Object.values(cells),
+        id,
+      ]);
     },
     remove: async (table, ...ids) => {
       await run(`DELETE FROM ${qualified(table)} WHERE id IN (?)`, [ids]);

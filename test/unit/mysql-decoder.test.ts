@@ -89,7 +89,8 @@ const event = (type: number, flags = 0, body = Buffer.alloc(4)): Buffer => {
 };
 
 test('F26: what holds rows that cannot be read is an error, and so is what is not known', () => {
-  for (const type of [39, 40, 26, 165, 166, 171, 99]) expect(() => parseEvent(event(type), false)).toThrow(/The source sent/);
+  for (const type of [39, 40, 26, 165, 166, 171, 99])
+    expect(() => parseEvent(event(type), false)).toThrow(/The source sent/);
   expect(parseEvent(event(99, 0x80), false).event).toBeNull();
   expect(parseEvent(event(27), false).event).toBeNull();
 });
@@ -104,8 +105,11 @@ const A = '3e11fa47-71ca-11e1-9e33-c80aa9429562';
 const B = '4e11fa47-71ca-11e1-9e33-c80aa9429562';
 
 test('GTID sets: one spelling, inclusion, what is missing', () => {
-  expect(positionOf(`${B}:1-3:5, ${A.toUpperCase()}:4:1-3:tag_b:2:tag_a:1`)).toBe(`${A}:1-4:tag_a:1:tag_b:2,${B}:1-3:5`);
-  const covers = (have: string, want: string): boolean => positions.covers(asPosition(have), asPosition(want));
+  expect(positionOf(`${B}:1-3:5, ${A.toUpperCase()}:4:1-3:tag_b:2:tag_a:1`)).toBe(
+    `${A}:1-4:tag_a:1:tag_b:2,${B}:1-3:5`,
+  );
+  const covers = (have: string, want: string): boolean =>
+    positions.covers(asPosition(have), asPosition(want));
   expect(covers(`${A}:1-10`, `${A}:3-5:7`)).toBe(true);
   expect(covers(`${A}:1-4:6-10`, `${A}:3-6`)).toBe(false);
   expect(covers(`${A}:1-10`, `${A}:tag:1`)).toBe(false);

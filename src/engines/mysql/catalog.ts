@@ -124,7 +124,7 @@ async function rewriteMarker(link: Link, table: TableName): Promise<string> {
 /** `database/table` with the characters that are no plain letters spelled `@00xx`; `#P#…` follows for partitions. */
 function storageName(table: TableName): string {
   const part = (name: string): string =>
-    [...name]
+    Array.from(name)
       .map((char) =>
         /[A-Za-z0-9_]/.test(char) ? char : `@${char.codePointAt(0)?.toString(16).padStart(4, '0')}`,
       )

@@ -8,7 +8,13 @@ import type { MysqlConfig } from './config.ts';
 import { connect, type Link } from './connect.ts';
 import { errnoOf, translate } from './errors.ts';
 import { changeRecord, owner, readRecord, recordTable } from './fence-record.ts';
-import { lockableAccounts, openWriters, otherSessions, preparedTransactions, privilegedAccounts } from './fence-writers.ts';
+import {
+  lockableAccounts,
+  openWriters,
+  otherSessions,
+  preparedTransactions,
+  privilegedAccounts,
+} from './fence-writers.ts';
 import { positionOf } from './position.ts';
 import { end } from './sessions.ts';
 import { literal } from './sql.ts';

@@ -205,8 +205,16 @@ export class Applier {
   /** The columns of an update that could stand in an insert: all that an insert must name, the key included. Null: it could not. */
   #complete(layout: SinkLayout, run: RowRun): readonly number[] | null {
     const first = run.after[0];
-    const present = run.columns ?? (first === undefined ? [] : layout.writable.filter((column) => first[column] !== UNCHANGED && first[column] !== undefined));
-    if (run.columns === undefined && run.after.some((row) => present.some((column) => row[column] === UNCHANGED))) return null;
+    const present =
+      run.columns ??
+      (first === undefined
+        ? []
+        : layout.writable.filter((column) => first[column] !== UNCHANGED && first[column] !== undefined));
+    if (
+      run.columns === undefined &&
+      run.after.some((row) => present.some((column) => row[column] === UNCHANGED))
+    )
+      return null;
     const columns = present.filter((column) => layout.columns[column]?.generated !== true);
     const whole =
       layout.columns.every((column, index) => !column.required || columns.includes(index)) &&
@@ -217,7 +225,9 @@ export class Applier {
   /** Rows as state: whatever stands under their old and new keys goes. */
   async #put(layout: SinkLayout, run: RowRun, columns: readonly number[]): Promise<void> {
     const all = layout.writable.every((column) => columns.includes(column));
-    const moved = run.before.filter((row, index) => row !== null && keyChanged(layout, row, run.after[index] as Tuple)) as readonly Tuple[];
+    const moved = run.before.filter(
+      (row, index) => row !== null && keyChanged(layout, row, run.after[index] as Tuple),
+    ) as readonly Tuple[];
     if (!all && run.op === 'update') {
       await this.#update(layout, run);
       return;

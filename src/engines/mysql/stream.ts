@@ -178,17 +178,20 @@ export class MysqlStream implements ChangeStream {
         );
         const Command = library.BinlogClass;
         library.BinlogClass = class extends Command {
-          // What a command returns is what it does with the next packet; it is called as its method.
+          // What a command returns is what it does with the next packet.
+          readonly #again = (packet: BinlogPacket, connection: unknown): unknown =>
+            this.binlogData(packet, connection);
+
           override start(packet: BinlogPacket, connection: unknown): unknown {
             super.start(packet, connection);
-            return this.binlogData;
+            return this.#again;
           }
 
           override binlogData(packet: BinlogPacket, connection: unknown): unknown {
             // The end and errors are the library's; every event is ours.
             if (packet.isEOF() || packet.isError()) return super.binlogData(packet, connection);
             take(packet);
-            return this.binlogData;
+            return this.#again;
           }
         };
       });

@@ -50,12 +50,45 @@ function exact(rows: Map<string, string>, change: Change): void {
 }
 
 test.each<[string, readonly Change[]]>([
-  ['an insert and a delete of one key', [['insert', ['1', 'a']], ['delete', ['1', 'a']]]],
-  ['a row that passes through a key', [['update', ['1', 'a'], ['2', 'a']], ['update', ['2', 'a'], ['3', 'b']]]],
-  ['a swap through a third key', [['update', ['1', 'a'], ['9', 'a']], ['update', ['2', 'b'], ['1', 'b']], ['update', ['9', 'a'], ['2', 'a']]]],
-  ['a delete and an insert', [['delete', ['1', 'a']], ['insert', ['1', 'c']], ['update', ['1', 'c'], ['1', 'd']]]],
+  [
+    'an insert and a delete of one key',
+    [
+      ['insert', ['1', 'a']],
+      ['delete', ['1', 'a']],
+    ],
+  ],
+  [
+    'a row that passes through a key',
+    [
+      ['update', ['1', 'a'], ['2', 'a']],
+      ['update', ['2', 'a'], ['3', 'b']],
+    ],
+  ],
+  [
+    'a swap through a third key',
+    [
+      ['update', ['1', 'a'], ['9', 'a']],
+      ['update', ['2', 'b'], ['1', 'b']],
+      ['update', ['9', 'a'], ['2', 'a']],
+    ],
+  ],
+  [
+    'a delete and an insert',
+    [
+      ['delete', ['1', 'a']],
+      ['insert', ['1', 'c']],
+      ['update', ['1', 'c'], ['1', 'd']],
+    ],
+  ],
 ])('%s: the end is the same wherever the snapshot fell between the changes', (_, changes) => {
-  const start = new Map(changes[0]?.[0] === 'insert' ? [] : [['1', 'a'], ['2', 'b']].slice(0, changes.length > 2 ? 2 : 1) as [string, string][]);
+  const start = new Map(
+    changes[0]?.[0] === 'insert'
+      ? []
+      : ([
+          ['1', 'a'],
+          ['2', 'b'],
+        ].slice(0, changes.length > 2 ? 2 : 1) as [string, string][]),
+  );
   const end = new Map(start);
   for (const change of changes) exact(end, change);
   for (let seen = 0; seen <= changes.length; seen += 1) {
@@ -70,5 +103,7 @@ test.each<[string, readonly Change[]]>([
 
 test('a table without a key has no state', () => {
   const fold = new StateFold();
-  expect(() => fold.add({ relation: { ...relation, key: [] }, op: 'delete', after: [], before: [['1', 'a']] })).toThrow(/no key/);
+  expect(() =>
+    fold.add({ relation: { ...relation, key: [] }, op: 'delete', after: [], before: [['1', 'a']] }),
+  ).toThrow(/no key/);
 });
