@@ -93,7 +93,8 @@ async function programsOf(flavour: MysqlFlavour): Promise<Programs> {
       root,
       server: suiteCommand(root, 'usr/sbin/mysqld'),
       base: [
-        '--no-defaults',
+        // Not --no-defaults: that leaves out what SET PERSIST wrote, too.
+        '--defaults-file=/dev/null',
         `--basedir=${join(root, 'usr')}`,
         `--lc-messages-dir=${join(root, 'usr/share/mysql')}`,
         `--character-sets-dir=${join(root, 'usr/share/mysql/charsets')}`,
@@ -304,7 +305,8 @@ async function template(flavour: MysqlFlavour, programs: Programs): Promise<stri
         library as string,
         '/bin/sh',
         join(programs.root, 'usr/bin/mariadb-install-db'),
-        '--no-defaults',
+        // Not --no-defaults: that leaves out what SET PERSIST wrote, too.
+        '--defaults-file=/dev/null',
         `--basedir=${join(programs.root, 'usr')}`,
         `--datadir=${data}`,
         '--auth-root-authentication-method=normal',

@@ -271,9 +271,12 @@ class Fence implements WriteFence {
     return detail === null ? [] : (JSON.parse(detail) as string[]);
   }
 
-  /** A server that lost read_only in a restart, while its record says that it is closed, is closed again. */
+  /**
+   * A server that lost read_only in a restart, while its record says that it is closed, is closed again: MariaDB, and MySQL that was
+   * started without its own option files.
+   */
   async #mend(link: Link): Promise<void> {
-    if (link.flavour !== 'mariadb' || (await isReadOnly(link))) return;
+    if (await isReadOnly(link)) return;
     const row = await readRecord(link, this.#env);
     if (row !== null && row.state !== 'open') await this.#readOnly(link, true);
   }

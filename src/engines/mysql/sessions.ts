@@ -1,35 +1,46 @@
 import type { Link } from './connect.ts';
 import { literal } from './sql.ts';
+import { stateTable } from './state-names.ts';
 
 /** The account that this session is of; sessions of others are the application's or an operator's. */
 export const OUR_USER = "SUBSTRING_INDEX(USER(), '@', 1)";
 
 const GONE_MS = 10_000;
 
-/**
- * Ends sessions of this migration that carry a lower term, and waits until they are gone. They are known by their names, which the
- * server shows in its performance schema; where that is off (MariaDB's default) a takeover waits for their locks instead, which end
- * with the server's own time-outs.
- */
-export async function endOlderTerms(link: Link, migration: string, term: number): Promise<void> {
-  for (const [id, holder] of await holders(link, migration)) {
-    const known = /:t(\d+)$/.exec(holder);
-    if (known === null || Number(known[1]) >= term) continue;
-    await end(link, id);
-  }
+/** Notes which session of the server writes under which term, where a takeover finds it. */
+export async function registerSession(
+  link: Link,
+  at: { readonly stateSchema: string; readonly migration: string; readonly term: number },
+): Promise<void> {
+  await link.run(
+    `REPLACE INTO ${stateTable(at.stateSchema, 'own')} (id, token) VALUES (${literal(at.migration)}, ${literal(`session:${link.id}:t${at.term}`)})`,
+  );
 }
 
-async function holders(link: Link, migration: string): Promise<readonly (readonly [number, string])[]> {
-  const prefix = literal(`verdigris:${migration.replaceAll(/[\\%_]/g, '\\$&')}:%`);
-  const sql =
-    link.flavour === 'mysql'
-      ? `SELECT t.PROCESSLIST_ID, v.VARIABLE_VALUE FROM performance_schema.user_variables_by_thread v
-         JOIN performance_schema.threads t ON t.THREAD_ID = v.THREAD_ID
-         WHERE v.VARIABLE_NAME = 'verdigris' AND v.VARIABLE_VALUE LIKE ${prefix}`
-      : `SELECT a.PROCESSLIST_ID, a.ATTR_VALUE FROM performance_schema.session_connect_attrs a
-         WHERE a.ATTR_NAME = 'program_name' AND a.ATTR_VALUE LIKE ${prefix}`;
-  const rows = await link.rows(sql).catch(() => []);
-  return rows.map(([id, name]) => [Number(id), name ?? ''] as const);
+/**
+ * Ends sessions of this migration that write under a lower term, and waits until they are gone. The number of a session may be another
+ * one's after a restart of the server, so only sessions of our own account are ended.
+ */
+export async function endOlderTerms(
+  link: Link,
+  at: { readonly stateSchema: string; readonly migration: string; readonly term: number },
+): Promise<void> {
+  const own = stateTable(at.stateSchema, 'own');
+  const rows = await link.rows(
+    `SELECT token FROM ${own} WHERE id = ${literal(at.migration)} AND token LIKE 'session:%'`,
+  );
+  for (const [token] of rows) {
+    const match = /^session:(\d+):t(\d+)$/.exec(token ?? '');
+    if (match === null || Number(match[2]) >= at.term) continue;
+    const id = Number(match[1]);
+    const ours = await link.value(
+      `SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ${id} AND ID <> CONNECTION_ID() AND USER = ${OUR_USER}`,
+    );
+    if (ours !== null) await end(link, id);
+    await link.run(
+      `DELETE FROM ${own} WHERE id = ${literal(at.migration)} AND token = ${literal(token ?? '')}`,
+    );
+  }
 }
 
 /** Ends one session and waits until the server no longer lists it: what it had received could still be committed. */

@@ -323,8 +323,12 @@ export class Applier {
   }
 
   async #replace(layout: SinkLayout, run: RowRun): Promise<void> {
-    const prefix = layout.key.slice(0, layout.prefix);
     const parents = run.before.filter((row) => row !== null);
+    const [one] = parents;
+    // The columns that are set say what is replaced: the children of a parent, or (a repair) single rows.
+    const prefix = layout.key.filter((column) => one?.[column] !== UNCHANGED && one?.[column] !== undefined);
+    if (one !== undefined && prefix.length === 0)
+      throw new VerdigrisError('INTERNAL', 'Rows were to be replaced, and nothing says which.');
     for (const keys of pieces(parents))
       await this.#link.run(`DELETE FROM ${layout.sql} WHERE ${keysCondition(layout, keys, prefix)}`);
     await this.insert(layout, run);

@@ -35,16 +35,14 @@ export interface SinkLayout {
   readonly writable: readonly number[];
   /** Unique indexes beside the one that is the key. */
   readonly otherUnique: boolean;
-  readonly prefix: number;
 }
 
 /** Layouts of the tables that a sink writes, read on first use. */
 export class Layouts {
-  readonly #targets = new Map<string, TargetTable>();
   readonly #known = new Map<string, SinkLayout>();
 
   /**
-   * Tells which tables there are.
+   * Forgets what is known of these tables.
    * @throws VerdigrisError SCHEMA_UNSUPPORTED for tables that this engine cannot write yet
    */
   register(targets: readonly TargetTable[]): void {
@@ -58,9 +56,7 @@ export class Layouts {
             : `${shown} is an array that is written element by element, which is not supported on this engine yet.`,
           { remedy: 'Map each table to a table of its own.' },
         );
-      const id = tableId(target.relation.table);
-      this.#targets.set(id, target);
-      this.#known.delete(id);
+      this.#known.delete(tableId(target.relation.table));
     }
   }
 
@@ -74,7 +70,7 @@ export class Layouts {
     const id = tableId(relation.table);
     const known = this.#known.get(id);
     if (known !== undefined && sameColumns(known.relation, relation)) return known;
-    const layout = await readSinkLayout(link, relation, this.#targets.get(id) ?? null);
+    const layout = await readSinkLayout(link, relation);
     this.#known.set(id, layout);
     return layout;
   }
@@ -86,11 +82,7 @@ const sameColumns = (left: Relation, right: Relation): boolean =>
     left.columns.length === right.columns.length &&
     left.columns.every((column, index) => column.name === right.columns[index]?.name));
 
-async function readSinkLayout(
-  link: Link,
-  relation: Relation,
-  target: TargetTable | null,
-): Promise<SinkLayout> {
+async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayout> {
   const { table } = relation;
   const layout = await readLayout(link, table);
   const byName = new Map(layout.columns.map((column) => [column.name, column]));
@@ -118,7 +110,6 @@ async function readSinkLayout(
     key: relation.key,
     writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
     otherUnique: unique.some((index) => index.prefix || index.columns.join('\0') !== keyNames),
-    prefix: target?.prefix ?? 0,
   };
 }
 

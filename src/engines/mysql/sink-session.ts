@@ -3,7 +3,7 @@ import { VerdigrisError } from '../../core/errors.ts';
 import { connect, statementTimeout, type Link } from './connect.ts';
 import { translate } from './errors.ts';
 import { leaseGuard, sessionName } from './lease.ts';
-import { end } from './sessions.ts';
+import { end, registerSession } from './sessions.ts';
 import { literal } from './sql.ts';
 import { tableOf, type SinkStream } from './sink-storage.ts';
 
@@ -27,6 +27,8 @@ export async function openSinkLink(stream: SinkStream, purpose: keyof typeof SIL
     },
   });
   if (link.flavour === 'mysql') await link.run('SET SESSION range_optimizer_max_mem_size = 0');
+  // Before the first preparation there is no table to note it in; `prepare` does it again.
+  await registerSession(link, { ...env, term: options.term }).catch(() => undefined);
   if (purpose !== 'finish') {
     const ms = statementTimeout(config);
     // On MySQL the bound is for SELECT only, on MariaDB for every statement.

@@ -28,6 +28,7 @@ import {
   writeHoles,
   type SinkStream,
 } from './sink-storage.ts';
+import { registerSession } from './sessions.ts';
 import { prepareState } from './state-tables.ts';
 
 /** Writes groups, chunks and state to one database under one term of the lease. Every commit is as durable as the server's own are. */
@@ -57,7 +58,11 @@ export class MysqlSink implements Sink {
   async prepare(tables: readonly TargetTable[]): Promise<void> {
     this.#layouts.register(tables);
     const link = await this.#connected();
-    await this.#attempt(() => prepareState(link, this.#stream.env.stateSchema));
+    const { env, options } = this.#stream;
+    await this.#attempt(async () => {
+      await prepareState(link, env.stateSchema);
+      await registerSession(link, { ...env, term: options.term });
+    });
   }
 
   async checkpoint(): Promise<Position | null> {

@@ -56,7 +56,7 @@ export class MysqlStateStore implements StateStore, AsyncDisposable {
         const seen = current === undefined ? 0 : Number(current[0]);
         const term = await this.#raise(link, id, { holder, ttlMs: options.ttlMs, seen });
         if (term !== null) {
-          await endOlderTerms(link, this.#env.migration, term);
+          await endOlderTerms(link, { ...this.#env, term });
           return term;
         }
         if (attempt >= TAKEOVER_TRIES)
@@ -65,7 +65,7 @@ export class MysqlStateStore implements StateStore, AsyncDisposable {
             `The lease of ${id} could not be taken: a session of the old term holds it.`,
           );
         // A frozen holder keeps its lock for ever; its sessions are known by their names.
-        await endOlderTerms(link, this.#env.migration, seen + 1);
+        await endOlderTerms(link, { ...this.#env, term: seen + 1 });
       }
     });
   }

@@ -12,7 +12,15 @@ const NEEDED: Readonly<Record<'mysql' | 'mariadb', readonly string[]>> = {
     'CONNECTION_ADMIN',
     'SESSION_VARIABLES_ADMIN',
   ],
-  mariadb: ['REPLICATION SLAVE', 'BINLOG MONITOR', 'PROCESS', 'READ_ONLY ADMIN', 'CONNECTION ADMIN'],
+  mariadb: [
+    'REPLICATION SLAVE',
+    'BINLOG MONITOR',
+    'PROCESS',
+    'READ_ONLY ADMIN',
+    'CONNECTION ADMIN',
+    'SLAVE MONITOR',
+    'CREATE USER',
+  ],
 };
 
 async function grants(context: CheckContext): Promise<readonly string[]> {
