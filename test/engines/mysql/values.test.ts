@@ -57,8 +57,8 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('values of %s', (flavour) => {
     await run("SET SESSION sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+03:00'");
     const columns = cases.map(([name, type]) => `${name} ${type}${type.endsWith('NULL') ? '' : ' NULL'}`);
     await run(
-      `CREATE TABLE v (id INT PRIMARY KEY, ${columns.join(', ')}, virt INT GENERATED ALWAYS AS (id * 2) VIRTUAL,
-        stored INT GENERATED ALWAYS AS (id * 3) STORED, hidden INT INVISIBLE DEFAULT 7) CHARACTER SET utf8mb4`,
+      `CREATE TABLE v (id INT PRIMARY KEY, ${columns.join(', ')}, made_virtual INT GENERATED ALWAYS AS (id * 2) VIRTUAL,
+        made_stored INT GENERATED ALWAYS AS (id * 3) STORED, hidden INT INVISIBLE DEFAULT 7) CHARACTER SET utf8mb4`,
     );
     await run('CREATE TABLE w LIKE v');
     const insert = (id: number, index: number): Promise<unknown> =>
@@ -69,7 +69,7 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('values of %s', (flavour) => {
 
     await using session = await connectSide(harness, database, { side: 'blue', migration });
     const relation = await session.catalog.source({ schema, name: 'v' });
-    expect(relation.columns.map(({ name }) => name)).not.toContain('virt');
+    expect(relation.columns.map(({ name }) => name)).not.toContain('made_virtual');
     const log = await follow(session, relation, async () => {
       for (let index = 0; index < most; index += 1) {
         await insert(1_000 + index, index);
