@@ -81,7 +81,8 @@ export interface ChunkWriter extends AsyncDisposable {
   write(run: RowRun): Promise<void>;
   /**
    * Applies the held changes (folded as in {@link SinkGroup.runs}) on top, records the range as done up to `upto` and
-   * commits. Resolves when it is committed.
+   * commits. Resolves when it is committed. Where the reader's visibility is a lower bound, the runs are state instead: a delete
+   * of every touched key, which may find nothing, then the rows that are there in the end as inserts.
    */
   close(held: readonly RowRun[], holes: HoleChanges, upto: Position, bytes: number): Promise<void>;
   /** Rolls back. Idempotent; also what disposing without close does. */

@@ -2,6 +2,12 @@ import type { Cell, Relation, Tuple } from './table.ts';
 
 /** Which transactions a snapshot of the source sees. */
 export interface Visibility {
+  /**
+   * True: what `sees` says is a lower bound, and changes that it does not tell as seen may be in the rows already. They are
+   * then applied as state (see {@link import('./sink.ts').ChunkWriter.close}). Legal for tables with a key and whole images
+   * only. Absent: it is exact.
+   */
+  readonly lowerBound?: boolean;
   /** `transaction` is {@link import('./change.ts').SourceTransaction.id}. */
   sees(transaction: string): boolean;
   /**

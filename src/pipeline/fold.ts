@@ -272,7 +272,7 @@ class Moves {
 }
 
 /** Sorts rows of one operation by the set of columns that are present, in order of first appearance. */
-class Shapes {
+export class Shapes {
   readonly #relation: Relation;
   readonly #op: RowRun['op'];
   readonly #shapes = new Map<string, { columns: number[]; after: Tuple[]; before: (Tuple | null)[] }>();

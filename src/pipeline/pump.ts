@@ -18,6 +18,7 @@ import type { Planner } from './planner.ts';
 import type { UnitRanges } from './ranges.ts';
 import type { Repair } from './repair.ts';
 import { Router } from './router.ts';
+import { StateFold } from './state-fold.ts';
 import { VisibilityGate } from './visibility-gate.ts';
 import type { Window } from './window.ts';
 
@@ -373,7 +374,7 @@ export class Pump {
     }
     end.holes();
     this.#o.onDecided?.(end.written ?? []);
-    const fold = new Fold();
+    const fold = end.visibility.lowerBound === true ? new StateFold() : new Fold();
     for (const run of window.missing(end.visibility)) {
       const planned = this.#o.planner.plan(run);
       this.#o.onDecided?.(planned);

@@ -10,7 +10,7 @@ import { exists, reachableCopy, renameOrDrop } from './server-user.ts';
 const run = promisify(execFile);
 
 /** Ignored by git, kept between runs. */
-const CACHE = fileURLToPath(new URL('../../.cache/debian/', import.meta.url));
+export const CACHE = fileURLToPath(new URL('../../.cache/debian/', import.meta.url));
 /** Another process may be downloading the same: two packages of some megabytes each. */
 const LOCK_PATIENCE_MS = 5 * 60_000;
 const LOOK_MS = 100;
@@ -128,7 +128,7 @@ async function release(): Promise<string> {
 }
 
 /** One process at a time; a lock whose process is gone is taken over. */
-async function locked<T>(path: string, work: () => Promise<T>): Promise<T> {
+export async function locked<T>(path: string, work: () => Promise<T>): Promise<T> {
   const until = performance.now() + LOCK_PATIENCE_MS;
   for (;;) {
     try {
@@ -162,5 +162,5 @@ async function takeOver(path: string): Promise<void> {
   }
 }
 
-const firstLine = (error: unknown): string =>
+export const firstLine = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).split('\n').filter(Boolean).slice(0, 2).join(' ');

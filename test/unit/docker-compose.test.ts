@@ -31,18 +31,20 @@ describe('docker-compose.yml', () => {
     expect([...document.errors, ...document.warnings]).toEqual([]);
   });
 
-  it('has blue, green and the pooler, of the versions that the README names', () => {
+  it('has blue, green, the pooler and the two of the other engine, of the versions that the README names', () => {
     const images = Object.entries(compose.services).map(([name, { image }]) => [name, image.split('-')[0]]);
     expect(images).toEqual([
       ['blue', 'postgres:16'],
       ['green', 'postgres:18'],
+      ['mysql-blue', 'mysql:8.4'],
+      ['mysql-green', 'mysql:9.7'],
       ['pgbouncer', 'edoburu/pgbouncer:v1.24.1'],
     ]);
   });
 
   it('opens no port to other machines, and none twice', () => {
     const ports = Object.values(compose.services).flatMap((one) => one.ports);
-    expect(ports.length).toBe(3);
+    expect(ports.length).toBe(5);
     for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
     expect(new Set(ports.map((port) => port.split(':')[1])).size).toBe(ports.length);
   });

@@ -1,0 +1,298 @@
+import { readFile } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import mysql from 'mysql2';
+import { VerdigrisError } from '../../core/errors.ts';
+import { parseDuration } from '../../core/units.ts';
+import type { MysqlConfig } from './config.ts';
+import { translate, type Where } from './errors.ts';
+
+export type Row = readonly (string | null)[];
+export type RawRow = readonly (Buffer | null)[];
+
+export interface LinkOptions {
+  /** `verdigris:<migration>:<purpose>[:t<term>]`, as a connection attribute and in `@verdigris`. */
+  readonly name: string;
+  readonly where: Where;
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Default: none. */
+  readonly database?: string;
+  readonly timeoutMs?: number;
+  readonly connectTimeoutMs?: number;
+}
+
+export interface Outcome {
+  /** Rows that the statement found, whether it changed them or not. */
+  readonly affected: number;
+  readonly warnings: number;
+}
+
+/**
+ * Settings that decide what values mean. Pinned on every connection: the server's own differ. ALLOW_INVALID_DATES and the absence
+ * of NO_ZERO_DATE let through what the other side holds; NO_AUTO_VALUE_ON_ZERO keeps a zero in an auto-increment column.
+ */
+const PINNED: Readonly<Record<string, string>> = {
+  time_zone: "'+00:00'",
+  sql_mode:
+    "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,ERROR_FOR_DIVISION_BY_ZERO'",
+  autocommit: '1',
+  sql_auto_is_null: '0',
+  sql_safe_updates: '0',
+  completion_type: '0',
+  transaction_isolation: "'REPEATABLE-READ'",
+  wait_timeout: '28800',
+  net_write_timeout: '600',
+  net_read_timeout: '600',
+  group_concat_max_len: '16777216',
+};
+
+/** TLS options of every connection to this side; undefined: none. */
+export async function tlsOptions(config: MysqlConfig): Promise<mysql.SslOptions | undefined> {
+  const host = hostOf(config);
+  const local = host === 'localhost' || host === '::1' || host.startsWith('127.');
+  const { mode = local ? 'disable' : 'verify-full', ca, cert, key } = config.tls;
+  if (mode === 'disable') return undefined;
+  return {
+    rejectUnauthorized: true,
+    // The driver compares the certificate with the host name only when it is told to.
+    verifyIdentity: mode === 'verify-full',
+    ...(ca === undefined ? {} : { ca: await readFile(ca) }),
+    ...(cert === undefined ? {} : { cert: await readFile(cert) }),
+    ...(key === undefined ? {} : { key: await readFile(key) }),
+  };
+}
+
+const hostOf = (config: MysqlConfig): string =>
+  decodeURIComponent(new URL(config.url).hostname).replace(/^\[|\]$/g, '');
+
+/** What every connection is made with, the one that reads the log included. */
+export async function connectionOptions(
+  config: MysqlConfig,
+  options: Pick<LinkOptions, 'name' | 'connectTimeoutMs' | 'database'>,
+): Promise<mysql.ConnectionOptions> {
+  const url = new URL(config.url);
+  const ssl = await tlsOptions(config);
+  return {
+    host: hostOf(config),
+    port: url.port === '' ? 3306 : Number(url.port),
+    user: decodeURIComponent(url.username),
+    password: decodeURIComponent(url.password),
+    charset: 'utf8mb4',
+    timezone: 'Z',
+    dateStrings: true,
+    supportBigNumbers: true,
+    bigNumberStrings: true,
+    decimalNumbers: false,
+    jsonStrings: true,
+    multipleStatements: false,
+    maxPreparedStatements: 16,
+    enableKeepAlive: true,
+    connectTimeout: options.connectTimeoutMs ?? 10_000,
+    connectAttributes: { program_name: options.name.slice(0, 200) },
+    ...(options.database === undefined ? {} : { database: options.database }),
+    ...(ssl === undefined ? {} : { ssl }),
+  };
+}
+
+/** One connection: statements one after the other, values as the bytes that the server sent. */
+export class Link implements AsyncDisposable {
+  readonly #connection: mysql.Connection;
+  readonly #where: Where;
+  readonly id: number;
+  readonly flavour: 'mysql' | 'mariadb';
+  readonly version: readonly [number, number, number];
+  #lost = false;
+
+  constructor(connection: mysql.Connection, where: Where, server: { id: number; version: string }) {
+    this.#connection = connection;
+    this.#where = where;
+    this.id = server.id;
+    this.flavour = /mariadb/i.test(server.version) ? 'mariadb' : 'mysql';
+    const [, major, minor, patch] = /^(\d+)\.(\d+)\.(\d+)/.exec(server.version) ?? [];
+    this.version = [Number(major ?? 0), Number(minor ?? 0), Number(patch ?? 0)];
+    // Without a listener a lost idle connection would end the process; the next statement reports it.
+    connection.on('error', () => {
+      this.#lost = true;
+    });
+    connection.on('end', () => {
+      this.#lost = true;
+    });
+  }
+
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /** Rows as text. For what is known to be text or numbers. */
+  async rows(sql: string): Promise<readonly Row[]> {
+    const rows = await this.raw(sql);
+    return rows.map((row) => row.map((cell) => cell?.toString('utf8') ?? null));
+  }
+
+  /** The only value of the only row; null when there is none. */
+  async value(sql: string): Promise<string | null> {
+    return (await this.rows(sql))[0]?.[0] ?? null;
+  }
+
+  raw(sql: string): Promise<readonly RawRow[]> {
+    return new Promise((resolve, reject) => {
+      this.#connection.query<mysql.RowDataPacket[][]>(
+        { sql, rowsAsArray: true, typeCast: false } as mysql.QueryOptions,
+        (error, rows) => {
+          if (error !== null) reject(this.#failed(error));
+          else resolve((Array.isArray(rows) ? rows : []) as unknown as RawRow[]);
+        },
+      );
+    });
+  }
+
+  run(sql: string): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      this.#connection.query<mysql.ResultSetHeader>(sql, (error, result) => {
+        if (error !== null) reject(this.#failed(error));
+        else resolve({ affected: result.affectedRows ?? 0, warnings: result.warningStatus ?? 0 });
+      });
+    });
+  }
+
+  /** LOAD DATA LOCAL: whatever file the server asks for, it is given these bytes and no others. */
+  load(sql: string, bytes: () => Readable): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      this.#connection.query<mysql.ResultSetHeader>(
+        { sql, infileStreamFactory: bytes } as mysql.QueryOptions,
+        (error, result) => {
+          if (error !== null) reject(this.#failed(error));
+          else resolve({ affected: result.affectedRows ?? 0, warnings: result.warningStatus ?? 0 });
+        },
+      );
+    });
+  }
+
+  /** Rows as they arrive, in pieces of at most `pieceRows`; the socket is paused while nobody asks for the next piece. */
+  async *stream(sql: string, pieceRows = 1_000): AsyncGenerator<readonly RawRow[]> {
+    const query = this.#connection.query({ sql, rowsAsArray: true, typeCast: false } as mysql.QueryOptions);
+    let piece: RawRow[] = [];
+    let failure: Error | null = null;
+    let ended = false;
+    let wake = Promise.withResolvers<undefined>();
+    query.on('result', (row: unknown) => {
+      piece.push(row as RawRow);
+      if (piece.length >= pieceRows) {
+        this.#connection.pause();
+        wake.resolve(undefined);
+      }
+    });
+    query.on('error', (error: Error) => {
+      failure = error;
+      wake.resolve(undefined);
+    });
+    query.on('end', () => {
+      ended = true;
+      wake.resolve(undefined);
+    });
+    try {
+      for (;;) {
+        await wake.promise;
+        wake = Promise.withResolvers<undefined>();
+        if (failure !== null) throw this.#failed(failure);
+        const rows = piece;
+        piece = [];
+        const last = ended;
+        if (rows.length > 0) yield rows;
+        if (last) {
+          ended = true;
+          return;
+        }
+        this.#connection.resume();
+      }
+    } finally {
+      // Left in the middle: what the server still sends belongs to nobody.
+      if (!ended && failure === null) this.destroy();
+    }
+  }
+
+  destroy(): void {
+    this.#lost = true;
+    this.#connection.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#lost) {
+      this.#connection.destroy();
+      return;
+    }
+    this.#lost = true;
+    await new Promise<void>((resolve) => {
+      const late = setTimeout(() => {
+        this.#connection.destroy();
+        resolve();
+      }, 1_000);
+      this.#connection.end(() => {
+        clearTimeout(late);
+        resolve();
+      });
+    });
+  }
+
+  #failed(error: unknown): Error {
+    if ((error as { fatal?: boolean }).fatal === true) this.#lost = true;
+    // The bare error: callers look at its number; `translate` makes it one of ours.
+    const translated = translate(error, this.#where);
+    if (translated.code.endsWith('_LOST')) this.#lost = true;
+    return Object.assign(error as Error, { verdigris: translated.code });
+  }
+}
+
+/** Connects and pins the session. @throws VerdigrisError SOURCE_CONNECT, SINK_CONNECT */
+export async function connect(config: MysqlConfig, options: LinkOptions): Promise<Link> {
+  const connection = mysql.createConnection(await connectionOptions(config, options));
+  connection.on('error', () => undefined);
+  try {
+    const server = await new Promise<{ id: number; version: string }>((resolve, reject) => {
+      connection.query<mysql.RowDataPacket[][]>(
+        {
+          sql: 'SELECT CONNECTION_ID(), VERSION()',
+          rowsAsArray: true,
+          typeCast: false,
+        } as mysql.QueryOptions,
+        (error, rows) => {
+          if (error !== null) reject(error);
+          else {
+            const row = (rows as unknown as RawRow[])[0] as RawRow;
+            resolve({ id: Number(String(row[0])), version: String(row[1]) });
+          }
+        },
+      );
+    });
+    const link = new Link(connection, options.where, server);
+    const mariadb = link.flavour === 'mariadb';
+    const settings: Record<string, string> = {
+      ...PINNED,
+      ...(mariadb ? {} : { information_schema_stats_expiry: '0' }),
+      ...(options.timeoutMs === undefined
+        ? {}
+        : mariadb
+          ? { max_statement_time: String(options.timeoutMs / 1000) }
+          : { max_execution_time: String(options.timeoutMs) }),
+      ...options.settings,
+    };
+    // Before 11.1 MariaDB knows the isolation level only under its old name.
+    if (mariadb && settings['transaction_isolation'] !== undefined) {
+      settings['tx_isolation'] = settings['transaction_isolation'];
+      delete settings['transaction_isolation'];
+    }
+    const list = Object.entries(settings).map(([name, value]) => `SESSION ${name} = ${value}`);
+    await link.run(
+      `SET ${list.join(', ')}, @verdigris = '${options.name.replaceAll(/['\\]/g, '_').slice(0, 200)}'`,
+    );
+    return link;
+  } catch (error) {
+    connection.destroy();
+    const translated = translate(error, options.where);
+    const code = options.where === 'source' ? 'SOURCE_CONNECT' : 'SINK_CONNECT';
+    if (translated.code === code || translated.code.endsWith('_PRIVILEGE')) throw translated;
+    throw new VerdigrisError(code, translated.message, { context: translated.context });
+  }
+}
+
+export const statementTimeout = (config: MysqlConfig): number =>
+  parseDuration(config.limits.statement_timeout) as number;

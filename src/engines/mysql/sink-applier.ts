@@ -1,0 +1,390 @@
+import type { RowRun } from '../../core/change.ts';
+import { VerdigrisError } from '../../core/errors.ts';
+import { showTable, UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
+import type { Link, Outcome } from './connect.ts';
+import { errnoOf, ERRNO, keyOfDuplicate, translate } from './errors.ts';
+import {
+  cellSql,
+  imageCondition,
+  keysCondition,
+  nameList,
+  rowSql,
+  type Layouts,
+  type SinkColumn,
+  type SinkLayout,
+} from './sink-layout.ts';
+
+/** Bytes of one statement, and rows whose keys one condition may name: past that the server's planner costs more than it saves. */
+const STATEMENT_BYTES = 512 * 1024;
+const STATEMENT_KEYS = 1_000;
+
+export interface ApplierOptions {
+  readonly layouts: Layouts;
+  readonly onFallback: (tables: readonly string[]) => void;
+}
+
+/**
+ * Applies folded runs inside the open transaction of a connection. Every statement's answer is read before the next one is sent, so
+ * a wrong number of rows stops the transaction before its COMMIT exists.
+ */
+export class Applier {
+  readonly #link: Link;
+  readonly #options: ApplierOptions;
+
+  constructor(link: Link, options: ApplierOptions) {
+    this.#link = link;
+    this.#options = options;
+  }
+
+  /**
+   * @param strict a delete or update hits exactly its rows; not so for changes on top of a chunk that may hold them already
+   * @throws VerdigrisError SINK_CONFLICT with the table
+   */
+  async apply(runs: readonly RowRun[], strict = true): Promise<void> {
+    for (let at = 0; at < runs.length;) {
+      const { relation } = runs[at] as RowRun;
+      let end = at + 1;
+      while (end < runs.length && (runs[end] as RowRun).relation === relation) end += 1;
+      const layout = await this.#options.layouts.of(this.#link, relation);
+      await this.#table(layout, runs.slice(at, end), strict);
+      at = end;
+    }
+  }
+
+  async #table(layout: SinkLayout, runs: readonly RowRun[], strict: boolean): Promise<void> {
+    const exactKey =
+      layout.key.length > 0 && layout.key.every((index) => layout.relation.columns[index]?.exact === true);
+    // Only there can the order inside a group matter to a constraint.
+    const careful = strict && layout.otherUnique && exactKey && runs.some((run) => run.op !== 'delete');
+    try {
+      if (careful) await this.#link.run('SAVEPOINT verdigris_table');
+      try {
+        for (const run of runs) await this.#run(layout, run, strict);
+      } catch (error) {
+        if (!careful || errnoOf(error) !== ERRNO.DUPLICATE_ENTRY) throw error;
+        await this.#link.run('ROLLBACK TO SAVEPOINT verdigris_table');
+        this.#options.onFallback([showTable(layout.table)]);
+        await this.#rewriteAll(layout, runs);
+      }
+      if (careful) await this.#link.run('RELEASE SAVEPOINT verdigris_table');
+    } catch (error) {
+      if (error instanceof VerdigrisError) throw withTable(error, layout);
+      const constraint = errnoOf(error) === ERRNO.DUPLICATE_ENTRY ? keyOfDuplicate(error) : null;
+      const translated = translate(error, 'sink', {
+        table: showTable(layout.table),
+        ...(constraint === null ? {} : { constraint }),
+      });
+      throw withTable(translated, layout);
+    }
+  }
+
+  async #run(layout: SinkLayout, run: RowRun, strict: boolean): Promise<void> {
+    switch (run.op) {
+      case 'truncate':
+        // TRUNCATE would commit the transaction that it is a part of.
+        await this.#link.run(`DELETE FROM ${layout.sql}`);
+        return;
+      case 'delete':
+        await this.#delete(layout, run.before as readonly Tuple[], strict);
+        return;
+      case 'insert':
+        if (strict || layout.key.length === 0) await this.insert(layout, run);
+        else await this.#put(layout, run, run.columns ?? layout.writable);
+        return;
+      case 'update': {
+        const columns = this.#complete(layout, run);
+        if (!strict && columns !== null) await this.#put(layout, run, columns);
+        else await this.#update(layout, run);
+        return;
+      }
+      case 'replace':
+        await this.#replace(layout, run);
+        return;
+      case 'put':
+        throw new VerdigrisError('SCHEMA_UNSUPPORTED', 'Merged tables are not supported on this engine yet.');
+    }
+  }
+
+  /** One statement per half a megabyte. @throws the driver's error for a duplicate */
+  async insert(layout: SinkLayout, run: Pick<RowRun, 'after' | 'columns'>): Promise<void> {
+    const columns = (run.columns ?? layout.writable).filter(
+      (column) => layout.columns[column]?.generated !== true,
+    );
+    await this.#insertRows(layout, columns, run.after, '');
+  }
+
+  async #insertRows(
+    layout: SinkLayout,
+    columns: readonly number[],
+    rows: readonly Tuple[],
+    tail: string,
+  ): Promise<void> {
+    const head = `INSERT INTO ${layout.sql} (${nameList(layout, columns)}) VALUES `;
+    let parts: string[] = [];
+    let bytes = 0;
+    const flush = async (): Promise<void> => {
+      if (parts.length === 0) return;
+      const outcome = await this.#link.run(`${head}${parts.join(',')}${tail}`);
+      await this.#noWarnings(outcome);
+      parts = [];
+      bytes = 0;
+    };
+    for (const row of rows) {
+      const text = rowSql(layout, columns, row);
+      if (bytes + text.length > STATEMENT_BYTES) await flush();
+      parts.push(text);
+      bytes += text.length;
+    }
+    await flush();
+  }
+
+  async #delete(layout: SinkLayout, rows: readonly Tuple[], strict: boolean): Promise<void> {
+    if (layout.key.length === 0) {
+      for (const row of rows) {
+        const { affected } = await this.#link.run(
+          `DELETE FROM ${layout.sql} WHERE ${imageCondition(layout, row)} LIMIT 1`,
+        );
+        if (strict && affected !== 1) throw miss(layout, 'delete', 1, affected);
+      }
+      return;
+    }
+    for (const keys of pieces(rows)) {
+      const { affected } = await this.#link.run(
+        `DELETE FROM ${layout.sql} WHERE ${keysCondition(layout, keys)}`,
+      );
+      if (strict && affected !== keys.length) throw miss(layout, 'delete', keys.length, affected);
+    }
+  }
+
+  async #update(layout: SinkLayout, run: RowRun): Promise<void> {
+    if (layout.key.length === 0) {
+      for (let index = 0; index < run.after.length; index += 1) {
+        const set = this.#assignments(layout, run.after[index] as Tuple);
+        const where = imageCondition(layout, run.before[index] as Tuple);
+        const outcome = await this.#link.run(`UPDATE ${layout.sql} SET ${set} WHERE ${where} LIMIT 1`);
+        if (outcome.affected !== 1) throw miss(layout, 'update', 1, outcome.affected);
+        await this.#noWarnings(outcome);
+      }
+      return;
+    }
+    const columns = run.columns?.filter((column) => layout.columns[column]?.generated !== true);
+    const moves = run.before.some((row) => row !== null && movesKey(layout, row));
+    const complete =
+      columns !== undefined &&
+      layout.columns.every((column, index) => !column.required || columns.includes(index)) &&
+      layout.key.every((index) => columns.includes(index));
+    const moved =
+      moves &&
+      run.before.some((row, index) => row !== null && keyChanged(layout, row, run.after[index] as Tuple));
+    if (moved || !complete || layout.otherUnique) {
+      await this.#rewrite(
+        layout,
+        run.after.map((after, index) => ({ old: run.before[index] ?? after, after })),
+      );
+      return;
+    }
+    // Found first, so that what follows changes rows and never makes one.
+    for (const keys of pieces(run.after)) {
+      const found = Number(
+        await this.#link.value(
+          `SELECT count(*) FROM ${layout.sql} WHERE ${keysCondition(layout, keys)} FOR UPDATE`,
+        ),
+      );
+      if (found !== keys.length) throw miss(layout, 'update', keys.length, found);
+    }
+    const set = columns.filter((column) => !layout.key.includes(column));
+    if (set.length === 0) return;
+    const mysql = this.#link.flavour === 'mysql';
+    const assignments = set
+      .map((column) => (layout.columns[column] as SinkColumn).sql)
+      .map((sql) => (mysql ? `${sql} = verdigris_new.${sql}` : `${sql} = VALUES(${sql})`));
+    const tail = `${mysql ? ' AS verdigris_new' : ''} ON DUPLICATE KEY UPDATE ${assignments.join(',')}`;
+    await this.#insertRows(layout, columns, run.after, tail);
+  }
+
+  /** The columns of an update that could stand in an insert: all that an insert must name, the key included. Null: it could not. */
+  #complete(layout: SinkLayout, run: RowRun): readonly number[] | null {
+    const first = run.after[0];
+    const present =
+      run.columns ??
+      (first === undefined
+        ? []
+        : layout.writable.filter((column) => first[column] !== UNCHANGED && first[column] !== undefined));
+    if (
+      run.columns === undefined &&
+      run.after.some((row) => present.some((column) => row[column] === UNCHANGED))
+    )
+      return null;
+    const columns = present.filter((column) => layout.columns[column]?.generated !== true);
+    const whole =
+      layout.columns.every((column, index) => !column.required || columns.includes(index)) &&
+      layout.key.every((index) => columns.includes(index));
+    return whole ? columns : null;
+  }
+
+  /** Rows as state: whatever stands under their old and new keys goes. */
+  async #put(layout: SinkLayout, run: RowRun, columns: readonly number[]): Promise<void> {
+    const all = layout.writable.every((column) => columns.includes(column));
+    const moved = run.before.filter(
+      (row, index) => row !== null && keyChanged(layout, row, run.after[index] as Tuple),
+    ) as readonly Tuple[];
+    if (!all && run.op === 'update') {
+      await this.#update(layout, run);
+      return;
+    }
+    await this.#delete(layout, [...moved, ...run.after], false);
+    await this.insert(layout, { after: run.after, columns });
+  }
+
+  #assignments(layout: SinkLayout, row: Tuple): string {
+    return layout.writable
+      .filter((column) => row[column] !== UNCHANGED && row[column] !== undefined)
+      .map(
+        (column) => `${(layout.columns[column] as SinkColumn).sql} = ${cellSql(layout, column, row[column])}`,
+      )
+      .join(',');
+  }
+
+  /** Rows by their old keys, taken off and written anew: whatever keys and unique values they exchange, only the end counts. */
+  async #rewrite(
+    layout: SinkLayout,
+    changes: readonly { readonly old: Tuple; readonly after: Tuple }[],
+  ): Promise<void> {
+    const stored = await this.#read(
+      layout,
+      changes.map(({ old }) => old),
+    );
+    await this.#delete(
+      layout,
+      changes.map(({ old }) => old),
+      true,
+    );
+    const rows = changes.map(({ after }, index) => overlay(layout, stored[index] as Tuple, after));
+    await this.#insertRows(layout, layout.writable, rows, '');
+  }
+
+  /**
+   * Everything that the runs do to a table between two truncates as one rewrite: all touched rows go, then the final images come. The
+   * final state is valid if it is on the other side, whatever the way there.
+   */
+  async #rewriteAll(layout: SinkLayout, runs: readonly RowRun[]): Promise<void> {
+    let gone: Tuple[] = [];
+    let changes: { readonly old: Tuple; readonly after: Tuple }[] = [];
+    let inserts: RowRun[] = [];
+    const flush = async (): Promise<void> => {
+      const stored = await this.#read(
+        layout,
+        changes.map(({ old }) => old),
+      );
+      await this.#delete(layout, [...gone, ...changes.map(({ old }) => old)], true);
+      const rows = changes.map(({ after }, index) => overlay(layout, stored[index] as Tuple, after));
+      await this.#insertRows(layout, layout.writable, rows, '');
+      for (const run of inserts) await this.insert(layout, run);
+      [gone, changes, inserts] = [[], [], []];
+    };
+    for (const run of runs) {
+      if (run.op === 'delete') gone.push(...(run.before as readonly Tuple[]));
+      else if (run.op === 'update')
+        changes.push(...run.after.map((after, index) => ({ old: run.before[index] ?? after, after })));
+      else if (run.op === 'insert') inserts.push(run);
+      else {
+        await flush();
+        await this.#run(layout, run, true);
+      }
+    }
+    await flush();
+  }
+
+  /** Whole rows in the order of their keys, locked. */
+  async #read(layout: SinkLayout, keys: readonly Tuple[]): Promise<readonly Tuple[]> {
+    const select = layout.columns.map(({ codec }) => codec.select).join(',');
+    const rows: Tuple[] = [];
+    for (const piece of pieces(keys)) {
+      const found = new Map<string, Tuple>();
+      const answers = await this.#link.raw(
+        `SELECT ${select} FROM ${layout.sql} WHERE ${keysCondition(layout, piece)} FOR UPDATE`,
+      );
+      for (const answer of answers) {
+        const row = answer.map((cell, index): Cell =>
+          cell === null ? null : (layout.columns[index] as SinkColumn).codec.read(cell),
+        );
+        found.set(keyOf(layout, row), row);
+      }
+      if (answers.length !== piece.length) throw miss(layout, 'update', piece.length, answers.length);
+      // A key that is equal and not the same (case, padding) comes alone.
+      for (const key of piece)
+        rows.push(
+          found.get(keyOf(layout, key)) ??
+            (piece.length === 1 ? [...found.values()][0] : undefined) ??
+            lost(layout),
+        );
+    }
+    return rows;
+  }
+
+  async #replace(layout: SinkLayout, run: RowRun): Promise<void> {
+    const parents = run.before.filter((row) => row !== null);
+    const [one] = parents;
+    // The columns that are set say what is replaced: the children of a parent, or (a repair) single rows.
+    const prefix = layout.key.filter((column) => one?.[column] !== UNCHANGED && one?.[column] !== undefined);
+    if (one !== undefined && prefix.length === 0)
+      throw new VerdigrisError('INTERNAL', 'Rows were to be replaced, and nothing says which.');
+    for (const keys of pieces(parents))
+      await this.#link.run(`DELETE FROM ${layout.sql} WHERE ${keysCondition(layout, keys, prefix)}`);
+    await this.insert(layout, run);
+  }
+
+  /** A server that changes a value says so in a warning and goes on. */
+  async #noWarnings({ warnings }: Outcome): Promise<void> {
+    if (warnings === 0) return;
+    const rows = await this.#link.rows('SHOW WARNINGS');
+    const codes = [...new Set(rows.map(([, code]) => code))];
+    // 1681, 1287: something is deprecated. 4166 and others of that kind say nothing about values either.
+    const told = codes.filter((code) => code !== '1681' && code !== '1287');
+    if (told.length > 0)
+      throw new VerdigrisError(
+        'SINK_CONFLICT',
+        `The server would change a value (warning ${told.join(', ')}).`,
+        {
+          context: { errno: Number(told[0]) },
+        },
+      );
+  }
+}
+
+function* pieces(rows: readonly Tuple[]): Generator<readonly Tuple[]> {
+  for (let at = 0; at < rows.length; at += STATEMENT_KEYS) yield rows.slice(at, at + STATEMENT_KEYS);
+}
+
+const movesKey = (layout: SinkLayout, before: Tuple): boolean =>
+  layout.key.every((index) => before[index] !== UNCHANGED);
+
+const keyChanged = (layout: SinkLayout, before: Tuple, after: Tuple): boolean =>
+  layout.key.some((index) => before[index] !== UNCHANGED && before[index] !== after[index]);
+
+const keyOf = (layout: SinkLayout, row: Tuple): string =>
+  layout.key.map((index) => `${String(row[index])}\u0000`).join('');
+
+const overlay = (layout: SinkLayout, stored: Tuple, after: Tuple): Tuple =>
+  layout.columns.map((_, index): Cell =>
+    after[index] === UNCHANGED || after[index] === undefined ? (stored[index] as Cell) : after[index],
+  );
+
+const miss = (layout: SinkLayout, what: string, wanted: number, found: number): VerdigrisError =>
+  new VerdigrisError('SINK_CONFLICT', `A ${what} of ${wanted} rows found ${found} of them on the sink.`, {
+    context: { table: showTable(layout.table), expected: wanted, found },
+  });
+
+const lost = (layout: SinkLayout): never => {
+  throw miss(layout, 'update', 1, 0);
+};
+
+function withTable(error: VerdigrisError, layout: SinkLayout): VerdigrisError {
+  const table = showTable(layout.table);
+  if (error.message.includes(table)) return error;
+  return new VerdigrisError(error.code, `${table}: ${error.message}`, {
+    context: { ...error.context, table },
+    remedy: error.remedy,
+    directive: error.directive,
+  });
+}

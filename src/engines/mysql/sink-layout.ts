@@ -1,0 +1,161 @@
+import { VerdigrisError } from '../../core/errors.ts';
+import type { TargetTable } from '../../core/plan.ts';
+import {
+  showTable,
+  tableId,
+  UNCHANGED,
+  type Cell,
+  type Relation,
+  type TableName,
+  type Tuple,
+} from '../../core/table.ts';
+import { readLayout, type LayoutColumn } from './catalog-layout.ts';
+import { codecOf, type Codec } from './cells.ts';
+import type { Link } from './connect.ts';
+import { jsonExpression } from './sink-json.ts';
+import { ident, qualified } from './sql.ts';
+
+export interface SinkColumn {
+  /** Quoted. */
+  readonly sql: string;
+  readonly codec: Codec;
+  readonly generated: boolean;
+  /** An insert must name it. */
+  readonly required: boolean;
+}
+
+/** What the sink knows about a table of its own, in the order of the relation's columns. */
+export interface SinkLayout {
+  readonly relation: Relation;
+  readonly table: TableName;
+  /** Quoted and qualified. */
+  readonly sql: string;
+  readonly columns: readonly SinkColumn[];
+  readonly key: readonly number[];
+  readonly writable: readonly number[];
+  /** Unique indexes beside the one that is the key. */
+  readonly otherUnique: boolean;
+}
+
+/** Layouts of the tables that a sink writes, read on first use. */
+export class Layouts {
+  readonly #known = new Map<string, SinkLayout>();
+
+  /**
+   * Forgets what is known of these tables.
+   * @throws VerdigrisError SCHEMA_UNSUPPORTED for tables that this engine cannot write yet
+   */
+  register(targets: readonly TargetTable[]): void {
+    for (const target of targets) {
+      const shown = showTable(target.relation.table);
+      if (target.merge !== null || target.elements !== undefined)
+        throw new VerdigrisError(
+          'SCHEMA_UNSUPPORTED',
+          target.merge !== null
+            ? `Several tables feed ${shown}: merged tables are not supported on this engine yet.`
+            : `${shown} is an array that is written element by element, which is not supported on this engine yet.`,
+          { remedy: 'Map each table to a table of its own.' },
+        );
+      this.#known.delete(tableId(target.relation.table));
+    }
+  }
+
+  /** After DDL. */
+  forget(): void {
+    this.#known.clear();
+  }
+
+  /** @throws VerdigrisError SCHEMA_TABLE_MISSING, SCHEMA_CHANGED when the table lacks a column of the relation */
+  async of(link: Link, relation: Relation): Promise<SinkLayout> {
+    const id = tableId(relation.table);
+    const known = this.#known.get(id);
+    if (known !== undefined && sameColumns(known.relation, relation)) return known;
+    const layout = await readSinkLayout(link, relation);
+    this.#known.set(id, layout);
+    return layout;
+  }
+}
+
+const sameColumns = (left: Relation, right: Relation): boolean =>
+  left === right ||
+  (left.version === right.version &&
+    left.columns.length === right.columns.length &&
+    left.columns.every((column, index) => column.name === right.columns[index]?.name));
+
+async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayout> {
+  const { table } = relation;
+  const layout = await readLayout(link, table);
+  const byName = new Map(layout.columns.map((column) => [column.name, column]));
+  const columns = relation.columns.map((column): SinkColumn => {
+    const known = byName.get(column.name);
+    if (known === undefined)
+      throw new VerdigrisError(
+        'SCHEMA_CHANGED',
+        `Table ${showTable(table)} of the sink has no column ${column.name}.`,
+      );
+    return {
+      sql: ident(column.name),
+      codec: sinkCodec(known),
+      generated: known.generated,
+      required: !known.nullable && !known.hasDefault && !known.generated,
+    };
+  });
+  const keyNames = relation.key.map((index) => relation.columns[index]?.name).join('\0');
+  const unique = layout.indexes.filter((index) => index.unique);
+  return {
+    relation,
+    table,
+    sql: qualified(table),
+    columns,
+    key: relation.key,
+    writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
+    otherUnique: unique.some((index) => index.prefix || index.columns.join('\0') !== keyNames),
+  };
+}
+
+const sinkCodec = (column: LayoutColumn): Codec =>
+  column.dataType === 'json' ? { ...codecOf(column), write: jsonExpression } : codecOf(column);
+
+/** A cell in a statement. */
+export function cellSql(layout: SinkLayout, column: number, cell: Cell | undefined): string {
+  if (cell === null) return 'NULL';
+  if (cell === undefined || cell === UNCHANGED)
+    throw new VerdigrisError('INTERNAL', 'A cell that is not known was about to be written.');
+  return (layout.columns[column] as SinkColumn).codec.write(cell);
+}
+
+export const rowSql = (layout: SinkLayout, columns: readonly number[], row: Tuple): string =>
+  `(${columns.map((column) => cellSql(layout, column, row[column])).join(',')})`;
+
+export const nameList = (layout: SinkLayout, columns: readonly number[]): string =>
+  columns.map((column) => (layout.columns[column] as SinkColumn).sql).join(',');
+
+/** Condition that finds the rows with these keys (or these leading parts of them). */
+export function keysCondition(layout: SinkLayout, keys: readonly Tuple[], on = layout.key): string {
+  const single = on.length === 1 ? (on[0] as number) : null;
+  if (single !== null) {
+    const column = layout.columns[single] as SinkColumn;
+    return `${column.sql} IN (${keys.map((row) => cellSql(layout, single, row[single])).join(',')})`;
+  }
+  return keys
+    .map(
+      (row) =>
+        `(${on.map((column) => `${(layout.columns[column] as SinkColumn).sql} = ${cellSql(layout, column, row[column])}`).join(' AND ')})`,
+    )
+    .join(' OR ');
+}
+
+/** Condition that finds a row of a table without a key by all that is known of it. */
+export function imageCondition(layout: SinkLayout, row: Tuple): string {
+  return layout.writable
+    .filter((column) => row[column] !== UNCHANGED && row[column] !== undefined)
+    .map((column) => {
+      const { sql, codec } = layout.columns[column] as SinkColumn;
+      const value = cellSql(layout, column, row[column]);
+      // As the server prints it: a FLOAT is no number that a literal can name, and JSON is compared by value, not by text.
+      return value === 'NULL' || codec.select === sql
+        ? `${sql} <=> ${value}`
+        : `${codec.select} <=> ${value}`;
+    })
+    .join(' AND ');
+}
