@@ -1,7 +1,7 @@
 import type { RowRun } from '../core/change.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import type { Reject, TablePlan } from '../core/plan.ts';
-import { UNCHANGED, keyText, showTable, tableId, type Relation, type Tuple } from '../core/table.ts';
+import { isWhole, keyText, showTable, tableId, type Relation, type Tuple } from '../core/table.ts';
 import type { HoleSet } from './holes.ts';
 
 /** Runs plans over blue rows and keeps the holes: rows that are not on green and what becomes of their later changes. */
@@ -86,7 +86,7 @@ export class Planner {
       const hole = this.#holes.incomplete(relation).length > 0;
       this.#holes.close(relation, old);
       if (after === null) continue;
-      if (!after.includes(UNCHANGED)) {
+      if (isWhole(after)) {
         this.#holes.close(relation, after);
         yield { relation, op: 'insert', after: [after], before: [null] };
       } else {

@@ -17,8 +17,11 @@ export interface MongoDatabase extends AsyncDisposable {
 
 const own = new Map<MongoSide, Promise<MongoReplicaSet>>();
 
-/** The address of the run's shared replica set of that side. Outside vitest this process keeps it, for the process's life. */
+/** The address of the run's shared replica set of that side, or of one that is there already. Outside vitest this process keeps it, for the process's life. */
 export async function sharedMongo(side: MongoSide): Promise<string> {
+  const existing =
+    process.env[side === 'blue' ? 'VERDIGRIS_TEST_MONGO_URL' : 'VERDIGRIS_TEST_MONGO_GREEN_URL'];
+  if (existing !== undefined && existing !== '') return existing;
   const host = process.env[SHARED_HOST_VARIABLE];
   if (host !== undefined && host !== '') {
     const answer = await fetch(`${host}/mongo/${side}`);
