@@ -63,15 +63,12 @@ export class MongoFence implements WriteFence {
       await this.#finishOpening();
       await this.#refuseOthers();
       const raised = await this.#records.updateOne(
-        { _id: this.#id, $or: [{ state: 'open' }, { state: 'raised', epoch }] },
+        { _id: this.#id, $or: [{ state: 'open', epoch: { $lte: epoch } }, { state: 'raised', epoch }] },
         { $set: { state: 'raised', epoch, opening: false }, $inc: { touched: 1 } },
         { upsert: false },
       );
       if (raised.matchedCount !== 1) {
-        const { state, epoch: found } = await this.state();
-        throw new VerdigrisError('STATE_CONFLICT', `The fence is ${state} with epoch ${found}.`, {
-          context: { state, epoch: found },
-        });
+        throw this.#phase(await this.state(), epoch);
       }
       try {
         await this.#block(true, timeoutMs);
@@ -126,11 +123,11 @@ export class MongoFence implements WriteFence {
   open(epoch: number): Promise<void> {
     return this.#guarded(async () => {
       const { client, env, tables } = this.#parts;
-      await this.#records.updateOne(
-        { _id: this.#id },
+      const { matchedCount } = await this.#records.updateOne(
+        { _id: this.#id, $or: [{ state: 'open' }, { epoch: { $lte: epoch } }] },
         { $set: { state: 'open', epoch, opening: true }, $inc: { touched: 1 } },
-        { upsert: true },
       );
+      if (matchedCount !== 1) throw this.#phase(await this.state(), epoch);
       await resumeExpiry(client, env.stateSchema, tables);
       await this.#finishOpening();
     });
@@ -163,6 +160,12 @@ export class MongoFence implements WriteFence {
 
   get #records() {
     return this.#db.collection<FenceDocument>('fence');
+  }
+
+  #phase({ state, epoch: found }: FenceState, epoch: number): VerdigrisError {
+    return new VerdigrisError('CUTOVER_PHASE', `The fence is ${state} with epoch ${found}; epoch ${epoch} does not fit.`, {
+      context: { state, epoch: found, wanted: epoch },
+    });
   }
 
   /** The record, then the block: who dies in between leaves `opening`, which the next reader finishes. */

@@ -1,7 +1,7 @@
 import type { ClientSession, Db, MongoClient } from 'mongodb';
 import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
-import { showTable, tableId, type Cell, type TableName, type Tuple } from '../../core/table.ts';
+import { UNCHANGED, showTable, tableId, type Cell, type TableName, type Tuple } from '../../core/table.ts';
 import { asBuffer, type Raw } from './bson.ts';
 import { DOCUMENT, DocumentDelta, ID } from './document.ts';
 import { SERVER_CODE } from './errors.ts';
@@ -67,11 +67,30 @@ async function applyRun(run: RowRun, place: Place, options: ApplyOptions): Promi
     case 'replace':
       await remove(run.before as readonly Tuple[], place, options, false);
       return insert(run.after, place, options);
-    case 'update':
-      return update(run.after, place, options);
+    case 'update': {
+      const moved = run.after.map((row, index) => {
+        const old = run.before[index] ?? null;
+        return old !== null && old[ID] !== UNCHANGED && old[ID] !== row[ID];
+      });
+      // A key cannot change in place here: all leave their old ones, then all come to their new ones.
+      const left = run.before.filter((_, index) => moved[index]) as readonly Tuple[];
+      await remove(left, place, options, !options.lenient);
+      await update(
+        run.after.filter((_, index) => !moved[index]),
+        place,
+        options,
+      );
+      return insert(
+        run.after.filter((_, index) => moved[index]),
+        place,
+        options,
+      );
+    }
     case 'insert':
       return insert(run.after, place, options);
     case 'truncate':
+      await place.db.collection(place.collection).deleteMany({}, { session: options.session });
+      return;
     case 'put':
       throw new VerdigrisError('INTERNAL', `A plan sent ${run.op} for ${showTable(place.table)}.`);
   }

@@ -5,7 +5,7 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
-import { showTable, type TableName } from '../../core/table.ts';
+import { showTable, tableId, type TableName } from '../../core/table.ts';
 import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
 import { DOCUMENT } from './document.ts';
 import { idFilter } from './key.ts';
@@ -23,8 +23,8 @@ const MOST_ROWS = 10_000;
 
 /**
  * Writes one range. Its rows do not fit into one transaction of this server, so they are written in several, each of which names the attempt
- * it belongs to: an attempt that somebody else took over writes nothing more. Rows of an attempt that did not end stand on the sink
- * until the next one, which takes them off first.
+ * it belongs to: an attempt that somebody else took over writes nothing more. Only the last of them closes the range: a range of few rows
+ * is one transaction. Rows of an attempt that was killed stand on the sink until the next one, which takes them off first.
  *
  * Single keys (holes) are few: their rows wait here and are written by the transaction that closes.
  */
@@ -42,11 +42,12 @@ export async function openChunk(
 
 async function begin(
   stream: SinkStream,
-  { unit, range, tables }: ChunkTarget,
+  target: ChunkTarget,
   ordinal: number,
   attempt: string,
   signal: AbortSignal,
 ): Promise<void> {
+  const { unit } = target;
   const _id = rangeId(stream.id, unit, ordinal);
   const before = await transactAgain(stream.client, async (session) => {
     await stream.holdLease(session);
@@ -61,19 +62,27 @@ async function begin(
       context: { unit, ordinal },
     });
   }
-  if (!before.dirty) return;
+  if (before.dirty) await takeOff(stream, target, _id, attempt, signal);
+}
+
+/** Removes the documents of the range that stand on the sink. */
+async function takeOff(
+  stream: SinkStream,
+  { range, tables }: ChunkTarget,
+  _id: string,
+  attempt: string,
+  signal: AbortSignal,
+): Promise<void> {
   for (const { relation } of tables) {
+    const { table } = relation;
     const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
     for await (const { batch } of left.batches) {
       const statements = [...documentsOf(batch)].map((document) => deleteStatement(idFilter(idOf(document))));
-      if (statements.length > 0)
-        await inAttempt(stream, _id, attempt, async (session) => {
-          await write(
-            stream.client.db(relation.table.schema),
-            { kind: 'delete', collection: relation.table.name, statements, keepTimestamps: false },
-            session,
-          );
-        });
+      if (statements.length === 0) continue;
+      await inAttempt(stream, _id, attempt, async (session) => {
+        const command = { kind: 'delete', collection: table.name, statements, keepTimestamps: false } as const;
+        await write(stream.client.db(table.schema), command, session);
+      });
     }
   }
 }
@@ -104,8 +113,14 @@ class MongoChunkWriter implements ChunkWriter {
   readonly #attempt: string;
   readonly #signal: AbortSignal;
   /** Of a re-read of keys. */
-  readonly #waiting: RowRun[] = [];
+  readonly #keys: RowRun[] = [];
+  /** Documents that wait for a full transaction, or for the one that closes. */
+  #waiting = new Map<string, { readonly table: TableName; documents: Buffer[] }>();
+  #waitingRows = 0;
+  #waitingBytes = 0;
   #rows = 0;
+  /** Some rows are on the sink. */
+  #written = false;
   #failure: Error | null = null;
   #ended = false;
 
@@ -118,40 +133,22 @@ class MongoChunkWriter implements ChunkWriter {
 
   raw(target: TargetTable, _columns: readonly number[], pieces: AsyncIterable<Uint8Array>): Promise<number> {
     return this.#step(async () => {
-      let rows = 0;
-      let documents: Buffer[] = [];
-      let bytes = 0;
-      const flush = async (): Promise<void> => {
-        const full = documents;
-        documents = [];
-        bytes = 0;
-        rows += full.length;
-        await this.#insert(target.relation.table, full);
-      };
+      const before = this.#rows;
       for await (const piece of pieces) {
-        for (const document of documentsOf(asBuffer(piece))) {
-          if (documents.length >= MOST_ROWS || (bytes > 0 && bytes + document.length > MOST_BYTES))
-            await flush();
-          documents.push(document);
-          bytes += document.length;
-        }
+        for (const document of documentsOf(asBuffer(piece))) await this.#add(target.relation.table, document);
       }
-      await flush();
-      this.#rows += rows;
-      return rows;
+      return this.#rows - before;
     });
   }
 
   write(run: RowRun): Promise<void> {
     return this.#step(async () => {
       if (this.#target.ordinal === null) {
-        this.#waiting.push(run);
+        this.#keys.push(run);
         this.#rows += run.after.length;
         return;
       }
-      const documents = run.after.map((row) => asBuffer(row[DOCUMENT] as Uint8Array));
-      await this.#insert(run.relation.table, documents);
-      this.#rows += documents.length;
+      for (const row of run.after) await this.#add(run.relation.table, asBuffer(row[DOCUMENT] as Uint8Array));
     });
   }
 
@@ -160,10 +157,9 @@ class MongoChunkWriter implements ChunkWriter {
       const exact = new Set<string>();
       for (;;) {
         try {
-          await this.#finish([...this.#waiting, ...held], { holes, upto, bytes, exact });
+          await this.#finish(held, { holes, upto, bytes, exact });
           break;
         } catch (error) {
-          // Before the unique indexes are built there is nothing that could refuse an order; single keys come later too.
           if (!(error instanceof UniqueClash)) throw error;
           if (!this.#stream.tryExactly(exact, error)) throw error.conflict;
         }
@@ -172,9 +168,22 @@ class MongoChunkWriter implements ChunkWriter {
     });
   }
 
-  cancel(): Promise<void> {
+  /** Takes off what was written, unless somebody else has the range by now. */
+  async cancel(): Promise<void> {
+    if (this.#ended) return;
     this.#ended = true;
-    return Promise.resolve();
+    const { ordinal, unit } = this.#target;
+    if (ordinal === null || !this.#written) return;
+    const stream = this.#stream;
+    const never = new AbortController().signal;
+    try {
+      await stream.guarded(() =>
+        takeOff(stream, this.#target, rangeId(stream.id, unit, ordinal), this.#attempt, never),
+      );
+    } catch (error) {
+      // The next attempt at the range takes them off first.
+      stream.log.info({ reason: (error as Error).message }, 'rows of a cancelled range stay until it is copied again');
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -182,14 +191,18 @@ class MongoChunkWriter implements ChunkWriter {
   }
 
   async #finish(
-    runs: readonly RowRun[],
+    held: readonly RowRun[],
     end: { holes: HoleChanges; upto: Position; bytes: number; exact: ReadonlySet<string> },
   ): Promise<void> {
     const stream = this.#stream;
     const { unit, ordinal } = this.#target;
     await transact(stream.client, async (session) => {
       await stream.holdCheckpoint(session);
-      await applyRuns(runs, { ...stream.applying(session), lenient: false, exact: end.exact });
+      for (const { table, documents } of this.#waiting.values()) await this.#insert(session, table, documents);
+      const applying = stream.applying(session);
+      // Over what stands there: a repair may ask for a key that was not taken off.
+      await applyRuns(this.#keys, { ...applying, lenient: true, exact: end.exact });
+      await applyRuns(held, { ...applying, lenient: false, exact: end.exact });
       await stream.writeHoles(session, end.holes);
       if (ordinal === null) return;
       const { matchedCount } = await rangesOf(stream.db).updateOne(
@@ -197,31 +210,45 @@ class MongoChunkWriter implements ChunkWriter {
         { $set: { upto: end.upto, rows: this.#rows, bytes: end.bytes, attempt: null, dirty: false } },
         { session },
       );
-      if (matchedCount !== 1)
-        throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
+      if (matchedCount !== 1) throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
     });
   }
 
-  async #insert(table: TableName, documents: readonly Buffer[]): Promise<void> {
-    if (documents.length === 0) return;
+  async #add(table: TableName, document: Buffer): Promise<void> {
+    if (
+      this.#waitingRows >= MOST_ROWS ||
+      (this.#waitingRows > 0 && this.#waitingBytes + document.length > MOST_BYTES)
+    )
+      await this.#flush();
+    const known = this.#waiting.get(tableId(table));
+    if (known === undefined) this.#waiting.set(tableId(table), { table, documents: [document] });
+    else known.documents.push(document);
+    this.#waitingRows += 1;
+    this.#waitingBytes += document.length;
+    this.#rows += 1;
+  }
+
+  async #flush(): Promise<void> {
     const stream = this.#stream;
     this.#signal.throwIfAborted();
     const id = rangeId(stream.id, this.#target.unit, this.#target.ordinal as number);
+    const waiting = this.#waiting;
+    this.#waiting = new Map();
+    this.#waitingRows = 0;
+    this.#waitingBytes = 0;
+    this.#written = true;
     await inAttempt(stream, id, this.#attempt, async (session) => {
-      const { n, error } = await write(
-        stream.client.db(table.schema),
-        {
-          kind: 'insert',
-          collection: table.name,
-          statements: documents,
-          keepTimestamps: stream.keepTimestamps,
-        },
-        session,
-      );
-      if (error === null && n === documents.length) return;
-      throw new VerdigrisError('SINK_CONFLICT', `A document of a range of ${showTable(table)} was refused.`, {
-        context: { table: showTable(table), serverCode: error?.code, index: error?.keys },
-      });
+      for (const { table, documents } of waiting.values()) await this.#insert(session, table, documents);
+    });
+  }
+
+  async #insert(session: ClientSession, table: TableName, statements: readonly Buffer[]): Promise<void> {
+    const { client, keepTimestamps } = this.#stream;
+    const command = { kind: 'insert', collection: table.name, statements, keepTimestamps } as const;
+    const { n, error } = await write(client.db(table.schema), command, session);
+    if (error === null && n === statements.length) return;
+    throw new VerdigrisError('SINK_CONFLICT', `A document of a range of ${showTable(table)} was refused.`, {
+      context: { table: showTable(table), serverCode: error?.code, index: error?.keys },
     });
   }
 
@@ -229,11 +256,12 @@ class MongoChunkWriter implements ChunkWriter {
   async #step<T>(work: () => Promise<T>): Promise<T> {
     if (this.#failure !== null) throw this.#failure;
     if (this.#ended) throw new VerdigrisError('INTERNAL', 'The chunk has ended.');
-    this.#signal.throwIfAborted();
     try {
+      this.#signal.throwIfAborted();
       return await this.#stream.guarded(work);
     } catch (error) {
       this.#failure = error as Error;
+      if (this.#signal.aborted) throw this.#signal.reason;
       throw error;
     }
   }

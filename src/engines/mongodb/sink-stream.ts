@@ -1,5 +1,6 @@
 import type { ClientSession, Db, MongoClient } from 'mongodb';
 import { VerdigrisError } from '../../core/errors.ts';
+import type { Logger } from '../../core/log.ts';
 import type { HoleChanges } from '../../core/sink.ts';
 import { tableId } from '../../core/table.ts';
 import { translate } from './errors.ts';
@@ -17,6 +18,7 @@ export class SinkStream {
   readonly id: string;
   readonly term: number;
   readonly keepTimestamps: boolean;
+  readonly log: Logger;
   /** Groups that needed the exact fallback. */
   fallbacks = 0;
 
@@ -27,6 +29,7 @@ export class SinkStream {
     readonly id: string;
     readonly term: number;
     readonly keepTimestamps: boolean;
+    readonly log: Logger;
   }) {
     this.client = parts.client;
     this.db = parts.db;
@@ -34,6 +37,7 @@ export class SinkStream {
     this.id = parts.id;
     this.term = parts.term;
     this.keepTimestamps = parts.keepTimestamps;
+    this.log = parts.log;
   }
 
   /** @throws VerdigrisError SINK_FENCED */

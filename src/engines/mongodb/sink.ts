@@ -268,6 +268,7 @@ class MongoSink implements Sink {
       id: streamId(migration, direction),
       term,
       keepTimestamps,
+      log: this.#env.log,
     });
   }
 }
