@@ -30,7 +30,8 @@ interface ItemDocument {
   readonly big: string | null;
 }
 
-const long = (value: number | null): BSON.Long | null => (value === null ? null : BSON.Long.fromNumber(value));
+const long = (value: number | null): BSON.Long | null =>
+  value === null ? null : BSON.Long.fromNumber(value);
 
 const documentOf = ({ id, n, v, big }: Item): ItemDocument => ({
   _id: BSON.Long.fromNumber(id),
@@ -39,7 +40,8 @@ const documentOf = ({ id, n, v, big }: Item): ItemDocument => ({
   big,
 });
 
-const numberOf = (value: unknown): number | null => (value === null || value === undefined ? null : Number(value));
+const numberOf = (value: unknown): number | null =>
+  value === null || value === undefined ? null : Number(value);
 
 function itemOf(document: BSON.Document): Item {
   const { _id, n, v, big } = document as { _id: unknown; n: unknown; v: string | null; big: string | null };
@@ -90,7 +92,10 @@ export const documentRows: RowCodec = {
 
 function diffOf({ id: _id, ...change }: ItemChange): Buffer {
   const set = Object.fromEntries(
-    Object.entries(change).map(([name, value]) => [name, name === 'n' ? long(value as number | null) : value]),
+    Object.entries(change).map(([name, value]) => [
+      name,
+      name === 'n' ? long(value as number | null) : value,
+    ]),
   );
   return Buffer.from(BSON.serialize({ u: set }));
 }
@@ -115,7 +120,8 @@ function changeOf(row: Tuple, id: number): ItemChange {
   const change: Record<string, unknown> = { id };
   for (const diff of cell.diffs) {
     const { u = {}, i = {} } = BSON.deserialize(diff) as { u?: BSON.Document; i?: BSON.Document };
-    for (const [name, value] of Object.entries({ ...u, ...i })) change[name] = name === 'n' ? numberOf(value) : value;
+    for (const [name, value] of Object.entries({ ...u, ...i }))
+      change[name] = name === 'n' ? numberOf(value) : value;
   }
   return change as unknown as ItemChange;
 }
@@ -140,14 +146,18 @@ export function mongoHarness(): EngineHarness {
     traits: {
       counters: false,
       exactSnapshots: true,
-      // One reply of the server, which is 16 MiB at most, and the one that was asked for while it is used.
-      mostQueuedBytes: 33 * 2 ** 20,
+      // One reply of the server: 2,000 events, here of some 1,500 bytes.
+      mostQueuedBytes: 4 * 2 ** 20,
       openTransactionHoldsFence: true,
     },
     rows: documentRows,
     // Around a change of the second, where an order of texts would be wrong.
     positions: Array.from({ length: 60 }, (_, index) =>
-      formatPosition({ time: ((9n + BigInt(index >> 3)) << 32n) | BigInt(index & 7), set: '00', token: null }),
+      formatPosition({
+        time: ((9n + BigInt(index >> 3)) << 32n) | BigInt(index & 7),
+        set: '00',
+        token: null,
+      }),
     ),
     unordered: [],
     secret: encodeURIComponent(MONGO_PASSWORD),
@@ -158,7 +168,8 @@ export function mongoHarness(): EngineHarness {
     },
     database: async (side) => asDatabase(await shared(side)),
     server: startServer,
-    schemaFile: (database, ...specs) => JSON.stringify(specs.flatMap((spec) => commandsOf(nameOf(database), spec))),
+    schemaFile: (database, ...specs) =>
+      JSON.stringify(specs.flatMap((spec) => commandsOf(nameOf(database), spec))),
     tableName: (database, name) => ({ schema: nameOf(database), name }),
   };
 }
@@ -235,13 +246,14 @@ async function asDatabase(set: MongoReplicaSet): Promise<EngineDatabase> {
 /** The server's own address is not what it tells its clients when they come through a proxy: they must not follow it. */
 function throughUri(uri: string, { host, port }: { host: string; port: number }): string {
   const url = uri.replace(/@[^/]+\//, `@${host}:${port}/`);
-  return url.replace('replicaSet=rs0&', '');
+  return url.replace('replicaSet=rs0', 'directConnection=true');
 }
 
 async function dropAll(client: MongoClient, databases: readonly string[]): Promise<void> {
   const admin = client.db('admin');
   const { users } = (await admin.command({ usersInfo: 1 })) as unknown as { users: { user: string }[] };
-  for (const { user } of users) if (user.startsWith('verdigris_proof_')) await admin.command({ dropUser: user });
+  for (const { user } of users)
+    if (user.startsWith('verdigris_proof_')) await admin.command({ dropUser: user });
   for (const database of databases) await client.db(database).dropDatabase();
 }
 
@@ -287,11 +299,18 @@ async function openWriter(uri: string): Promise<Writer> {
     update: async (table, { id, ...change }) => {
       const { n, ...rest } = change;
       const set = { ...rest, ...(n === undefined ? {} : { n: long(n) }) };
-      await of(table).updateOne({ _id: BSON.Long.fromNumber(id) }, { $set: set as Partial<ItemDocument> }, options());
+      await of(table).updateOne(
+        { _id: BSON.Long.fromNumber(id) },
+        { $set: set as Partial<ItemDocument> },
+        options(),
+      );
     },
     remove: async (table, ...ids) => {
       const work = async (): Promise<void> =>
-        void (await of(table).deleteMany({ _id: { $in: ids.map((id) => BSON.Long.fromNumber(id)) } }, options()));
+        void (await of(table).deleteMany(
+          { _id: { $in: ids.map((id) => BSON.Long.fromNumber(id)) } },
+          options(),
+        ));
       await (ids.length === 1 ? work() : alone(work));
     },
     move: (table, from, to) =>
@@ -306,4 +325,3 @@ async function openWriter(uri: string): Promise<Writer> {
     },
   };
 }
-

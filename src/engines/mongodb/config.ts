@@ -66,8 +66,7 @@ export function parseConfig(input: unknown): { config: MongoConfig } | { issues:
 }
 
 /** Parameters that would take back what the engine relies on. */
-const OURS =
-  /^(tls|ssl|readPreference|readConcern|w$|wtimeout|journal|retryWrites|directConnection|appName)/i;
+const OURS = /^(tls|ssl|readPreference|readConcern|w$|wtimeout|journal|retryWrites|appName)/i;
 
 function urlIssues(text: string): ConfigIssue[] {
   const query = text.split('?')[1] ?? '';

@@ -4,7 +4,7 @@ import { parseDuration } from '../../core/units.ts';
 import { isLoopback, type MongoConfig } from './config.ts';
 
 /** How long a lost primary is looked for before the call fails and the caller's own back-off begins. */
-const SELECTION_MS = 10_000;
+const SELECTION_MS = 5_000;
 
 /**
  * Connects. Reads and writes go to the primary, are acknowledged by the majority. The driver repeats a single write after an

@@ -53,7 +53,8 @@ function classify(error: unknown, code: number | null, where: Where): Code {
   const source = where === 'source';
   if (code === null) {
     if (error instanceof MongoServerSelectionError) return source ? 'SOURCE_CONNECT' : 'SINK_CONNECT';
-    if (error instanceof MongoNetworkError || isGone(error)) return source ? 'SOURCE_LOST' : 'SINK_LOST';
+    if (error instanceof MongoNetworkError || isGone(error) || isOfSystem(error))
+      return source ? 'SOURCE_LOST' : 'SINK_LOST';
     return source ? 'SOURCE_FAILED' : where === 'state' ? 'STATE_FAILED' : 'SINK_FAILED';
   }
   if (code === SERVER_CODE.unauthorized) return source ? 'SOURCE_PRIVILEGE' : 'SINK_PRIVILEGE';
@@ -88,6 +89,13 @@ const isGone = (error: unknown): boolean =>
   /^Mongo(?:NotConnected|TopologyClosed|ExpiredSession|PoolClear\w*|ClientClosed|ConnectionPoolClosed|PoolClosed|PoolCleared)/.test(
     error.name,
   );
+
+/** What a socket threw: the driver lets some of it through as it is. */
+const isOfSystem = (error: unknown): boolean =>
+  error instanceof Error &&
+  'code' in error &&
+  typeof error.code === 'string' &&
+  /^E[A-Z_]+$/.test(error.code);
 
 function safeMessage(error: unknown, code: number | null): string {
   if (code === SERVER_CODE.duplicateKey) return 'a unique index already holds that key (code 11000)';

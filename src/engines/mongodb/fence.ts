@@ -63,7 +63,13 @@ export class MongoFence implements WriteFence {
       await this.#finishOpening();
       await this.#refuseOthers();
       const raised = await this.#records.updateOne(
-        { _id: this.#id, $or: [{ state: 'open', epoch: { $lte: epoch } }, { state: 'raised', epoch }] },
+        {
+          _id: this.#id,
+          $or: [
+            { state: 'open', epoch: { $lte: epoch } },
+            { state: 'raised', epoch },
+          ],
+        },
         { $set: { state: 'raised', epoch, opening: false }, $inc: { touched: 1 } },
         { upsert: false },
       );
@@ -163,9 +169,13 @@ export class MongoFence implements WriteFence {
   }
 
   #phase({ state, epoch: found }: FenceState, epoch: number): VerdigrisError {
-    return new VerdigrisError('CUTOVER_PHASE', `The fence is ${state} with epoch ${found}; epoch ${epoch} does not fit.`, {
-      context: { state, epoch: found, wanted: epoch },
-    });
+    return new VerdigrisError(
+      'CUTOVER_PHASE',
+      `The fence is ${state} with epoch ${found}; epoch ${epoch} does not fit.`,
+      {
+        context: { state, epoch: found, wanted: epoch },
+      },
+    );
   }
 
   /** The record, then the block: who dies in between leaves `opening`, which the next reader finishes. */

@@ -57,12 +57,8 @@ async function begin(
       { session, returnDocument: 'before' },
     );
   });
-  if (before === null) {
-    throw new VerdigrisError('SINK_LOST', `Range ${ordinal} of ${unit} is no longer open on the sink.`, {
-      context: { unit, ordinal },
-    });
-  }
-  if (before.dirty) await takeOff(stream, target, _id, attempt, signal);
+  // A range that is done already: what this attempt writes will be refused.
+  if (before?.dirty === true) await takeOff(stream, target, _id, attempt, signal);
 }
 
 /** Removes the documents of the range that stand on the sink. */
@@ -80,7 +76,12 @@ async function takeOff(
       const statements = [...documentsOf(batch)].map((document) => deleteStatement(idFilter(idOf(document))));
       if (statements.length === 0) continue;
       await inAttempt(stream, _id, attempt, async (session) => {
-        const command = { kind: 'delete', collection: table.name, statements, keepTimestamps: false } as const;
+        const command = {
+          kind: 'delete',
+          collection: table.name,
+          statements,
+          keepTimestamps: false,
+        } as const;
         await write(stream.client.db(table.schema), command, session);
       });
     }
@@ -182,7 +183,10 @@ class MongoChunkWriter implements ChunkWriter {
       );
     } catch (error) {
       // The next attempt at the range takes them off first.
-      stream.log.info({ reason: (error as Error).message }, 'rows of a cancelled range stay until it is copied again');
+      stream.log.info(
+        { reason: (error as Error).message },
+        'rows of a cancelled range stay until it is copied again',
+      );
     }
   }
 
@@ -198,7 +202,8 @@ class MongoChunkWriter implements ChunkWriter {
     const { unit, ordinal } = this.#target;
     await transact(stream.client, async (session) => {
       await stream.holdCheckpoint(session);
-      for (const { table, documents } of this.#waiting.values()) await this.#insert(session, table, documents);
+      for (const { table, documents } of this.#waiting.values())
+        await this.#insert(session, table, documents);
       const applying = stream.applying(session);
       // Over what stands there: a repair may ask for a key that was not taken off.
       await applyRuns(this.#keys, { ...applying, lenient: true, exact: end.exact });
@@ -210,7 +215,8 @@ class MongoChunkWriter implements ChunkWriter {
         { $set: { upto: end.upto, rows: this.#rows, bytes: end.bytes, attempt: null, dirty: false } },
         { session },
       );
-      if (matchedCount !== 1) throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
+      if (matchedCount !== 1)
+        throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
     });
   }
 

@@ -18,9 +18,10 @@ import type { MongoConfig } from './config.ts';
 import { appName, connect } from './connect.ts';
 import { SERVER_CODE, codeOfError, translate } from './errors.ts';
 import { endOlderTerms } from './lease.ts';
-import { applyRuns, UniqueClash } from './sink-apply.ts';
 import { openChunk } from './sink-chunk.ts';
 import { buildIndexes, deferIndexes } from './sink-finish.ts';
+import { GroupCommitter } from './sink-group.ts';
+import { holdLease } from './state.ts';
 import { defineRanges, readHoles, readRanges } from './sink-storage.ts';
 import { SHADOW, SinkStream } from './sink-stream.ts';
 import {
@@ -32,7 +33,6 @@ import {
   positionOf,
   prepareState,
   streamId,
-  transact,
   transactAgain,
   type CheckpointDocument,
 } from './state-database.ts';
@@ -54,10 +54,7 @@ class MongoSink implements Sink {
   readonly #options: StreamOptions;
   #stream: SinkStream | null = null;
   #committed: Position | null = null;
-  /** Parts of a source transaction that builds on this checkpoint are on the sink. */
-  #open: Position | null = null;
-  /** Such parts may be there from before: what comes from the checkpoint on may be met again, up to the end of the first group. */
-  #dirty = false;
+  readonly #committer = new GroupCommitter();
 
   constructor(parts: { config: MongoConfig; env: SessionEnv; options: StreamOptions }) {
     this.#config = parts.config;
@@ -83,26 +80,25 @@ class MongoSink implements Sink {
    */
   checkpoint(): Promise<Position | null> {
     return this.#with(async (stream) => {
-      this.#open = null;
+      await this.#committer.abandon().catch(() => undefined);
       const { client, db, id, term } = stream;
       await endOlderTerms(client, this.#env.migration, term);
+      const checkpoints = db.collection<CheckpointDocument>('checkpoint');
       const found = await transactAgain(client, async (session) => {
-        await stream.holdLease(session);
-        return db
-          .collection<CheckpointDocument>('checkpoint')
-          .findOneAndUpdate(
-            { _id: id, term: { $lte: term } },
-            { $set: { term }, $inc: { touched: 1 } },
-            { session, returnDocument: 'after' },
-          );
+        // Whoever has no right to write may still look; its groups are refused.
+        if (!(await holdLease(db, session, this.#env.migration, term)))
+          return checkpoints.findOne({ _id: id }, { session });
+        return checkpoints.findOneAndUpdate(
+          { _id: id, term: { $lte: term } },
+          { $set: { term }, $inc: { touched: 1 } },
+          { session, returnDocument: 'after' },
+        );
       });
       if (found === null) {
-        const other = await db.collection<CheckpointDocument>('checkpoint').findOne({ _id: id });
-        if (other !== null) throw stream.fenced();
         this.#committed = null;
         return null;
       }
-      this.#dirty = found.dirty;
+      this.#committer.restart(found.dirty);
       this.#committed = positionOf(found);
       return this.#committed;
     });
@@ -131,32 +127,10 @@ class MongoSink implements Sink {
 
   async apply(group: SinkGroup): Promise<Position | null> {
     const { failpoints } = this.#env;
-    if (this.#open !== null && this.#open !== group.previous) {
-      throw new VerdigrisError(
-        'INTERNAL',
-        'A part was applied on top of a transaction that builds on another checkpoint.',
-      );
-    }
     await failpoints.hit('sink.before-group');
-    await this.#with(async (stream) => {
-      const exact = new Set<string>();
-      for (;;) {
-        try {
-          await this.#commit(stream, group, exact);
-          return;
-        } catch (error) {
-          if (!(error instanceof UniqueClash)) throw error;
-          if (!stream.tryExactly(exact, error)) throw error.conflict;
-        }
-      }
-    });
+    await this.#with((stream) => this.#committer.apply(stream, group));
     const { end } = group;
-    if (end === null) {
-      this.#open = group.previous;
-      return this.#committed;
-    }
-    this.#open = null;
-    this.#dirty = false;
+    if (end === null) return this.#committed;
     this.#committed = end;
     await failpoints.hit('sink.after-commit');
     return end;
@@ -168,11 +142,8 @@ class MongoSink implements Sink {
     return Promise.resolve(this.#committed);
   }
 
-  /** Its parts stay: the transaction is sent again from the checkpoint on, and meets them leniently. */
   abandon(): Promise<void> {
-    if (this.#open !== null) this.#dirty = true;
-    this.#open = null;
-    return Promise.resolve();
+    return this.#committer.abandon();
   }
 
   prepareCopy(tables: readonly TargetTable[]): Promise<void> {
@@ -221,29 +192,8 @@ class MongoSink implements Sink {
   async [Symbol.asyncDispose](): Promise<void> {
     const stream = this.#stream;
     this.#stream = null;
+    await this.#committer.abandon().catch(() => undefined);
     await stream?.client.close();
-  }
-
-  async #commit(stream: SinkStream, group: SinkGroup, exact: ReadonlySet<string>): Promise<void> {
-    const { previous, end } = group;
-    // A transaction in parts cannot be one transaction here: until its end the checkpoint says that it is under way.
-    const inParts = end === null || this.#open !== null;
-    const change =
-      end === null
-        ? { $set: { dirty: true }, $inc: { touched: 1 } }
-        : {
-            $set: { position: end as string, crc: crcOf(stream.id, end), dirty: false },
-            $inc: { touched: 1 },
-          };
-    await transact(stream.client, async (session) => {
-      const { matchedCount } = await stream.db
-        .collection<CheckpointDocument>('checkpoint')
-        .updateOne({ _id: stream.id, term: stream.term, position: previous }, change, { session });
-      if (matchedCount !== 1) throw stream.fenced();
-      const lenient = inParts || this.#dirty;
-      await applyRuns(group.runs, { ...stream.applying(session), lenient, exact });
-      await stream.writeHoles(session, group.holes);
-    });
   }
 
   async #with<T>(work: (stream: SinkStream) => Promise<T>): Promise<T> {

@@ -91,7 +91,8 @@ export class MongoSource implements ChangeSource {
     });
   }
 
-  open(from: Position, signal: AbortSignal): Promise<ChangeStream> {
+  async open(from: Position, signal: AbortSignal): Promise<ChangeStream> {
+    signal.throwIfAborted();
     return this.#guarded(async () => {
       const { config, env, options } = this.#parts;
       const place = parsePosition(from);

@@ -3,11 +3,15 @@ import type { SessionEnv } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { PHASES, type JournalEvent, type Phase, type RunRecord, type StateStore } from '../../core/state.ts';
 import { SERVER_CODE, codeOfError, translate } from './errors.ts';
+import { endOlderTerms } from './lease.ts';
+import { rangesOf } from './sink-storage.ts';
 import {
   dropStateIfEmpty,
   hasState,
   prepareState,
   transactAgain,
+  streamId,
+  type CheckpointDocument,
   type LeaseDocument,
 } from './state-database.ts';
 
@@ -69,7 +73,10 @@ export class MongoStateStore implements StateStore {
           ],
           { returnDocument: 'after' },
         );
-        if (taken !== null) return taken.term;
+        if (taken !== null) {
+          await this.#takeOver(id, taken.term);
+          return taken.term;
+        }
         const known = await leases.findOne({ _id: id });
         if (known !== null) {
           throw new VerdigrisError('STATE_LEASE_HELD', `Migration ${id} is run by ${known.holder}.`, {
@@ -83,6 +90,19 @@ export class MongoStateStore implements StateStore {
         }
       }
     });
+  }
+
+  /** From here on nothing of an older term can be committed: neither what is under way nor what a frozen engine sends later. */
+  async #takeOver(id: string, term: number): Promise<void> {
+    await endOlderTerms(this.#client, id, term);
+    const streams = ['forward', 'reverse'].map((direction) => streamId(id, direction));
+    await this.#db
+      .collection<CheckpointDocument>('checkpoint')
+      .updateMany({ _id: { $in: streams }, term: { $lt: term } }, { $set: { term }, $inc: { touched: 1 } });
+    await rangesOf(this.#db).updateMany(
+      { stream: { $in: streams }, attempt: { $ne: null } },
+      { $set: { attempt: null }, $inc: { writes: 1 } },
+    );
   }
 
   renew(id: string, term: number): Promise<boolean> {

@@ -12,6 +12,8 @@ import { documentsOf, rawCursor, type RawReply } from './wire.ts';
 
 /** How long the server waits for events before it answers without any; then the position moves on. */
 const AWAIT_MS = 500;
+/** Events of one reply; of large documents its 16 MB come first. */
+const MOST_EVENTS = 2_000;
 /** The same while it is not known whether a transaction has ended. */
 const UNCERTAIN_MS = 1;
 
@@ -26,13 +28,22 @@ export interface StreamParts {
   readonly onAck: (durable: Position) => void;
 }
 
+/** What is received ahead of the consumer; one reply more may be on its way. */
+const MOST_QUEUED = 2 * 2 ** 20;
+
 /** A change stream over the whole replica set, in batches of whole transactions. */
 export class MongoChangeStream implements ChangeStream {
   readonly #parts: StreamParts;
   readonly #reader = new EventReader();
-  #session: ClientSession | null = null;
-  #next: Promise<RawReply> | null = null;
+  readonly #session: ClientSession;
+  readonly #first: RawReply;
   #waiting: ChangeBatch[] = [];
+  #queued = 0;
+  /** Something arrived, or nothing more will. */
+  #arrived = Promise.withResolvers<undefined>();
+  /** The consumer took something. */
+  #taken = Promise.withResolvers<undefined>();
+  #failure: Error | null = null;
   #received: Position;
   #lastReceived: number | null = null;
   #closed = false;
@@ -41,12 +52,13 @@ export class MongoChangeStream implements ChangeStream {
     this.#parts = parts;
     this.#session = session;
     this.#received = formatPosition(parts.from);
-    this.#next = Promise.resolve(first);
+    this.#first = first;
   }
 
   /** @throws VerdigrisError SOURCE_* */
   static async open(parts: StreamParts): Promise<MongoChangeStream> {
-    const { client, from, match } = parts;
+    const { client, from, match, signal } = parts;
+    signal.throwIfAborted();
     const session = client.startSession({ causalConsistency: false });
     try {
       const first = await rawCursor(
@@ -82,7 +94,7 @@ export class MongoChangeStream implements ChangeStream {
   }
 
   get queued(): number {
-    return this.#waiting.reduce((sum, batch) => sum + batch.bytes, 0);
+    return this.#queued;
   }
 
   get lastReceivedMs(): number | null {
@@ -99,25 +111,26 @@ export class MongoChangeStream implements ChangeStream {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ChangeBatch> {
-    const { signal, assembler } = this.#parts;
+    const { signal } = this.#parts;
+    const abort = (): void => this.#end(signal.reason as Error);
+    signal.addEventListener('abort', abort, { once: true });
+    void this.#receive();
     try {
       for (;;) {
         signal.throwIfAborted();
-        const reply = await this.#reply();
-        this.#take(reply);
-        // Asked for before this reply is worked on: the server gathers the next one meanwhile.
-        this.#next = this.#more(reply, assembler.uncertain ? UNCERTAIN_MS : AWAIT_MS);
-        this.#waiting.push(...assembler.take());
-        for (let batch = this.#waiting.shift(); batch !== undefined; batch = this.#waiting.shift()) {
-          if (batch.end !== null) this.#received = batch.end;
-          yield batch;
+        const batch = this.#waiting.shift();
+        if (batch === undefined) {
+          if (this.#failure !== null) throw this.#failure;
+          if (this.#closed) return;
+          await this.#arrived.promise;
+          continue;
         }
+        this.#queued -= batch.bytes;
+        this.#taken.resolve(undefined);
+        yield batch;
       }
-    } catch (error) {
-      signal.throwIfAborted();
-      if (this.#closed) return;
-      throw translate(error, 'source');
     } finally {
+      signal.removeEventListener('abort', abort);
       await this[Symbol.asyncDispose]();
     }
   }
@@ -125,34 +138,57 @@ export class MongoChangeStream implements ChangeStream {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#next?.catch(() => undefined);
+    this.#taken.resolve(undefined);
+    this.#arrived.resolve(undefined);
     await this.#parts.client.close();
   }
 
-  async #reply(): Promise<RawReply> {
-    const next = this.#next;
-    if (next === null) throw new VerdigrisError('SOURCE_LOST', 'The stream of changes ended.');
-    const { signal } = this.#parts;
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(signal.reason as Error);
-    signal.addEventListener('abort', abort, { once: true });
+  /** Receives until the stream is closed; waits while too much is queued. Never rejects. */
+  async #receive(): Promise<void> {
+    const { assembler } = this.#parts;
     try {
-      return await Promise.race([next, aborted]);
-    } finally {
-      signal.removeEventListener('abort', abort);
+      for (let reply = this.#first; ;) {
+        this.#take(reply);
+        for (const batch of assembler.take()) this.#push(batch);
+        while (this.#queued > MOST_QUEUED && !this.#closed) {
+          this.#taken = Promise.withResolvers<undefined>();
+          await this.#taken.promise;
+        }
+        if (this.#closed) return;
+        reply = await this.#more(reply, assembler.uncertain ? UNCERTAIN_MS : AWAIT_MS);
+      }
+    } catch (error) {
+      if (!this.#closed) this.#end(translate(error, 'source'));
     }
+  }
+
+  #push(batch: ChangeBatch): void {
+    // Of positions alone only the last one counts.
+    if (batch.idle && this.#waiting.at(-1)?.idle === true) this.#waiting.pop();
+    this.#waiting.push(batch);
+    this.#queued += batch.bytes;
+    if (batch.end !== null) this.#received = batch.end;
+    this.#wake();
+  }
+
+  #end(error: Error): void {
+    this.#failure ??= error;
+    this.#wake();
+  }
+
+  #wake(): void {
+    this.#arrived.resolve(undefined);
+    this.#arrived = Promise.withResolvers<undefined>();
   }
 
   #more(reply: RawReply, awaitMs: number): Promise<RawReply> {
     if (reply.id === 0n)
       return Promise.reject(new VerdigrisError('SOURCE_LOST', 'The server closed the stream of changes.'));
-    const more = rawCursor(
+    return rawCursor(
       this.#parts.client.db('admin'),
-      { getMore: reply.id, collection: '$cmd.aggregate', maxTimeMS: awaitMs },
-      this.#session === null ? {} : { session: this.#session },
+      { getMore: reply.id, collection: '$cmd.aggregate', maxTimeMS: awaitMs, batchSize: MOST_EVENTS },
+      { session: this.#session },
     );
-    more.catch(() => undefined);
-    return more;
   }
 
   #take(reply: RawReply): void {

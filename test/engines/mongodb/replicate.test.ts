@@ -8,15 +8,13 @@ describe('a run from one replica set to another', () => {
       collections: ['items'],
       settings: 'copy: { chunk: { max_rows: 300 } }',
       seed: async (db) => {
-        await db
-          .collection<{ _id: number; v: number; n: object }>('items')
-          .insertMany(
-            Array.from({ length: 2_000 }, (_, index) => ({
-              _id: index,
-              v: index,
-              n: { a: [1, 2, 3], b: 'x' },
-            })),
-          );
+        await db.collection<{ _id: number; v: number; n: object }>('items').insertMany(
+          Array.from({ length: 2_000 }, (_, index) => ({
+            _id: index,
+            v: index,
+            n: { a: [1, 2, 3], b: 'x' },
+          })),
+        );
       },
     });
     const items = run.blue.collection<{ _id: number; v: number }>('items');
