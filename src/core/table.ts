@@ -19,8 +19,7 @@ export const isDelta = (cell: Cell | undefined): cell is Cell & Delta =>
   typeof cell === 'object' && cell !== null && DELTA in cell;
 
 /** Every cell is a value: nothing has to be taken from the row before. */
-export const isWhole = (tuple: Tuple): boolean =>
-  !tuple.some((cell) => cell === UNCHANGED || isDelta(cell));
+export const isWhole = (tuple: Tuple): boolean => !tuple.some((cell) => cell === UNCHANGED || isDelta(cell));
 
 /** One value. Text exactly as the engine printed it, wherever the engine has a text form. */
 export type Cell = string | number | bigint | boolean | Uint8Array | object | null | typeof UNCHANGED;

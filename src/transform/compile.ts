@@ -128,9 +128,11 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
 /** Documents come as they are and change in parts (see Delta): there is no column of which an operation could make something. */
 function checkDocuments({ selected, blue, when, drafts }: Entry, issues: Issues): void {
   if (!blue.columns.some((column) => column.kind === 'document')) return;
-  const complain = (why: string): void => issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
+  const complain = (why: string): void =>
+    issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
   if (drafts.length > 1) complain('one cannot feed several tables');
-  if (when !== null || drafts.some((draft) => draft.emitWhen !== null)) complain('when and emit_when cannot look into them');
+  if (when !== null || drafts.some((draft) => draft.emitWhen !== null))
+    complain('when and emit_when cannot look into them');
   for (const { programs, explode, green } of drafts) {
     if (explode !== null) complain('they cannot be exploded');
     if (programs.some((program) => program.copy === null)) complain('operations cannot look into them');

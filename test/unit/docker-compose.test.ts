@@ -17,7 +17,9 @@ interface Compose {
   volumes: Record<string, unknown>;
 }
 
-const document = parseDocument(readFileSync(new URL('../../docker-compose.yml', import.meta.url), 'utf8'));
+const document = parseDocument(readFileSync(new URL('../../docker-compose.yml', import.meta.url), 'utf8'), {
+  merge: true,
+});
 const compose = document.toJS() as Compose;
 
 function service(name: string): Service {
@@ -37,12 +39,14 @@ describe('docker-compose.yml', () => {
       ['blue', 'postgres:16'],
       ['green', 'postgres:18'],
       ['pgbouncer', 'edoburu/pgbouncer:v1.24.1'],
+      ['mongo-blue', 'mongo:7'],
+      ['mongo-green', 'mongo:8'],
     ]);
   });
 
   it('opens no port to other machines, and none twice', () => {
     const ports = Object.values(compose.services).flatMap((one) => one.ports);
-    expect(ports.length).toBe(3);
+    expect(ports.length).toBe(5);
     for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
     expect(new Set(ports.map((port) => port.split(':')[1])).size).toBe(ports.length);
   });
