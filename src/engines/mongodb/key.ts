@@ -3,7 +3,7 @@ import type { Cell } from '../../core/table.ts';
 import { TYPE, rawDocument, rawNull, rawString, textOf, type Raw } from './bson.ts';
 
 /**
- * The text of an `_id`: as extended JSON writes it where that is exact, else type and bytes. Equal texts mean equal bytes, so that a key
+ * The text of an `_id`: a 64-bit integer as its digits, else as extended JSON writes it where that is exact, else type and bytes. Equal texts mean equal bytes, so that a key
  * read back from a text addresses the same document; the order of keys is {@link import('./order.ts').compareValues}.
  */
 export function keyTextOf({ type, bytes }: Raw): string {
@@ -17,7 +17,7 @@ export function keyTextOf({ type, bytes }: Raw): string {
     case TYPE.int32:
       return `{"$numberInt":"${bytes.readInt32LE()}"}`;
     case TYPE.int64:
-      return `{"$numberLong":"${bytes.readBigInt64LE()}"}`;
+      return String(bytes.readBigInt64LE());
     case TYPE.double: {
       const value = bytes.readDoubleLE();
       return Number.isFinite(value) && !Object.is(value, -0)
@@ -42,13 +42,15 @@ const hexText = (type: number, bytes: Buffer): string =>
 const isExactString = (text: string, bytes: Buffer): boolean =>
   !text.includes('\ufffd') || rawString(text).bytes.equals(bytes);
 
-const SHORT = /^\{"\$(oid|numberInt|numberLong|numberDouble)":"([^"]+)"\}$/;
+const LONG = /^-?\d+$/;
+const SHORT = /^\{"\$(oid|numberInt|numberDouble)":"([^"]+)"\}$/;
 const DATE = /^\{"\$date":\{"\$numberLong":"(-?\d+)"\}\}$/;
 const HEX = /^\{"\$bson":\{"type":(\d+),"hex":"([0-9a-f]*)"\}\}$/;
 
 /** The value of a text that {@link keyTextOf} made. @throws VerdigrisError STATE_FORMAT */
 export function keyOfText(text: string): Raw {
   if (text.startsWith('"')) return rawString(JSON.parse(text) as string);
+  if (LONG.test(text)) return { type: TYPE.int64, bytes: eight((to) => to.writeBigInt64LE(BigInt(text))) };
   const short = SHORT.exec(text);
   if (short !== null) return shortValue(short[1] as string, short[2] as string);
   const date = DATE.exec(text);
@@ -71,8 +73,6 @@ function shortValue(word: string, text: string): Raw {
       bytes.writeInt32LE(Number(text));
       return { type: TYPE.int32, bytes };
     }
-    case 'numberLong':
-      return { type: TYPE.int64, bytes: eight((to) => to.writeBigInt64LE(BigInt(text))) };
     default:
       return { type: TYPE.double, bytes: eight((to) => to.writeDoubleLE(Number(text))) };
   }

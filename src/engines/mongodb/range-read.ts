@@ -86,6 +86,11 @@ function bounds(range: KeyRange): object {
   if ('keys' in range)
     return { filter: { _id: { $in: range.keys.map((key) => valueOf(keyOfCell(key[0] as never))) } } };
   const { lower, upper } = range;
+  // `min` alone ends before MaxKey, which may be a key (seen on 8.2). The aggregation's comparison knows no types apart.
+  if (upper === null && lower !== null) {
+    const from = { $literal: valueOf(keyOfCell(lower)) };
+    return { filter: { $expr: { $gte: ['$_id', from] } }, hint: { _id: 1 } };
+  }
   return {
     filter: {},
     hint: { _id: 1 },

@@ -90,4 +90,4 @@ export class SinkStream {
 }
 
 /** See {@link ApplyOptions.shadow}; empty but inside of transactions. */
-export const SHADOW = 'shadow';
+const SHADOW = 'shadow';

@@ -23,10 +23,9 @@ import { buildIndexes, deferIndexes } from './sink-finish.ts';
 import { GroupCommitter } from './sink-group.ts';
 import { holdLease } from './state.ts';
 import { defineRanges, readHoles, readRanges } from './sink-storage.ts';
-import { SHADOW, SinkStream } from './sink-stream.ts';
+import { SinkStream } from './sink-stream.ts';
 import {
   crcOf,
-  createCollection,
   dropStateIfEmpty,
   forgetSide,
   noteSide,
@@ -69,7 +68,6 @@ class MongoSink implements Sink {
   prepare(_tables: readonly TargetTable[]): Promise<void> {
     return this.#with(async ({ db }) => {
       await prepareState(db);
-      await createCollection(db, SHADOW);
       await noteSide(db, this.#env.migration, this.#env.side);
     });
   }

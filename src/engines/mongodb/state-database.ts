@@ -24,6 +24,7 @@ export const COLLECTIONS = [
   'verify_round',
   'verify_table',
   'verify_difference',
+  'shadow',
 ] as const;
 export type StateCollection = (typeof COLLECTIONS)[number];
 
@@ -72,20 +73,26 @@ export async function prepareState(db: Db): Promise<void> {
       );
     }
   }
-  // Each waits for the journal of a majority: side by side they wait once.
-  await Promise.all(
-    COLLECTIONS.filter((name) => !present.has(name)).map((name) => createCollection(db, name)),
-  );
-  await db
-    .collection<{ _id: string; version: number }>('format')
-    .updateOne({ _id: 'state' }, { $setOnInsert: { version: FORMAT } }, { upsert: true });
-}
-
-export async function createCollection(db: Db, name: string): Promise<void> {
+  const missing = COLLECTIONS.filter((name) => !present.has(name));
+  if (missing.length === 0) return;
   try {
-    await db.createCollection(name);
+    // One transaction: each alone would wait for the journal of a majority.
+    await transactAgain(
+      db.client,
+      async (session) => {
+        for (const name of missing) await db.createCollection(name, { session });
+        await db
+          .collection<{ _id: string; version: number }>('format')
+          .insertOne({ _id: 'state', version: FORMAT }, { session });
+        // Collections cannot be made in a snapshot.
+      },
+      'local',
+    );
   } catch (error) {
-    if (!(error instanceof MongoServerError && error.code === SERVER_CODE.namespaceExists)) throw error;
+    const code = error instanceof MongoServerError ? error.code : null;
+    // Somebody else was quicker.
+    if (code !== SERVER_CODE.namespaceExists && code !== SERVER_CODE.duplicateKey) throw error;
+    await prepareState(db);
   }
 }
 
@@ -126,11 +133,12 @@ export async function dropStateIfEmpty(db: Db): Promise<void> {
 export async function transact<T>(
   client: MongoClient,
   work: (session: ClientSession) => Promise<T>,
+  level: 'snapshot' | 'local' = 'snapshot',
 ): Promise<T> {
   const session = client.startSession({ causalConsistency: false });
   try {
     session.startTransaction({
-      readConcern: { level: 'snapshot' },
+      readConcern: { level },
       writeConcern: { w: 'majority', journal: true },
       readPreference: 'primary',
     });
@@ -161,10 +169,11 @@ const MOST_TRIES = 30;
 export async function transactAgain<T>(
   client: MongoClient,
   work: (session: ClientSession) => Promise<T>,
+  level: 'snapshot' | 'local' = 'snapshot',
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await transact(client, work);
+      return await transact(client, work, level);
     } catch (error) {
       if (attempt >= MOST_TRIES || !hasLabel(error, 'TransientTransactionError')) throw error;
       await new Promise((resolve) => setTimeout(resolve, 5 * attempt));
