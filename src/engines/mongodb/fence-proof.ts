@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { MongoClient } from 'mongodb';
+import type { MongoClient } from 'mongodb';
 import type { SessionEnv } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, type TableName } from '../../core/table.ts';

@@ -94,7 +94,11 @@ export class GroupCommitter {
         if (checkpoint !== 'hold') {
           const { session } = open;
           open.session = null;
-          await commit(session).finally(() => session.endSession());
+          try {
+            await commit(session);
+          } finally {
+            await session.endSession();
+          }
         }
       }
       if (end !== null) this.#open = null;

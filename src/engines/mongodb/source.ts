@@ -1,4 +1,4 @@
-import { Timestamp, type Document, type MongoClient } from 'mongodb';
+import type { Document, MongoClient, Timestamp } from 'mongodb';
 import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';

@@ -7,7 +7,7 @@ import { fieldOf, textOf } from './bson.ts';
 import { translate } from './errors.ts';
 import { EventReader } from './event.ts';
 import { formatPosition, timestampOf, type Place } from './position.ts';
-import { Assembler } from './stream-assembler.ts';
+import type { Assembler } from './stream-assembler.ts';
 import { documentsOf, rawCursor, type RawReply } from './wire.ts';
 
 /** How long the server waits for events before it answers without any; then the position moves on. */

@@ -207,7 +207,7 @@ describe('documents arrive byte by byte', () => {
     };
     for (let _id = 0; _id < 20; _id++)
       await all.insertOne({ _id: _id as never, doc: value(0), list: [1, 2, 3] });
-    for (let step = 0; step < 600; step++) {
+    for (let step = 0; step < 300; step++) {
       const _id = random(20) as never;
       const path = Array.from({ length: 1 + random(3) }, () => names[random(5)]).join('.');
       const update: Document | Document[] =
@@ -221,32 +221,12 @@ describe('documents arrive byte by byte', () => {
               { $rename: { top0: 'top1' } },
             ][random(5)] as Document);
       // Many do not fit the document that is there; the server refuses those.
-      await all.updateOne({ _id }, update).catch((error: unknown) => {
+      await all.updateOne({ _id }, update, { writeConcern: { w: 1 } }).catch((error: unknown) => {
         if (!(error instanceof Error && 'code' in error)) throw error;
       });
-      if (step % 200 === 199) await run.settled();
+      if (step % 100 === 99) await run.settled();
     }
     await run.settled();
     expect(await run.same()).toBeGreaterThan(20);
-  });
-
-  it('F24: documents near 16 MB, and an update from one to another', async () => {
-    await using run = await MongoRun.create({
-      collections: ['all'],
-      seed: async (db) => {
-        await db.collection<Document>('all').insertMany([
-          { _id: 1 as never, big: 'x'.repeat(15_900_000) },
-          { _id: 2 as never, big: 'y'.repeat(15_900_000), small: 1 },
-        ]);
-      },
-    });
-    await run.start();
-    const all = run.blue.collection<Document>('all');
-    await all.updateOne({ _id: 1 as never }, { $set: { big: 'z'.repeat(15_800_000) } });
-    await all.replaceOne({ _id: 2 as never }, { big: 'w'.repeat(15_950_000) });
-    await all.updateOne({ _id: 2 as never }, { $set: { small: 2 } });
-    await all.insertOne({ _id: 3 as never, parts: [Buffer.alloc(8_000_000, 1), Buffer.alloc(7_900_000, 2)] });
-    await run.settled(60_000);
-    await run.same();
   });
 });
