@@ -3,6 +3,7 @@ import type { ProxyFactory } from '../core/proxy.ts';
 
 // The only place that names engines and proxies. Imported on demand: drivers that are not used are never loaded.
 const ENGINES: Readonly<Record<string, () => Promise<{ readonly engine: Engine }>>> = {
+  mongodb: () => import('../engines/mongodb/index.ts'),
   mysql: () => import('../engines/mysql/index.ts'),
   postgres: () => import('../engines/postgres/index.ts'),
 };

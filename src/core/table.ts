@@ -1,6 +1,26 @@
 /** A cell that the source did not send because the statement left it as it was (PostgreSQL: unchanged TOAST). Never null. */
 export const UNCHANGED: unique symbol = Symbol('UNCHANGED');
 
+/** Marks a {@link Delta}. */
+export const DELTA: unique symbol = Symbol('DELTA');
+
+/**
+ * A cell that says how a value changed and not what it is: a log that brings updates of parts of a document. Only in updates, only in
+ * columns of kind `document`, and only the engine that made it can read it. Like UNCHANGED it is no whole value: it needs the one
+ * before it.
+ */
+export interface Delta {
+  readonly [DELTA]: true;
+  /** This change after an earlier one of the same cell (a value, or a delta), as one cell for the sink of the same engine. */
+  after(earlier: Cell): Cell;
+}
+
+export const isDelta = (cell: Cell | undefined): cell is Cell & Delta =>
+  typeof cell === 'object' && cell !== null && DELTA in cell;
+
+/** Every cell is a value: nothing has to be taken from the row before. */
+export const isWhole = (tuple: Tuple): boolean => !tuple.some((cell) => cell === UNCHANGED || isDelta(cell));
+
 /** One value. Text exactly as the engine printed it, wherever the engine has a text form. */
 export type Cell = string | number | bigint | boolean | Uint8Array | object | null | typeof UNCHANGED;
 

@@ -260,6 +260,9 @@ class Chunk {
 
 function sizeOf(row: Tuple): number {
   let size = row.length;
-  for (const cell of row) if (typeof cell === 'string') size += cell.length;
+  for (const cell of row) {
+    if (typeof cell === 'string') size += cell.length;
+    else if (cell instanceof Uint8Array) size += cell.byteLength;
+  }
   return size;
 }

@@ -1,6 +1,15 @@
 import type { RowRun } from '../core/change.ts';
 import { VerdigrisError } from '../core/errors.ts';
-import { UNCHANGED, keyText, showTable, type Cell, type Relation, type Tuple } from '../core/table.ts';
+import {
+  UNCHANGED,
+  isDelta,
+  isWhole,
+  keyText,
+  showTable,
+  type Cell,
+  type Relation,
+  type Tuple,
+} from '../core/table.ts';
 
 /** What a group does to one row, whatever number of changes it took. */
 interface Net {
@@ -321,8 +330,12 @@ const newNet = (origin: Tuple | null, key: string | null, image: Tuple): Net => 
   image,
 });
 
-/** The later image on top of the earlier one: an UNCHANGED cell keeps what the earlier image had. */
+/** The later image on top of the earlier one: an UNCHANGED cell keeps what the earlier image had, a delta follows it. */
 function merge(earlier: Tuple, later: Tuple): Tuple {
-  if (!later.includes(UNCHANGED)) return later;
-  return later.map((cell, index): Cell => (cell === UNCHANGED ? (earlier[index] as Cell) : cell));
+  if (isWhole(later)) return later;
+  return later.map((cell, index): Cell => {
+    const before = earlier[index] as Cell;
+    if (cell === UNCHANGED) return before;
+    return isDelta(cell) && before !== UNCHANGED ? cell.after(before) : cell;
+  });
 }

@@ -2,6 +2,7 @@ import type { RowRun } from '../core/change.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import type { Reject, TablePlan } from '../core/plan.ts';
 import {
+  isWhole,
   UNCHANGED,
   keyText,
   showTable,
@@ -104,7 +105,7 @@ export class Planner {
       this.#holes.close(relation, old);
       if (after === null) continue;
       const whole = filled(after, before);
-      if (!whole.includes(UNCHANGED)) {
+      if (isWhole(whole)) {
         this.#holes.close(relation, after);
         yield { relation, op: 'insert', after: [whole], before: [null] };
       } else {

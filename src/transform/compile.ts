@@ -71,6 +71,7 @@ export function compileMapping(options: CompileOptions): CompiledMapping {
   const entries = selection.tables.flatMap((selected) => compileEntry(selected, options, issues) ?? []);
   const fed = feedTargets(entries, issues);
   if (issues.count === 0 && entries.length === 0) issues.add(['tables'], 'no table of blue takes part');
+  for (const entry of entries) checkDocuments(entry, issues);
   issues.check();
 
   const compiled = entries.map((entry) => ({ ...entry, plan: planOf(entry, fed) }));
@@ -122,6 +123,22 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
   checkNothingLost(selected, blue, { when, drafts }, issues);
   checkReverse(selected, blue, issues);
   return { selected, blue, when, drafts };
+}
+
+/** Documents come as they are and change in parts (see Delta): there is no column of which an operation could make something. */
+function checkDocuments({ selected, blue, when, drafts }: Entry, issues: Issues): void {
+  if (!blue.columns.some((column) => column.kind === 'document')) return;
+  const complain = (why: string): void =>
+    issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
+  if (drafts.length > 1) complain('one cannot feed several tables');
+  if (when !== null || drafts.some((draft) => draft.emitWhen !== null))
+    complain('when and emit_when cannot look into them');
+  for (const { programs, explode, green } of drafts) {
+    if (explode !== null) complain('they cannot be exploded');
+    if (programs.some((program) => program.copy === null)) complain('operations cannot look into them');
+    if (programs.length !== green.columns.length || programs.length !== blue.columns.length)
+      complain('they are taken over as a whole; only the name of the table can be another one');
+  }
 }
 
 function checkSourceKey({ spec, path }: SelectedTable, blue: Relation, issues: Issues): void {

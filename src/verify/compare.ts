@@ -44,6 +44,7 @@ function same(table: VerifyTable, index: number, expected: Tuple, found: Tuple):
   const want = expected[index] as Cell;
   const have = found[index] as Cell;
   if (want === have || want === UNCHANGED) return true;
+  if (want instanceof Uint8Array && have instanceof Uint8Array) return Buffer.compare(want, have) === 0;
   const canonical = table.canonical[index];
   return canonical !== null && canonical !== undefined && canonical(want) === canonical(have);
 }

@@ -3,7 +3,8 @@ import { mkdir, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promis
 import { basename, isAbsolute, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 
-import { CACHE, firstLine, locked } from './debian.ts';
+import { CACHE, firstLine } from './debian.ts';
+import { locked } from './lock-file.ts';
 import { exists, reachableCopy, renameOrDrop } from './server-user.ts';
 
 const run = promisify(execFile);

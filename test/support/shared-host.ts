@@ -1,7 +1,9 @@
 import { createServer, type Server } from 'node:http';
 
+import { MongoClient } from 'mongodb';
 import pg from 'pg';
 
+import { type MongoReplicaSet, startMongo } from './mongo.ts';
 import { POSTGRES_VERSIONS, type PostgresServer, type PostgresVersion, startPostgres } from './postgres.ts';
 
 /** Where the workers of a run ask for shared servers: a URL of the process that runs vitest's global setup. */
@@ -22,16 +24,21 @@ export function asVersion(version: number): PostgresVersion {
   return found;
 }
 
-/** Keeps one server per version for all workers of a run: each is started when it is first asked for, and all end with the host. */
+/** Keeps one server per version (and two replica sets) for all workers of a run: each is started when it is first asked for, and all end with the host. */
 export class SharedHost {
   readonly #servers = new Map<PostgresVersion, Promise<PostgresServer>>();
+  readonly #replicaSets = new Map<string, Promise<MongoReplicaSet>>();
   readonly #http: Server;
 
   constructor() {
     this.#http = createServer((request, response) => {
-      const version = Number(request.url?.split('/').at(-1));
-      this.#address(version).then(
-        (address) => response.end(JSON.stringify(address)),
+      const [kind, which] = (request.url ?? '').split('/').slice(1);
+      const answer =
+        kind === 'mongo'
+          ? this.#replicaSet(which ?? '').then((set) => String(set.members[0]?.port))
+          : this.#address(Number(which)).then((address) => JSON.stringify(address));
+      answer.then(
+        (body) => response.end(body),
         (error: unknown) => response.writeHead(500).end(String(error)),
       );
     });
@@ -60,6 +67,15 @@ export class SharedHost {
       await client.end();
       left.push(...rows.map((row) => `${row.what} on PostgreSQL ${version}`));
     }
+    for (const [side, starting] of this.#replicaSets) {
+      const client = await new MongoClient((await starting).uri()).connect();
+      const { databases } = await client.db().admin().listDatabases({ nameOnly: true });
+      await client.close();
+      const own = new Set(['admin', 'config', 'local']);
+      left.push(
+        ...databases.flatMap(({ name }) => (own.has(name) ? [] : [`database ${name} on MongoDB ${side}`])),
+      );
+    }
     return left;
   }
 
@@ -67,6 +83,16 @@ export class SharedHost {
     this.#http.closeAllConnections();
     this.#http.close();
     for (const starting of this.#servers.values()) await (await starting)[Symbol.asyncDispose]();
+    for (const starting of this.#replicaSets.values()) await (await starting)[Symbol.asyncDispose]();
+  }
+
+  #replicaSet(side: string): Promise<MongoReplicaSet> {
+    let set = this.#replicaSets.get(side);
+    if (set === undefined) {
+      this.#replicaSets.set(side, (set = startMongo()));
+      set.catch(() => this.#replicaSets.delete(side));
+    }
+    return set;
   }
 
   async #address(wanted: number): Promise<SharedAddress> {

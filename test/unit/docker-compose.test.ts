@@ -17,7 +17,9 @@ interface Compose {
   volumes: Record<string, unknown>;
 }
 
-const document = parseDocument(readFileSync(new URL('../../docker-compose.yml', import.meta.url), 'utf8'));
+const document = parseDocument(readFileSync(new URL('../../docker-compose.yml', import.meta.url), 'utf8'), {
+  merge: true,
+});
 const compose = document.toJS() as Compose;
 
 function service(name: string): Service {
@@ -39,6 +41,8 @@ describe('docker-compose.yml', () => {
       ['mysql-blue', 'mysql:8.4'],
       ['mysql-green', 'mysql:9.7'],
       ['pgbouncer', 'edoburu/pgbouncer:v1.24.1'],
+      ['mongo-blue', 'mongo:7'],
+      ['mongo-green', 'mongo:8'],
     ]);
   });
 

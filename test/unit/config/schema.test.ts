@@ -59,3 +59,11 @@ test('the example is valid and reshapes rows', async () => {
   expect(loaded.warnings).toEqual([]);
   expect(parse(await readFile(path, 'utf8'))).toHaveProperty('tables');
 });
+
+test('the example of documents is valid', async () => {
+  const loaded = await loadConfig(file('config/mongodb.example.yaml').pathname, {
+    env: { BLUE_URL: 'mongodb://a@localhost', GREEN_URL: 'mongodb://a@localhost:2' },
+  });
+  expect(loaded.config.tables).toHaveLength(2);
+  expect(loaded.warnings).toEqual([]);
+});

@@ -1,0 +1,274 @@
+import { randomUUID } from 'node:crypto';
+import type { ClientSession } from 'mongodb';
+import type { RowRun } from '../../core/change.ts';
+import { VerdigrisError } from '../../core/errors.ts';
+import type { TargetTable } from '../../core/plan.ts';
+import type { Position } from '../../core/position.ts';
+import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
+import { showTable, tableId, type TableName } from '../../core/table.ts';
+import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
+import { DOCUMENT } from './document.ts';
+import { idFilter } from './key.ts';
+import { readRange } from './range-read.ts';
+import { applyRuns, UniqueClash } from './sink-apply.ts';
+import { rangeId, rangesOf } from './sink-storage.ts';
+import type { SinkStream } from './sink-stream.ts';
+import { transact, transactAgain } from './state-database.ts';
+import { deleteStatement } from './update.ts';
+import { documentsOf, write } from './wire.ts';
+
+/** Rows of one transaction. Its entry in the log holds them all, and a secondary applies it as one. */
+const MOST_BYTES = 8 * 2 ** 20;
+const MOST_ROWS = 10_000;
+
+/**
+ * Writes one range. Its rows do not fit into one transaction of this server, so they are written in several, each of which names the attempt
+ * it belongs to: an attempt that somebody else took over writes nothing more. Only the last of them closes the range: a range of few rows
+ * is one transaction. Rows of an attempt that was killed stand on the sink until the next one, which takes them off first.
+ *
+ * Single keys (holes) are few: their rows wait here and are written by the transaction that closes.
+ */
+export async function openChunk(
+  stream: SinkStream,
+  target: ChunkTarget,
+  signal: AbortSignal,
+): Promise<ChunkWriter> {
+  const attempt = randomUUID();
+  if (target.ordinal !== null) {
+    await stream.guarded(() => begin(stream, target, target.ordinal as number, attempt, signal));
+  }
+  return new MongoChunkWriter(stream, target, attempt, signal);
+}
+
+async function begin(
+  stream: SinkStream,
+  target: ChunkTarget,
+  ordinal: number,
+  attempt: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { unit } = target;
+  const _id = rangeId(stream.id, unit, ordinal);
+  const before = await transactAgain(stream.client, async (session) => {
+    await stream.holdLease(session);
+    return rangesOf(stream.db).findOneAndUpdate(
+      { _id, upto: null },
+      { $set: { attempt, dirty: true }, $inc: { writes: 1 } },
+      { session, returnDocument: 'before' },
+    );
+  });
+  // A range that is done already: what this attempt writes will be refused.
+  if (before?.dirty === true) await takeOff(stream, target, _id, attempt, signal);
+}
+
+/** Removes the documents of the range that stand on the sink. */
+async function takeOff(
+  stream: SinkStream,
+  { range, tables }: ChunkTarget,
+  _id: string,
+  attempt: string,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { relation } of tables) {
+    const { table } = relation;
+    const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
+    for await (const { batch } of left.batches) {
+      const statements = [...documentsOf(batch)].map((document) => deleteStatement(idFilter(idOf(document))));
+      if (statements.length === 0) continue;
+      await inAttempt(stream, _id, attempt, async (session) => {
+        const command = {
+          kind: 'delete',
+          collection: table.name,
+          statements,
+          keepTimestamps: false,
+        } as const;
+        await write(stream.client.db(table.schema), command, session);
+      });
+    }
+  }
+}
+
+const idOf = (document: Buffer): Raw => fieldOf(document, '_id') ?? rawNull;
+
+/** One transaction of an attempt. @throws VerdigrisError SINK_LOST when the range is somebody else's by now */
+async function inAttempt(
+  stream: SinkStream,
+  _id: string,
+  attempt: string,
+  work: (session: ClientSession) => Promise<void>,
+): Promise<void> {
+  await transactAgain(stream.client, async (session) => {
+    const { matchedCount } = await rangesOf(stream.db).updateOne(
+      { _id, attempt, upto: null },
+      { $inc: { writes: 1 } },
+      { session },
+    );
+    if (matchedCount !== 1) throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
+    await work(session);
+  });
+}
+
+class MongoChunkWriter implements ChunkWriter {
+  readonly #stream: SinkStream;
+  readonly #target: ChunkTarget;
+  readonly #attempt: string;
+  readonly #signal: AbortSignal;
+  /** Of a re-read of keys. */
+  readonly #keys: RowRun[] = [];
+  /** Documents that wait for a full transaction, or for the one that closes. */
+  #waiting = new Map<string, { readonly table: TableName; documents: Buffer[] }>();
+  #waitingRows = 0;
+  #waitingBytes = 0;
+  #rows = 0;
+  /** Some rows are on the sink. */
+  #written = false;
+  #failure: Error | null = null;
+  #ended = false;
+
+  constructor(stream: SinkStream, target: ChunkTarget, attempt: string, signal: AbortSignal) {
+    this.#stream = stream;
+    this.#target = target;
+    this.#attempt = attempt;
+    this.#signal = signal;
+  }
+
+  raw(target: TargetTable, _columns: readonly number[], pieces: AsyncIterable<Uint8Array>): Promise<number> {
+    return this.#step(async () => {
+      const before = this.#rows;
+      for await (const piece of pieces) {
+        for (const document of documentsOf(asBuffer(piece))) await this.#add(target.relation.table, document);
+      }
+      return this.#rows - before;
+    });
+  }
+
+  write(run: RowRun): Promise<void> {
+    return this.#step(async () => {
+      if (this.#target.ordinal === null) {
+        this.#keys.push(run);
+        this.#rows += run.after.length;
+        return;
+      }
+      for (const row of run.after) await this.#add(run.relation.table, asBuffer(row[DOCUMENT] as Uint8Array));
+    });
+  }
+
+  close(held: readonly RowRun[], holes: HoleChanges, upto: Position, bytes: number): Promise<void> {
+    return this.#step(async () => {
+      const exact = new Set<string>();
+      for (;;) {
+        try {
+          await this.#finish(held, { holes, upto, bytes, exact });
+          break;
+        } catch (error) {
+          if (!(error instanceof UniqueClash)) throw error;
+          if (!this.#stream.tryExactly(exact, error)) throw error.conflict;
+        }
+      }
+      this.#ended = true;
+    });
+  }
+
+  /** Takes off what was written, unless somebody else has the range by now. */
+  async cancel(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { ordinal, unit } = this.#target;
+    if (ordinal === null || !this.#written) return;
+    const stream = this.#stream;
+    const never = new AbortController().signal;
+    try {
+      await stream.guarded(() =>
+        takeOff(stream, this.#target, rangeId(stream.id, unit, ordinal), this.#attempt, never),
+      );
+    } catch (error) {
+      // The next attempt at the range takes them off first.
+      stream.log.info(
+        { reason: (error as Error).message },
+        'rows of a cancelled range stay until it is copied again',
+      );
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.cancel();
+  }
+
+  async #finish(
+    held: readonly RowRun[],
+    end: { holes: HoleChanges; upto: Position; bytes: number; exact: ReadonlySet<string> },
+  ): Promise<void> {
+    const stream = this.#stream;
+    const { unit, ordinal } = this.#target;
+    await transact(stream.client, async (session) => {
+      await stream.holdCheckpoint(session);
+      for (const { table, documents } of this.#waiting.values())
+        await this.#insert(session, table, documents);
+      const applying = stream.applying(session);
+      // Over what stands there: a repair may ask for a key that was not taken off.
+      await applyRuns(this.#keys, { ...applying, lenient: true, exact: end.exact });
+      await applyRuns(held, { ...applying, lenient: false, exact: end.exact });
+      await stream.writeHoles(session, end.holes);
+      if (ordinal === null) return;
+      const { matchedCount } = await rangesOf(stream.db).updateOne(
+        { _id: rangeId(stream.id, unit, ordinal), attempt: this.#attempt, upto: null },
+        { $set: { upto: end.upto, rows: this.#rows, bytes: end.bytes, attempt: null, dirty: false } },
+        { session },
+      );
+      if (matchedCount !== 1)
+        throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
+    });
+  }
+
+  async #add(table: TableName, document: Buffer): Promise<void> {
+    if (
+      this.#waitingRows >= MOST_ROWS ||
+      (this.#waitingRows > 0 && this.#waitingBytes + document.length > MOST_BYTES)
+    )
+      await this.#flush();
+    const known = this.#waiting.get(tableId(table));
+    if (known === undefined) this.#waiting.set(tableId(table), { table, documents: [document] });
+    else known.documents.push(document);
+    this.#waitingRows += 1;
+    this.#waitingBytes += document.length;
+    this.#rows += 1;
+  }
+
+  async #flush(): Promise<void> {
+    const stream = this.#stream;
+    this.#signal.throwIfAborted();
+    const id = rangeId(stream.id, this.#target.unit, this.#target.ordinal as number);
+    const waiting = this.#waiting;
+    this.#waiting = new Map();
+    this.#waitingRows = 0;
+    this.#waitingBytes = 0;
+    this.#written = true;
+    await inAttempt(stream, id, this.#attempt, async (session) => {
+      for (const { table, documents } of waiting.values()) await this.#insert(session, table, documents);
+    });
+  }
+
+  async #insert(session: ClientSession, table: TableName, statements: readonly Buffer[]): Promise<void> {
+    const { client, keepTimestamps } = this.#stream;
+    const command = { kind: 'insert', collection: table.name, statements, keepTimestamps } as const;
+    const { n, error } = await write(client.db(table.schema), command, session);
+    if (error === null && n === statements.length) return;
+    throw new VerdigrisError('SINK_CONFLICT', `A document of a range of ${showTable(table)} was refused.`, {
+      context: { table: showTable(table), serverCode: error?.code, index: error?.keys },
+    });
+  }
+
+  /** After a step that failed nothing works any more. */
+  async #step<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#ended) throw new VerdigrisError('INTERNAL', 'The chunk has ended.');
+    try {
+      this.#signal.throwIfAborted();
+      return await this.#stream.guarded(work);
+    } catch (error) {
+      this.#failure = error as Error;
+      if (this.#signal.aborted) throw this.#signal.reason;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,278 @@
+import type { Document, MongoClient, Timestamp } from 'mongodb';
+import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
+import { VerdigrisError } from '../../core/errors.ts';
+import type { Position } from '../../core/position.ts';
+import type { ChangeSource, ChangeStream, SourceHealth } from '../../core/source.ts';
+import { showTable, tableId, type Relation } from '../../core/table.ts';
+import { parseDuration } from '../../core/units.ts';
+import { collectionInfo } from './catalog.ts';
+import type { MongoConfig } from './config.ts';
+import { appName, connect } from './connect.ts';
+import { currentOperations } from './current-op.ts';
+import { translate } from './errors.ts';
+import { formatPosition, parsePosition, showTime, timeOf } from './position.ts';
+import { dropStateIfEmpty, forgetSide, noteSide, prepareState } from './state-database.ts';
+import { MongoChangeStream } from './stream.ts';
+import { Assembler } from './stream-assembler.ts';
+
+/** Marks are removed in lots. */
+const MARKS_KEPT = 500;
+
+interface MarkDocument {
+  readonly _id: string;
+  readonly migration: string;
+  readonly label: string;
+}
+
+export interface SourceParts {
+  readonly config: MongoConfig;
+  readonly env: SessionEnv;
+  readonly options: StreamOptions;
+  readonly client: MongoClient;
+}
+
+/** Reads the log of one replica set. */
+export class MongoSource implements ChangeSource {
+  readonly #parts: SourceParts;
+  #relations: readonly Relation[] = [];
+  #set: string | null = null;
+  #acknowledged: Position | null = null;
+  #marks = 0;
+
+  constructor(parts: SourceParts) {
+    this.#parts = parts;
+  }
+
+  /** Nothing is made on the server but the collection for marks: the log is there. */
+  prepare(tables: readonly Relation[]): Promise<Position> {
+    return this.#guarded(async () => {
+      this.#relations = tables;
+      await prepareState(this.#state);
+      await noteSide(this.#state, this.#parts.env.migration, this.#parts.env.side);
+      return this.#writeMark('prepare');
+    });
+  }
+
+  check(checkpoint: Position, tables: readonly Relation[]): Promise<void> {
+    return this.#guarded(async () => {
+      this.#relations = tables;
+      const { client } = this.#parts;
+      const place = parsePosition(checkpoint);
+      const set = await this.#replicaSet();
+      if (place.set !== set) {
+        throw new VerdigrisError('SOURCE_OTHER_SYSTEM', 'The checkpoint belongs to another replica set.', {
+          context: { checkpoint: place.set, here: set },
+        });
+      }
+      const { first, last } = await logBounds(client);
+      if (place.time < first) {
+        throw new VerdigrisError(
+          'SOURCE_POSITION_LOST',
+          `The log begins at ${showTime(first)}, after our checkpoint ${showTime(place.time)}.`,
+        );
+      }
+      if (last < place.time) {
+        throw new VerdigrisError(
+          'SOURCE_TIMELINE',
+          `The log ends at ${showTime(last)}, before our checkpoint ${showTime(place.time)}: commits that green has are gone.`,
+        );
+      }
+      for (const { table, version } of tables) {
+        const info = await collectionInfo(client, table);
+        if (info?.uuid !== version) {
+          throw new VerdigrisError(
+            'SCHEMA_CHANGED',
+            `${showTable(table)} ${info === null ? 'is gone' : 'was dropped and made again'}.`,
+            { context: { table: showTable(table) } },
+          );
+        }
+      }
+      this.#acknowledged = checkpoint;
+    });
+  }
+
+  async open(from: Position, signal: AbortSignal): Promise<ChangeStream> {
+    signal.throwIfAborted();
+    return this.#guarded(async () => {
+      const { config, env, options } = this.#parts;
+      const place = parsePosition(from);
+      const client = await connect(config, {
+        appName: appName(env.migration, `stream ${options.direction}`, options.term),
+        connections: 2,
+      });
+      try {
+        const stream = await MongoChangeStream.open({
+          client,
+          from: place,
+          assembler: new Assembler({
+            relations: new Map(this.#relations.map((relation) => [tableId(relation.table), relation])),
+            stateDatabase: env.stateSchema,
+            migration: env.migration,
+            from: place,
+            maxBatchBytes: options.maxBatchBytes,
+          }),
+          match: wanted(this.#relations, env.stateSchema),
+          signal,
+          onAck: (durable) => {
+            this.#acknowledged = durable;
+          },
+        });
+        return stream;
+      } catch (error) {
+        await client.close();
+        throw error;
+      }
+    });
+  }
+
+  head(): Promise<Position> {
+    return this.#guarded(async () => {
+      const hello = await this.#parts.client.db('admin').command({ hello: 1 });
+      const at = (hello['lastWrite'] as Document)['majorityOpTime'] as { readonly ts: Timestamp };
+      return formatPosition({ time: timeOf(at.ts), set: await this.#replicaSet(), token: null });
+    });
+  }
+
+  mark(label: string): Promise<Position> {
+    return this.#guarded(() => this.#writeMark(label));
+  }
+
+  clock(): Promise<number> {
+    return this.#guarded(async () => {
+      const hello = await this.#parts.client.db('admin').command({ hello: 1 });
+      return (hello['localTime'] as Date).getTime();
+    });
+  }
+
+  /** The log is kept by size and age: how much of it is left behind our position is the distance to its loss. */
+  health(): Promise<SourceHealth> {
+    return this.#guarded(async () => {
+      const { client, config } = this.#parts;
+      const { first, last } = await logBounds(client);
+      const at = this.#acknowledged === null ? last : parsePosition(this.#acknowledged).time;
+      const left = Number((at >> 32n) - (first >> 32n));
+      const window = Number((last >> 32n) - (first >> 32n));
+      const least = (parseDuration(config.limits.min_oplog_window) as number) / 1_000;
+      // A young log has not begun to forget.
+      const full = await logIsFull(client);
+      const lost = at < first;
+      return {
+        state: lost ? 'lost' : full && left < least ? 'short' : 'kept',
+        ok: !lost && !(full && left < least),
+        retainedBytes: null,
+        limitBytes: null,
+        oldestTransactionSeconds: await oldestTransaction(client),
+        detail: `the log holds ${window} s; ${left} s of it are before our position`,
+      };
+    });
+  }
+
+  retire(): Promise<void> {
+    return this.#guarded(async () => {
+      const { migration } = this.#parts.env;
+      await this.#state.collection<MarkDocument>('marks').deleteMany({ migration });
+      await forgetSide(this.#state, migration);
+      await dropStateIfEmpty(this.#state);
+    });
+  }
+
+  get #state() {
+    return this.#parts.client.db(this.#parts.env.stateSchema);
+  }
+
+  /** A document of its own for each mark: the event then brings the label. */
+  async #writeMark(label: string): Promise<Position> {
+    const { env } = this.#parts;
+    const _id = `${env.migration} ${label}`;
+    const reply = await this.#state.command({
+      insert: 'marks',
+      documents: [{ _id: `${_id} ${process.hrtime.bigint()}`, migration: env.migration, label }],
+      writeConcern: { w: 'majority', j: true },
+    });
+    this.#marks += 1;
+    if (this.#marks % MARKS_KEPT === 0) await this.#forgetMarks();
+    const failed = (reply['writeErrors'] as readonly Document[] | undefined)?.[0];
+    if (failed !== undefined)
+      throw new VerdigrisError('SOURCE_FAILED', `A mark was refused (code ${String(failed['code'])}).`);
+    const written = reply['opTime'] as { readonly ts: Timestamp };
+    return formatPosition({ time: timeOf(written.ts), set: await this.#replicaSet(), token: null });
+  }
+
+  async #forgetMarks(): Promise<void> {
+    const { migration } = this.#parts.env;
+    await this.#state.collection<MarkDocument>('marks').deleteMany({ migration });
+  }
+
+  async #replicaSet(): Promise<string> {
+    this.#set ??= await replicaSetId(this.#parts.client);
+    return this.#set;
+  }
+
+  async #guarded<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw translate(error, 'source');
+    }
+  }
+}
+
+/** Stays when members come and go, and when the set is renamed. */
+export async function replicaSetId(client: MongoClient): Promise<string> {
+  const { config } = (await client.db('admin').command({ replSetGetConfig: 1 })) as {
+    config: { settings?: { replicaSetId?: { toString(): string } } };
+  };
+  return String(config.settings?.replicaSetId ?? '');
+}
+
+/** First and last entry of the log. */
+export async function logBounds(
+  client: MongoClient,
+): Promise<{ readonly first: bigint; readonly last: bigint }> {
+  const log = client.db('local').collection<{ ts: Timestamp }>('oplog.rs');
+  const read = { projection: { ts: 1 }, readConcern: { level: 'local' as const } };
+  const first = await log.findOne({}, { ...read, sort: { $natural: 1 } });
+  const last = await log.findOne({}, { ...read, sort: { $natural: -1 } });
+  return { first: first === null ? 0n : timeOf(first.ts), last: last === null ? 0n : timeOf(last.ts) };
+}
+
+async function logIsFull(client: MongoClient): Promise<boolean> {
+  const stats = await client.db('local').command({ collStats: 'oplog.rs' });
+  return Number(stats['size']) >= 0.9 * Number(stats['maxSize']);
+}
+
+async function oldestTransaction(client: MongoClient): Promise<number | null> {
+  const open = await currentOperations(
+    client,
+    { allUsers: true },
+    {
+      'transaction.parameters.txnNumber': { $exists: true },
+      appName: { $not: /^verdigris:/ },
+    },
+  );
+  const ages = open.map((one) => Number((one['transaction'] as Document)['timeOpenMicros'] ?? 0) / 1e6);
+  return ages.length === 0 ? null : Math.max(...ages);
+}
+
+/** Events of the mapped collections, what happens to their databases, our marks, and what tells our own transactions. */
+function wanted(relations: readonly Relation[], state: string): Document {
+  const databases = Map.groupBy(
+    relations.map(({ table }) => table),
+    (table) => table.schema,
+  );
+  const tables = [...databases].flatMap(([db, list]) => {
+    const names = list.map(({ name }) => name);
+    return [
+      { 'ns.db': db, 'ns.coll': { $in: names } },
+      { 'to.db': db, 'to.coll': { $in: names } },
+    ];
+  });
+  return {
+    $or: [
+      ...tables,
+      { operationType: { $in: ['dropDatabase', 'invalidate'] } },
+      { 'ns.db': state, 'ns.coll': 'marks', operationType: 'insert' },
+      { 'ns.db': state, 'ns.coll': { $in: ['checkpoint', 'ranges'] } },
+    ],
+  };
+}

@@ -1,0 +1,182 @@
+import { MongoServerError, type ClientSession, type Db, type MongoClient } from 'mongodb';
+import { crc32 } from 'node:zlib';
+import type { Side } from '../../core/engine.ts';
+import { VerdigrisError } from '../../core/errors.ts';
+import { asPosition, type Position } from '../../core/position.ts';
+import { SERVER_CODE, hasLabel } from './errors.ts';
+
+/** Of the layout of everything below; a newer one is refused. */
+const FORMAT = 1;
+
+/** Everything we keep on a server, in the one database that is ours. */
+export const COLLECTIONS = [
+  'format',
+  'lease',
+  'run',
+  'sequence',
+  'journal',
+  'checkpoint',
+  'ranges',
+  'holes',
+  'deferred',
+  'fence',
+  'marks',
+  'verify_round',
+  'verify_table',
+  'verify_difference',
+  'shadow',
+] as const;
+export type StateCollection = (typeof COLLECTIONS)[number];
+
+export interface LeaseDocument {
+  readonly _id: string;
+  readonly term: number;
+  readonly holder: string;
+  readonly ttl: number;
+  readonly expires: Date;
+}
+
+export interface CheckpointDocument {
+  /** `<migration>/<direction>`. */
+  readonly _id: string;
+  readonly term: number;
+  readonly position: string;
+  readonly crc: number;
+  /** A source transaction is being applied in parts; until it has ended its changes may be met again. */
+  readonly dirty: boolean;
+  /** Written with every claim and close, so that whoever holds the document in a transaction meets a conflict. */
+  readonly touched: number;
+}
+
+export const streamId = (migration: string, direction: string): string => `${migration}/${direction}`;
+
+export const crcOf = (id: string, position: string): number => crc32(`${FORMAT}\u0000${id}\u0000${position}`);
+
+/** @throws VerdigrisError STATE_FORMAT when the document was changed by somebody else */
+export function positionOf({ _id, position, crc }: CheckpointDocument): Position {
+  if (crcOf(_id, position) !== crc)
+    throw new VerdigrisError('STATE_FORMAT', 'The checkpoint on the sink is damaged or of another version.');
+  return asPosition(position);
+}
+
+/** Makes the collections. Idempotent. @throws VerdigrisError STATE_FORMAT */
+export async function prepareState(db: Db): Promise<void> {
+  const present = new Set(
+    (await db.listCollections({}, { nameOnly: true }).toArray()).map(({ name }) => name),
+  );
+  if (present.has('format')) {
+    const found = await db.collection<{ _id: string; version: number }>('format').findOne({ _id: 'state' });
+    if (found !== null && found.version !== FORMAT) {
+      throw new VerdigrisError(
+        'STATE_FORMAT',
+        `The state in ${db.databaseName} is of format ${found.version}.`,
+      );
+    }
+  }
+  const missing = COLLECTIONS.filter((name) => !present.has(name));
+  if (missing.length === 0) return;
+  try {
+    // One transaction: each alone would wait for the journal of a majority.
+    await transactAgain(
+      db.client,
+      async (session) => {
+        for (const name of missing) await db.createCollection(name, { session });
+        await db
+          .collection<{ _id: string; version: number }>('format')
+          .insertOne({ _id: 'state', version: FORMAT }, { session });
+        // Collections cannot be made in a snapshot.
+      },
+      'local',
+    );
+  } catch (error) {
+    const code = error instanceof MongoServerError ? error.code : null;
+    // Somebody else was quicker.
+    if (code !== SERVER_CODE.namespaceExists && code !== SERVER_CODE.duplicateKey) throw error;
+    await prepareState(db);
+  }
+}
+
+/**
+ * Notes which side of the migration this replica set is. The fence holds for a whole set: were both sides one, the fence of green would stop
+ * the writers of blue.
+ * @throws VerdigrisError PREFLIGHT_FAILED
+ */
+export async function noteSide(db: Db, migration: string, side: Side): Promise<void> {
+  const _id = `side of ${migration}`;
+  const found = await db
+    .collection<{ _id: string; side: Side }>('format')
+    .findOneAndUpdate({ _id }, { $setOnInsert: { side } }, { upsert: true, returnDocument: 'after' });
+  if (found === null || found.side === side) return;
+  throw new VerdigrisError('PREFLIGHT_FAILED', 'Blue and green are the same replica set.', {
+    remedy: 'Use two replica sets: the fence stops the writes of a whole set.',
+  });
+}
+
+export async function forgetSide(db: Db, migration: string): Promise<void> {
+  await db.collection<{ _id: string }>('format').deleteOne({ _id: `side of ${migration}` });
+}
+
+export const hasState = async (db: Db): Promise<boolean> =>
+  (await db.listCollections({ name: 'run' }, { nameOnly: true }).toArray()).length > 0;
+
+/** Removes the database when nothing of any run is left in it. */
+export async function dropStateIfEmpty(db: Db): Promise<void> {
+  for (const name of ['run', 'lease', 'checkpoint', 'ranges', 'deferred', 'fence'] as const)
+    if ((await db.collection(name).findOne({}, { projection: { _id: 1 } })) !== null) return;
+  await db.dropDatabase();
+}
+
+/**
+ * One transaction: everything in it is there when this resolves, on a majority and in the journal, or nothing is.
+ * @throws VerdigrisError SINK_LOST when it is not known which; the server's errors as they are
+ */
+export async function transact<T>(
+  client: MongoClient,
+  work: (session: ClientSession) => Promise<T>,
+  level: 'snapshot' | 'local' = 'snapshot',
+): Promise<T> {
+  const session = client.startSession({ causalConsistency: false });
+  try {
+    session.startTransaction({
+      readConcern: { level },
+      writeConcern: { w: 'majority', journal: true },
+      readPreference: 'primary',
+    });
+    const result = await work(session);
+    await commit(session);
+    return result;
+  } catch (error) {
+    if (session.inTransaction()) await session.abortTransaction().catch(() => undefined);
+    throw error;
+  } finally {
+    await session.endSession();
+  }
+}
+
+/** @throws VerdigrisError SINK_LOST when it is not known whether it was committed */
+export async function commit(session: ClientSession): Promise<void> {
+  try {
+    await session.commitTransaction();
+  } catch (error) {
+    if (!hasLabel(error, 'UnknownTransactionCommitResult')) throw error;
+    throw new VerdigrisError('SINK_LOST', 'It is not known whether a transaction was committed.');
+  }
+}
+
+const MOST_TRIES = 30;
+
+/** The same for short transactions of ours that meet each other: again while another one is in the way. */
+export async function transactAgain<T>(
+  client: MongoClient,
+  work: (session: ClientSession) => Promise<T>,
+  level: 'snapshot' | 'local' = 'snapshot',
+): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await transact(client, work, level);
+    } catch (error) {
+      if (attempt >= MOST_TRIES || !hasLabel(error, 'TransientTransactionError')) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 5 * attempt));
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import type { ClientSession, Db, Document, RunCommandOptions } from 'mongodb';
+import commands from 'mongodb/lib/cmap/commands.js';
+import { asBuffer, fieldMap, fields, numberOf, type Field } from './bson.ts';
+
+/** A write command takes at most so many statements and so many bytes (48 MB of a message, less its head). */
+const MOST_STATEMENTS = 50_000;
+const MOST_BYTES = 40 * 2 ** 20;
+
+const NOTHING = {};
+
+export interface WriteFailure {
+  readonly index: number;
+  readonly code: number;
+  /** Fields of the unique index that refused. */
+  readonly keys: readonly string[];
+}
+
+export interface Written {
+  /** Documents inserted, matched or deleted. */
+  readonly n: number;
+  /** Of the statement that failed first. */
+  readonly error: WriteFailure | null;
+}
+
+/**
+ * Sends statements that are bytes already. Stops at the first one that fails.
+ * @param statements insert: documents; update: `{ q, u }`; delete: `{ q, limit }`
+ */
+export async function write(
+  db: Db,
+  command: {
+    readonly kind: 'insert' | 'update' | 'delete';
+    readonly collection: string;
+    readonly statements: readonly Uint8Array[];
+    /** Statements after one that failed are tried too; only outside of transactions. */
+    readonly unordered?: boolean;
+    /** The server knows `bypassEmptyTsReplacement`: Timestamp(0,0) stays what it is. */
+    readonly keepTimestamps: boolean;
+  },
+  session: ClientSession,
+): Promise<Written> {
+  const { kind, collection, statements } = command;
+  const field = kind === 'insert' ? 'documents' : kind === 'update' ? 'updates' : 'deletes';
+  let n = 0;
+  for (let from = 0; from < statements.length;) {
+    const sequence = new commands.DocumentSequence(field);
+    let bytes = 0;
+    let to = from;
+    while (to < statements.length && to - from < MOST_STATEMENTS) {
+      const statement = statements[to] as Uint8Array;
+      if (to > from && bytes + statement.length > MOST_BYTES) break;
+      sequence.push(NOTHING, statement);
+      bytes += statement.length;
+      to += 1;
+    }
+    const reply = await db.command(
+      {
+        [kind]: collection,
+        [field]: sequence,
+        ordered: command.unordered !== true,
+        ...(kind !== 'delete' && command.keepTimestamps ? { bypassEmptyTsReplacement: true } : {}),
+      },
+      { session },
+    );
+    n += Number(reply['n']);
+    const failed = (reply['writeErrors'] as readonly Document[] | undefined)?.[0];
+    if (failed !== undefined)
+      return {
+        n,
+        error: {
+          index: from + Number(failed['index']),
+          code: Number(failed['code']),
+          keys: Object.keys((failed['keyPattern'] ?? {}) as Document),
+        },
+      };
+    from = to;
+  }
+  return { n, error: null };
+}
+
+/** One reply of a cursor, its documents as they came. */
+export interface RawReply {
+  readonly id: bigint;
+  /** The array of documents, as a document. */
+  readonly batch: Buffer;
+  readonly bytes: number;
+  readonly cursor: ReadonlyMap<string, Field>;
+}
+
+/** Runs a command that answers with a cursor, and leaves the documents alone. */
+export async function rawCursor(
+  db: Db,
+  command: Document,
+  options: RunCommandOptions = {},
+): Promise<RawReply> {
+  const reply = await db.command(command, { ...options, raw: true });
+  const cursor = fieldMap(asBuffer(reply['cursor'] as Uint8Array));
+  const batch = (cursor.get('firstBatch') ?? cursor.get('nextBatch')) as Field;
+  const id = cursor.get('id') as Field;
+  return {
+    id: id.bytes.length === 8 ? id.bytes.readBigInt64LE() : BigInt(numberOf(id)),
+    batch: batch.bytes,
+    bytes: batch.bytes.length,
+    cursor,
+  };
+}
+
+/** The documents of a reply, as views. */
+export function* documentsOf(batch: Buffer): Generator<Buffer> {
+  for (const { bytes } of fields(batch)) yield bytes;
+}
