@@ -250,6 +250,31 @@ export const planSchema = z.strictObject({
       ),
     }),
   ),
+  /** What comes back after the switch; null: no way back is wanted. */
+  wayBack: z
+    .strictObject({
+      impossible: z.array(
+        z.strictObject({ table: z.string(), column: z.string().nullable(), why: z.string() }),
+      ),
+      tables: z.array(
+        z.strictObject({
+          table: z.string(),
+          from: z.array(z.string()),
+          columns: z.array(
+            z.strictObject({
+              column: z.string(),
+              way: z.enum(['exact', 'side-table', 'lossy']),
+              from: z.array(z.string()),
+              operation: z.string(),
+              reason: z.string(),
+            }),
+          ),
+        }),
+      ),
+      greenOnly: z.array(z.strictObject({ table: z.string(), column: z.string() })),
+      fullImages: z.array(z.strictObject({ table: z.string(), why: z.string() })),
+    })
+    .nullable(),
   ignored: z.array(z.string()),
   onBlue: z.array(z.string()),
   onGreen: z.array(z.string()),

@@ -313,7 +313,8 @@ describe('pgbouncer', () => {
     await using one = await world.client();
     await using two = await world.client();
     await one.ask();
-    tcp.delay(300);
+    // Longer than a pause waits for logins: this one is met.
+    tcp.delay(1_500);
     await one.begin();
     const held = two.ask();
     const logins = async () =>
