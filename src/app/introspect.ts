@@ -4,6 +4,16 @@ import type { Logger } from '../core/log.ts';
 import { showTable, type Relation } from '../core/table.ts';
 import { engineNames, loadEngine } from './registry.ts';
 
+/** The engine that takes this address; null when none does, or more than one. */
+export async function engineOf(url: string): Promise<string | null> {
+  const taking: string[] = [];
+  for (const name of engineNames()) {
+    const checked = (await loadEngine(name))?.parseConfig({ url });
+    if (checked && !('issues' in checked)) taking.push(name);
+  }
+  return taking.length === 1 ? (taking[0] as string) : null;
+}
+
 /**
  * The tables of a database that can be replicated, for `init`. Reads only.
  * @throws VerdigrisError USAGE, SOURCE_CONNECT

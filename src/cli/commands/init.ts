@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable } from '../../core/table.ts';
-import { introspect, starterConfig } from '../../app/introspect.ts';
+import { engineOf, introspect, starterConfig } from '../../app/introspect.ts';
 import { collectSecrets, Redactor } from '../../app/redact.ts';
 import { engineNames } from '../../app/registry.ts';
 import type { CommandContext, Outcome } from '../context.ts';
@@ -20,14 +20,13 @@ export async function init(context: CommandContext, options: InitOptions): Promi
     if (text === undefined || text.trim() === '') throw new VerdigrisError('USAGE', `init needs ${flag}`);
     return text.trim();
   };
-  const engine =
-    options.engine ??
-    (engineNames().length === 1
-      ? (engineNames()[0] as string)
-      : await answer(undefined, '--engine', `Engine (${engineNames().join(', ')}): `));
   const from = await answer(options.from, '--from URL', 'Address of blue, the database that serves now: ');
   const to = await answer(options.to, '--to URL', 'Address of green, the database that will serve: ');
   context.redactor = new Redactor(collectSecrets([from, to]));
+  const engine =
+    options.engine ??
+    (await engineOf(from)) ??
+    (await answer(undefined, '--engine', `Engine (${engineNames().join(', ')}): `));
   const log = context.logger();
   const relations = await introspect(engine, from, log);
   // Green may still be empty; that it answers is enough.
