@@ -3,6 +3,7 @@ import type { VerdigrisError } from '../../../src/core/errors.ts';
 import type { RunRecord } from '../../../src/core/state.ts';
 import { asPosition } from '../../../src/core/position.ts';
 import { createStateStore } from '../../../src/engines/postgres/state.ts';
+import { STATE_FORMAT } from '../../../src/engines/postgres/state-tables.ts';
 import { waitFor } from '../../support/wait.ts';
 import { green, insert } from './sink-setup.ts';
 
@@ -106,9 +107,9 @@ test('state that is damaged, partial or of another format is refused', async () 
   expect(await failure(g.sink.begin(g.at))).toMatchObject({ code: 'STATE_CONFLICT' });
   await g.db.query(`UPDATE verdigris.checkpoint SET position = '5'`);
   expect(await failure(g.sink.checkpoint())).toMatchObject({ code: 'STATE_FORMAT' });
-  await g.db.query('UPDATE verdigris.format SET version = 2');
+  await g.db.query('UPDATE verdigris.format SET version = version + 1');
   expect(await failure(g.state.prepare())).toMatchObject({ code: 'STATE_FORMAT' });
-  await g.db.query('UPDATE verdigris.format SET version = 1; DROP TABLE verdigris.checkpoint');
+  await g.db.query('UPDATE verdigris.format SET version = version - 1; DROP TABLE verdigris.checkpoint');
   expect(await failure(g.sink.prepare([]))).toMatchObject({ code: 'STATE_FORMAT' });
 });
 
@@ -127,7 +128,7 @@ test('retire removes one run, and with the last one everything', async () => {
   await g.state.retire('second');
   expect(await g.rows(`SELECT count(*) FROM pg_namespace WHERE nspname = 'verdigris'`)).toEqual(['0']);
   await Promise.all([g.state.prepare(), createAndPrepare(g)]);
-  expect(await g.rows(`SELECT version FROM verdigris.format`)).toEqual(['1']);
+  expect(await g.rows(`SELECT version FROM verdigris.format`)).toEqual([String(STATE_FORMAT)]);
 });
 
 async function createAndPrepare(g: Awaited<ReturnType<typeof green>>): Promise<void> {
