@@ -30,7 +30,7 @@ export function watchGreen(
 ): ForeignWatch | null {
   const { green, engine, settings, clock, log } = o;
   if (green.foreignWrites === undefined) return null;
-  const { describe } = engine.positions;
+  const { positions } = engine;
   const stream = { direction: 'reverse', watch: true } as const;
   const source = green.changes({ ...stream, term: state.term, maxBatchBytes: settings.apply.batchBytes });
   const tables = () =>
@@ -45,7 +45,7 @@ export function watchGreen(
       if (changed.length > 0) await state.remember({ [IMAGES]: [...imagesOf(state), ...changed] });
     },
     restore: () => source.restoreImages?.(imagesOf(state)) ?? Promise.resolve(),
-    positions: engine.positions,
+    positions,
     store: green.foreignWrites,
     owner: { id: settings.migration, term: state.term, side: 'green' },
     mostKept: MOST_KEPT,
@@ -57,7 +57,7 @@ export function watchGreen(
     onFound: ({ sequence, position, commitMs, rows }) =>
       state.note('green.foreign-write', {
         sequence,
-        position: describe(position),
+        position: positions.describe(position),
         committedAt: new Date(commitMs).toISOString(),
         rows,
       }),
@@ -82,13 +82,13 @@ export function watchBlue(
 ): ForeignWatch | null {
   const { blue, engine, settings, clock, log } = o;
   if (blue.foreignWrites === undefined) return null;
-  const { describe } = engine.positions;
+  const { positions } = engine;
   return new ForeignWatch({
     source: parts.source,
     tables: () => Promise.resolve(parts.compiled.sources),
     prepare: () => Promise.resolve(),
     restore: () => Promise.resolve(),
-    positions: engine.positions,
+    positions,
     store: blue.foreignWrites,
     owner: ownerOn(settings.migration, parts.term),
     mostKept: null,
@@ -101,7 +101,7 @@ export function watchBlue(
     onFound: ({ sequence, position, commitMs, rows }) =>
       state.note('blue.foreign-write', {
         sequence,
-        position: describe(position),
+        position: positions.describe(position),
         committedAt: new Date(commitMs).toISOString(),
         rows,
       }),
@@ -131,7 +131,7 @@ export interface ForeignWritesFact {
 
 export function foreignFact(
   watch: ForeignWatch | null,
-  describe: MigrationOptions['engine']['positions']['describe'],
+  positions: MigrationOptions['engine']['positions'],
 ): ForeignWritesFact | null {
   if (watch === null) return null;
   const { blind, count, open } = watch.facts;
@@ -140,7 +140,7 @@ export function foreignFact(
     count,
     named: open.slice(0, 3).map(({ position, commitMs, rows }) => {
       const tables = Object.entries(rows).map(([table, changed]) => `${table} (${changed})`);
-      return `${describe(position)} at ${new Date(commitMs).toISOString()}: ${tables.join(', ')}`;
+      return `${positions.describe(position)} at ${new Date(commitMs).toISOString()}: ${tables.join(', ')}`;
     }),
   };
 }

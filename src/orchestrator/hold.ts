@@ -152,8 +152,7 @@ export async function hold(
       sessions: { blue, green },
       tables: { blue: blueTables, green: greenTables },
       proxies,
-      foreignWrites: () =>
-        foreignFact(from === 'blue' ? foreign : reverse.watch, o.engine.positions.describe),
+      foreignWrites: () => foreignFact(from === 'blue' ? foreign : reverse.watch, o.engine.positions),
       clock,
       log,
       unmatchedCounters: async () => (await countersFor(o, compiled, other(from))).unmatched,

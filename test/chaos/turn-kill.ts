@@ -65,7 +65,7 @@ export function killedAt(points: readonly Point[]): void {
         const why = await engine.ended;
         expect(
           why,
-          `${JSON.stringify(await Promise.race([asked, null]))}\n${engine.output().slice(-2000)}`,
+          `${JSON.stringify(await Promise.race([asked, Promise.resolve(null)]))}\n${engine.output().slice(-2000)}`,
         ).toBe('SIGKILL');
         const killed = performance.now();
         await asked;

@@ -125,7 +125,8 @@ test('what was written on green while no engine ran is found at the next start, 
     what: 'the log to be read again',
   });
   const { mismatches } = await migration.verify({ mode: 'full' });
-  expect(mismatches.map(({ key }) => key['name']).toSorted()).toEqual(['Tag-7', 'Tag-8']);
+  expect(new Set(mismatches.map(({ key }) => key['name']))).toEqual(new Set(['Tag-7', 'Tag-8']));
+  expect(mismatches).toHaveLength(2);
   expect(await migration.repair({})).toMatchObject({ repaired: 2, report: { ok: true } });
   await opens(run);
 }, 120_000);
