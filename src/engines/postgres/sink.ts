@@ -33,6 +33,7 @@ import {
   Ghosts,
   openWire,
   plain,
+  signature,
   sinkError,
   transact,
   type SinkStream,
@@ -338,12 +339,15 @@ export class PostgresSink implements Sink {
     this.#applier?.reset();
   }
 
-  /** A commit that is waited for hardens every earlier one. It needs a transaction id to leave a record in the log. */
+  /**
+   * A commit that is waited for hardens every earlier one. It needs a record in the log before it: a transaction that has only a
+   * transaction id is committed without a flush, whatever synchronous_commit says (RecordTransactionCommit, seen with 18).
+   */
   async #force(wire: Wire): Promise<void> {
     await wire.run([
       plain('BEGIN'),
       plain('SET LOCAL synchronous_commit = on'),
-      plain('SELECT pg_catalog.pg_current_xact_id()'),
+      plain(`SELECT ${signature(this.#stream)}`),
       plain('COMMIT'),
     ]);
   }
