@@ -10,7 +10,8 @@ import { Workplace, type EngineProcess } from '../support/engine-process.ts';
 import { startPgBouncer, type PgBouncer } from '../support/pgbouncer.ts';
 import { waitFor } from '../support/wait.ts';
 
-export const MIGRATION = 'held';
+/** Slots are the server's, and files that run at the same time share one. */
+export const MIGRATION = `held${process.pid}`;
 const MAIN = new URL('../../src/cli/main.ts', import.meta.url).pathname;
 
 /** How long a client waited for the answer of one statement, and when it came. */

@@ -48,7 +48,7 @@ describe('docker-compose.yml', () => {
 
   it('opens no port to other machines, and none twice', () => {
     const ports = Object.values(compose.services).flatMap((one) => one.ports);
-    expect(ports.length).toBe(5);
+    expect(ports.length).toBe(7);
     for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
     expect(new Set(ports.map((port) => port.split(':')[1])).size).toBe(ports.length);
   });
