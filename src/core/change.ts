@@ -83,3 +83,17 @@ export interface ChangeBatch {
   /** Nothing but a position: the source is idle and `end` may be checkpointed and then acknowledged. */
   readonly idle: boolean;
 }
+
+/** What every batch without rows is made of. */
+export const EMPTY_BATCH = {
+  runs: [] as readonly ChangeRun[],
+  transactions: [],
+  oldestCommitMs: null,
+  bytes: 0,
+  marks: [],
+  schemaChanges: [],
+  idle: false,
+} as const;
+
+/** A batch that carries nothing but a position. */
+export const idleBatch = (end: Position): ChangeBatch => ({ ...EMPTY_BATCH, end, idle: true });

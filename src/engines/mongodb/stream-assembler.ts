@@ -1,4 +1,4 @@
-import type { ChangeBatch, SourceTransaction } from '../../core/change.ts';
+import { idleBatch, type ChangeBatch, type SourceTransaction } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { UNCHANGED, tableId, type Relation, type Tuple } from '../../core/table.ts';
 import { fieldOf, textOf } from './bson.ts';
@@ -6,7 +6,7 @@ import { DocumentDelta } from './document.ts';
 import type { ChangeEvent } from './event.ts';
 import { keyTextOf } from './key.ts';
 import { formatPosition, showTime, tokenTime, type ClusterTime, type Place } from './position.ts';
-import { BatchBuilder, idleBatch } from './stream-batch.ts';
+import { BatchBuilder } from './stream-batch.ts';
 import { diffOf } from './update.ts';
 
 export interface AssemblerOptions {

@@ -89,15 +89,3 @@ export class BatchBuilder {
     };
   }
 }
-
-/** Nothing but a position. */
-export const idleBatch = (end: Position): ChangeBatch => ({
-  runs: [],
-  end,
-  transactions: [],
-  oldestCommitMs: null,
-  bytes: 0,
-  marks: [],
-  schemaChanges: [],
-  idle: true,
-});

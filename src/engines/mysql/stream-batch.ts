@@ -1,4 +1,10 @@
-import type { ChangeBatch, ChangeRun, MarkSeen, SchemaChange, SourceTransaction } from '../../core/change.ts';
+import {
+  EMPTY_BATCH,
+  type ChangeBatch,
+  type MarkSeen,
+  type SchemaChange,
+  type SourceTransaction,
+} from '../../core/change.ts';
 import type { Position } from '../../core/position.ts';
 import type { Relation, Tuple } from '../../core/table.ts';
 
@@ -191,22 +197,9 @@ export class BatchBuilder {
   }
 }
 
-const EMPTY = {
-  runs: [] as readonly ChangeRun[],
-  transactions: [],
-  oldestCommitMs: null,
-  bytes: 0,
-  marks: [],
-  schemaChanges: [],
-  idle: false,
-} as const;
-
-/** A batch that carries nothing but a position. */
-export const idleBatch = (end: Position): ChangeBatch => ({ ...EMPTY, end, idle: true });
-
 /** A change of layout alone; rows after it cannot be read. */
 export const changeBatch = (change: SchemaChange, end: Position | null): ChangeBatch => ({
-  ...EMPTY,
+  ...EMPTY_BATCH,
   end,
   schemaChanges: [change],
 });

@@ -1,12 +1,11 @@
 import ZongJi from '@vlasky/zongji';
 import type { ConnectionOptions, Connection } from 'mysql2';
-import type { ChangeBatch } from '../../core/change.ts';
+import { idleBatch, type ChangeBatch } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChangeStream } from '../../core/source.ts';
 import type { Assembler } from './stream-assembler.ts';
-import { idleBatch } from './stream-batch.ts';
 
 export interface StreamSettings {
   readonly serverId: number;

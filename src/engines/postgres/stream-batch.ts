@@ -1,4 +1,10 @@
-import type { ChangeBatch, ChangeRun, MarkSeen, SchemaChange, SourceTransaction } from '../../core/change.ts';
+import {
+  EMPTY_BATCH,
+  type ChangeBatch,
+  type MarkSeen,
+  type SchemaChange,
+  type SourceTransaction,
+} from '../../core/change.ts';
 import type { Relation, Tuple } from '../../core/table.ts';
 import type { RowMessage } from './decoder-messages.ts';
 import { formatLsn } from './position.ts';
@@ -190,7 +196,7 @@ export class BatchBuilder {
   takeSchemaChange(): ChangeBatch {
     const schemaChanges = this.#schemaChanges;
     this.#schemaChanges = [];
-    return { ...EMPTY, end: null, schemaChanges };
+    return { ...EMPTY_BATCH, end: null, schemaChanges };
   }
 
   #reset(runs: GrowingRun[], bytes: number): void {
@@ -229,16 +235,3 @@ export class BatchBuilder {
     return left;
   }
 }
-
-const EMPTY = {
-  runs: [] as readonly ChangeRun[],
-  transactions: [],
-  oldestCommitMs: null,
-  bytes: 0,
-  marks: [],
-  schemaChanges: [],
-  idle: false,
-} as const;
-
-/** A batch that carries nothing but a position. */
-export const idleBatch = (lsn: bigint): ChangeBatch => ({ ...EMPTY, end: formatLsn(lsn), idle: true });

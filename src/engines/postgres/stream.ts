@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { LogicalReplicationService } from 'pg-logical-replication';
 import type pg from 'pg';
-import type { ChangeBatch } from '../../core/change.ts';
+import { idleBatch, type ChangeBatch } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Position } from '../../core/position.ts';
@@ -11,7 +11,6 @@ import { PgoutputTakeover } from './plugin.ts';
 import { formatLsn, parseLsn } from './position.ts';
 import type { Spool } from './spool.ts';
 import { Assembler } from './stream-assembler.ts';
-import { idleBatch } from './stream-batch.ts';
 import { Pulse } from './stream-pulse.ts';
 import type { RelationMap } from './stream-relations.ts';
 
@@ -242,7 +241,7 @@ export class PostgresStream implements ChangeStream {
     // Whatever can change this wakes the iterator.
     if (position === null) return NOTHING_MS;
     const due = this.#lastIdleMs + this.#settings.idleIntervalMs - performance.now();
-    return this.#pulse.asked || due <= 0 ? idleBatch(position) : due;
+    return this.#pulse.asked || due <= 0 ? idleBatch(formatLsn(position)) : due;
   }
 
   async #poll(): Promise<void> {
