@@ -1,3 +1,4 @@
+import { BatchBuilder } from '../../core/batch-builder.ts';
 import type { ChangeBatch } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
@@ -8,7 +9,6 @@ import type { Charsets } from './charsets.ts';
 import { meaningOf } from './ddl.ts';
 import { RowDecoder } from './decoder.ts';
 import { formatGtids, parseGtids, type GtidSet } from './position.ts';
-import { BatchBuilder, changeBatch } from './stream-batch.ts';
 import type { RelationMap, ReplicatedTable } from './stream-relations.ts';
 
 export interface AssemblerParts {
@@ -117,7 +117,7 @@ export class Assembler {
       if (event !== null) this.#apply(event);
       if (this.#work !== null) return null;
       if (builder.bytes >= this.#parts.maxBatchBytes) {
-        const batch = builder.takeWhole() ?? builder.takePart(this.#id, this.#endOfOpen());
+        const batch = builder.takeWhole() ?? builder.takePart(this.#endOfOpen);
         if (batch !== null) return batch;
       }
     }
@@ -140,11 +140,11 @@ export class Assembler {
   }
 
   /** Where the open transaction will end, for its parts. */
-  #endOfOpen(): Position {
+  readonly #endOfOpen = (): Position => {
     const end = parseGtids(this.#position);
     if (this.#gtid !== null) end.add(this.#gtid.gtid);
     return formatGtids(end);
-  }
+  };
 
   #apply(event: BinlogEvent): void {
     switch (event.kind) {
@@ -183,7 +183,7 @@ export class Assembler {
   }
 
   #begin(): void {
-    this.#builder.begin(this.#gtid?.commitMs ?? 0);
+    this.#builder.begin(this.#id, this.#gtid?.commitMs ?? 0);
   }
 
   #commit(): void {
@@ -194,12 +194,11 @@ export class Assembler {
   /** The transaction is complete: its GTID belongs to the position from here on. */
   #finish(): void {
     const { position } = this.#parts;
-    const id = this.#id;
     if (this.#gtid !== null) {
       position.add(this.#gtid.gtid);
       this.#position = formatGtids(position);
     }
-    this.#builder.commit(id, this.#position);
+    this.#builder.commit(() => this.#position);
     this.#gtid = null;
     this.#own = false;
     this.#maps.clear();
@@ -296,7 +295,7 @@ export class Assembler {
         const table = relations.of(meaning.table);
         const alone = !this.#builder.inTransaction;
         if (alone) this.#begin();
-        if (table !== undefined) this.#builder.add(table.relation, 'truncate', null, null);
+        if (table !== undefined) this.#builder.truncate(table.relation);
         if (alone) this.#finish();
         return;
       }
@@ -330,9 +329,10 @@ export class Assembler {
       const whole = this.#builder.takeWhole();
       if (whole !== null) this.#ready.push(whole);
       if (this.#own) this.#builder.drop();
-      const part = this.#builder.takePart(this.#id, this.#endOfOpen());
+      const part = this.#builder.takePart(this.#endOfOpen);
       if (part !== null) this.#ready.push(part);
-      this.#ready.push(changeBatch({ table, relation: await relation(), detail }, null));
+      this.#builder.schemaChange({ table, relation: await relation(), detail });
+      this.#ready.push(this.#builder.takeSchemaChange());
     };
   }
 }

@@ -1,11 +1,13 @@
+import { BatchBuilder } from '../../core/batch-builder.ts';
 import type { ChangeBatch } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
+import type { Position } from '../../core/position.ts';
 import { Decoder } from './decoder.ts';
 import type { Message, RelationMessage, RowMessage } from './decoder-messages.ts';
 import type { FrameQueue } from './plugin-frames.ts';
+import { formatLsn } from './position.ts';
 import { APPLY_PREFIX, isOwnApply, MARK_PREFIX, markLabel } from './source-mark.ts';
 import type { Spool, SpoolReader } from './spool.ts';
-import { BatchBuilder } from './stream-batch.ts';
 import type { RelationMap } from './stream-relations.ts';
 
 /** Whole transactions are handed out from this size on: between two batches the rest of the process gets its turn. */
@@ -31,6 +33,8 @@ export class Assembler {
   readonly #parts: AssemblerParts;
   readonly #decoder = new Decoder();
   readonly #builder = new BatchBuilder();
+  /** Where the commit record of the open transaction starts. */
+  #commitLsn = 0n;
   #ready: ChangeBatch[] = [];
   /** What has to happen before decoding goes on. */
   #work: (() => Promise<void>) | null = null;
@@ -103,7 +107,7 @@ export class Assembler {
       if (builder.bytes >= WHOLE_BYTES && builder.hasWhole && !builder.inTransaction)
         return builder.takeWhole();
       if (builder.bytes >= maxBatchBytes) {
-        const batch = builder.takeWhole() ?? builder.takePart();
+        const batch = builder.takeWhole() ?? builder.takePart(this.#withinOpen);
         if (batch !== null) return batch;
       }
     }
@@ -125,13 +129,17 @@ export class Assembler {
     if (this.#builder.inTransaction) protocol('a transaction inside a transaction');
     // Commit records before our position were applied already; a slot restored from disk may be older than what it was told.
     this.#skipping = commitLsn < this.#parts.from;
-    this.#builder.begin(String(xid), commitLsn, commitMs);
+    this.#commitLsn = commitLsn;
+    this.#builder.begin(String(xid), commitMs);
   }
+
+  /** Strictly after everything that committed before, whose end may be where this commit record starts. */
+  readonly #withinOpen = (): Position => formatLsn(this.#commitLsn + 1n);
 
   #commit(endLsn: bigint): void {
     if (!this.#builder.inTransaction) protocol('a commit outside of a transaction');
     this.#skipping = false;
-    if (!this.#builder.commit(endLsn)) this.#parts.quiet(endLsn);
+    if (!this.#builder.commit(() => formatLsn(endLsn))) this.#parts.quiet(endLsn);
   }
 
   #apply(message: Message): void {
@@ -154,7 +162,7 @@ export class Assembler {
       case 'message': {
         if (!message.transactional || this.#skipping) return;
         // After a row it says nothing: what was handed out cannot be taken back, and ours comes first.
-        if (message.prefix === APPLY_PREFIX && this.#builder.pristine)
+        if (message.prefix === APPLY_PREFIX && this.#builder.inTransaction && !this.#builder.hasRows)
           this.#skipping = isOwnApply(this.#parts, message.content);
         if (message.prefix !== MARK_PREFIX) return;
         const label = markLabel(this.#parts.migration, message.content);
@@ -200,7 +208,7 @@ export class Assembler {
 
   #row(row: RowMessage): void {
     if (this.#skipping) return;
-    if (!this.#builder.add(this.#parts.relations.of(row.relation), row))
+    if (!this.#builder.add(this.#parts.relations.of(row.relation), row.kind, row.before, row.after))
       protocol('a row outside of a transaction');
   }
 
@@ -213,7 +221,7 @@ export class Assembler {
       // The batch before ends here, whole transactions apart from the part of the open one.
       const whole = this.#builder.takeWhole();
       if (whole !== null) this.#ready.push(whole);
-      const part = this.#builder.takePart();
+      const part = this.#builder.takePart(this.#withinOpen);
       if (part !== null) this.#ready.push(part);
       this.#builder.schemaChange(change);
       if (relation === null) this.#ready.push(this.#builder.takeSchemaChange());

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { BatchBuilder } from '../../src/core/batch-builder.ts';
 import type { ChangeBatch } from '../../src/core/change.ts';
+import { asPosition, type Position } from '../../src/core/position.ts';
 import type { Relation } from '../../src/core/table.ts';
-import type { RelationMessage, RowMessage } from '../../src/engines/postgres/decoder-messages.ts';
-import { BatchBuilder } from '../../src/engines/postgres/stream-batch.ts';
 
 const relations = ['a', 'b'].map((name): Relation => ({
   table: { schema: 'public', name },
@@ -12,14 +12,7 @@ const relations = ['a', 'b'].map((name): Relation => ({
   identity: 'key',
   version: '1',
 }));
-const announced: RelationMessage = {
-  kind: 'relation',
-  id: 1,
-  schema: 'public',
-  name: 'a',
-  identity: 'd',
-  columns: [],
-};
+const at = (place: number) => (): Position => asPosition(String(place));
 
 const row = fc.record({
   table: fc.nat(1),
@@ -36,7 +29,7 @@ describe('runs that span transactions', () => {
         const expected: string[][] = [[], []];
         let serial = 0;
         for (const [index, rows] of history.entries()) {
-          builder.begin(`x${index}`, BigInt(100 * index + 10), index);
+          builder.begin(`x${index}`, index);
           for (const { table, op } of rows) {
             builder.count(1);
             const relation = relations[table] as Relation;
@@ -45,20 +38,14 @@ describe('runs that span transactions', () => {
             if (op === 'truncate') builder.truncate(relation);
             else {
               const tuple = [String(serial)];
-              const message: RowMessage = {
-                kind: op,
-                relation: announced,
-                after: op === 'delete' ? null : tuple,
-                before: op === 'delete' ? tuple : null,
-              };
-              builder.add(relation, message);
+              builder.add(relation, op, op === 'delete' ? tuple : null, op === 'delete' ? null : tuple);
             }
             if (builder.bytes >= cap) {
-              const batch = builder.takeWhole() ?? builder.takePart();
+              const batch = builder.takeWhole() ?? builder.takePart(at(100 * index + 11));
               if (batch !== null) batches.push(batch);
             }
           }
-          builder.commit(BigInt(100 * index + 20));
+          builder.commit(at(100 * index + 20));
           const whole = eager || builder.bytes >= cap ? builder.takeWhole() : null;
           if (whole !== null) batches.push(whole);
         }
@@ -72,8 +59,8 @@ describe('runs that span transactions', () => {
           for (const run of batch.runs) {
             const table = relations.indexOf(run.relation);
             expect(run.transaction).toEqual(run.transaction.toSorted((left, right) => left - right));
-            for (const [at, transaction] of run.transaction.entries()) {
-              const cell = run.op === 'delete' ? run.before[at]?.[0] : run.after[at]?.[0];
+            for (const [index, transaction] of run.transaction.entries()) {
+              const cell = run.op === 'delete' ? run.before[index]?.[0] : run.after[index]?.[0];
               seen[table]?.push(
                 `${run.op} ${batch.transactions[transaction]?.id}${run.op === 'truncate' ? '' : ` ${String(cell)}`}`,
               );
@@ -102,9 +89,9 @@ describe('runs that span transactions', () => {
 
   test('a transaction without anything of ours leaves nothing', () => {
     const builder = new BatchBuilder();
-    builder.begin('1', 10n, 0);
+    builder.begin('1', 0);
     builder.count(100);
-    expect(builder.commit(20n)).toBe(false);
+    expect(builder.commit(at(20))).toBe(false);
     expect(builder.bytes).toBe(0);
     expect(builder.takeWhole()).toBeNull();
   });

@@ -4,16 +4,16 @@ import {
   type MarkSeen,
   type SchemaChange,
   type SourceTransaction,
-} from '../../core/change.ts';
-import type { Position } from '../../core/position.ts';
-import type { Relation, Tuple } from '../../core/table.ts';
+} from './change.ts';
+import type { Position } from './position.ts';
+import type { Relation, Tuple } from './table.ts';
 
-type Op = 'insert' | 'update' | 'delete' | 'truncate';
+type RowOp = 'insert' | 'update' | 'delete';
 
 /** A run that grows. */
 interface GrowingRun {
   readonly relation: Relation;
-  readonly op: Op;
+  readonly op: RowOp | 'truncate';
   readonly after: Tuple[];
   readonly before: (Tuple | null)[];
   readonly transaction: number[];
@@ -23,17 +23,20 @@ interface GrowingRun {
 }
 
 interface OpenTransaction {
+  readonly id: string;
   readonly commitMs: number;
   readonly serial: number;
   marks: string[];
   rows: number;
   bytes: number;
+  /** Parts of it were handed out. */
   parted: boolean;
 }
 
 /**
- * Gathers rows into runs that span transactions. Per table only the newest run is open, so the order inside a table is kept. What the
- * transaction that is still being received brought can be cut off again, or thrown away.
+ * Gathers the rows of a log that brings one transaction after the other into runs that span transactions. Per table only the newest run is
+ * open, so the order inside a table is kept. The rows of the transaction that is still being received can be cut off again, because a batch
+ * holds whole transactions or a part of one, or thrown away.
  */
 export class BatchBuilder {
   /** Bytes received for what is gathered. */
@@ -42,6 +45,7 @@ export class BatchBuilder {
   #open = new Map<Relation, GrowingRun>();
   #transactions: SourceTransaction[] = [];
   #marks: MarkSeen[] = [];
+  #schemaChanges: SchemaChange[] = [];
   #current: OpenTransaction | null = null;
   #serial = 0;
 
@@ -49,7 +53,7 @@ export class BatchBuilder {
     return this.#current !== null;
   }
 
-  /** Rows or parts of the open transaction are there. */
+  /** Rows of the open transaction are here, or parts of it were handed out. */
   get hasRows(): boolean {
     return this.#current !== null && (this.#current.rows > 0 || this.#current.parted);
   }
@@ -58,42 +62,68 @@ export class BatchBuilder {
     return this.#transactions.length > 0;
   }
 
-  begin(commitMs: number): void {
-    this.#current = { commitMs, serial: ++this.#serial, marks: [], rows: 0, bytes: 0, parted: false };
+  begin(id: string, commitMs: number): void {
+    this.#current = { id, commitMs, serial: ++this.#serial, marks: [], rows: 0, bytes: 0, parted: false };
   }
 
+  /** Counts received bytes to the open transaction. */
   count(bytes: number): void {
     if (this.#current === null) return;
     this.bytes += bytes;
     this.#current.bytes += bytes;
   }
 
-  /** Adds a row to the open transaction. */
-  add(relation: Relation, op: Op, before: Tuple | null, after: Tuple | null): void {
+  /** Adds a row to the open transaction; false when there is none. */
+  add(relation: Relation, op: RowOp, before: Tuple | null, after: Tuple | null): boolean {
     const current = this.#current;
-    if (current === null) return;
+    if (current === null) return false;
     let run = this.#open.get(relation);
-    if (run === undefined || run.op !== op || op === 'truncate') {
-      run = { relation, op, after: [], before: [], transaction: [], serial: current.serial, mark: 0 };
-      this.#runs.push(run);
-      this.#open.set(relation, run);
-    } else if (run.serial !== current.serial) {
+    if (run === undefined || run.op !== op) run = this.#start(relation, op, current);
+    else if (run.serial !== current.serial) {
       run.serial = current.serial;
       run.mark = run.transaction.length;
     }
-    if (op !== 'truncate') {
-      if (after !== null) run.after.push(after);
-      run.before.push(before);
-    }
+    if (after !== null) run.after.push(after);
+    run.before.push(before);
     run.transaction.push(this.#transactions.length);
-    current.rows += 1;
+    current.rows++;
+    return true;
+  }
+
+  /** Each truncate is a run of its own. */
+  truncate(relation: Relation): boolean {
+    const current = this.#current;
+    if (current === null) return false;
+    this.#start(relation, 'truncate', current).transaction.push(this.#transactions.length);
+    current.rows++;
+    return true;
+  }
+
+  #start(relation: Relation, op: GrowingRun['op'], current: OpenTransaction): GrowingRun {
+    const run: GrowingRun = {
+      relation,
+      op,
+      after: [],
+      before: [],
+      transaction: [],
+      serial: current.serial,
+      mark: 0,
+    };
+    this.#runs.push(run);
+    this.#open.set(relation, run);
+    return run;
   }
 
   mark(label: string): void {
     this.#current?.marks.push(label);
   }
 
-  /** Forgets the open transaction: it was rolled back, or it is our own. Not after a part of it was handed out. */
+  /** The batch must hold nothing else yet: a change of layout takes effect before the runs. */
+  schemaChange(change: SchemaChange): void {
+    this.#schemaChanges.push(change);
+  }
+
+  /** Forgets what the open transaction brought: it was rolled back, or it is our own. Not after a part of it was handed out. */
   drop(): void {
     const current = this.#current;
     if (current === null) return;
@@ -104,8 +134,11 @@ export class BatchBuilder {
     current.bytes = 0;
   }
 
-  /** Ends the transaction; false when there was nothing of ours in it, and it is forgotten. */
-  commit(id: string, end: Position): boolean {
+  /**
+   * Ends the transaction; false when there was nothing of ours in it, and it is forgotten.
+   * @param endOf where it ends; asked for only when it is kept
+   */
+  commit(endOf: () => Position): boolean {
     const current = this.#current;
     if (current === null) return false;
     this.#current = null;
@@ -113,7 +146,8 @@ export class BatchBuilder {
       this.bytes -= current.bytes;
       return false;
     }
-    this.#transactions.push({ id, end, commitMs: current.commitMs });
+    const end = endOf();
+    this.#transactions.push({ id: current.id, end, commitMs: current.commitMs });
     for (const label of current.marks) this.#marks.push({ label, position: end });
     return true;
   }
@@ -134,25 +168,28 @@ export class BatchBuilder {
       ),
       bytes: this.bytes - (current?.bytes ?? 0),
       marks: this.#marks,
-      schemaChanges: [],
+      schemaChanges: this.#schemaChanges,
       idle: false,
     };
     this.#reset(left, current?.bytes ?? 0);
     return batch;
   }
 
-  /** What there is of the open transaction, as a part of it, or null. Legal when no whole transaction is gathered. */
-  takePart(id: string, end: Position): ChangeBatch | null {
+  /**
+   * What there is of the open transaction, as a part of it, or null. Legal when no whole transaction is gathered.
+   * @param endOf a position after everything that committed before it; asked for only when there is a part
+   */
+  takePart(endOf: () => Position): ChangeBatch | null {
     const current = this.#current;
     if (current === null || this.#runs.length === 0) return null;
     const batch: ChangeBatch = {
       runs: this.#runs,
       end: null,
-      transactions: [{ id, end, commitMs: current.commitMs }],
+      transactions: [{ id: current.id, end: endOf(), commitMs: current.commitMs }],
       oldestCommitMs: current.commitMs,
       bytes: this.bytes,
       marks: [],
-      schemaChanges: [],
+      schemaChanges: this.#schemaChanges,
       idle: false,
     };
     current.parted = true;
@@ -161,11 +198,19 @@ export class BatchBuilder {
     return batch;
   }
 
+  /** The change of layout alone, inside the open transaction: rows after it cannot be read. */
+  takeSchemaChange(): ChangeBatch {
+    const schemaChanges = this.#schemaChanges;
+    this.#schemaChanges = [];
+    return { ...EMPTY_BATCH, end: null, schemaChanges };
+  }
+
   #reset(runs: GrowingRun[], bytes: number): void {
     this.#runs = runs;
     this.#open = new Map(runs.map((run) => [run.relation, run]));
     this.#transactions = [];
     this.#marks = [];
+    this.#schemaChanges = [];
     this.bytes = bytes;
   }
 
@@ -196,10 +241,3 @@ export class BatchBuilder {
     return left;
   }
 }
-
-/** A change of layout alone; rows after it cannot be read. */
-export const changeBatch = (change: SchemaChange, end: Position | null): ChangeBatch => ({
-  ...EMPTY_BATCH,
-  end,
-  schemaChanges: [change],
-});
