@@ -1,5 +1,5 @@
 import type { PreflightScope, SessionEnv } from '../../../core/engine.ts';
-import type { CheckResult } from '../../../core/preflight.ts';
+import type { Check as AnyCheck } from '../../../core/preflight.ts';
 import type { TableName } from '../../../core/table.ts';
 import type { Layout } from '../catalog-layout.ts';
 import type { MysqlConfig } from '../config.ts';
@@ -19,26 +19,9 @@ export interface CheckContext {
   readonly missing: readonly TableName[];
 }
 
-export interface Finding {
-  readonly observed: string;
-  readonly remedy: string;
-  readonly sql?: string;
-  /** Where it differs from the check's. */
-  readonly level?: CheckResult['level'];
-  readonly expected?: string;
-  /** The thing could not be looked at; that is not ok. */
-  readonly unknown?: true;
-}
-
-/** One question. Answers with what is wrong, or with one line of what was seen when nothing is. */
-export interface Check {
-  readonly id: string;
-  readonly title: string;
-  readonly level: CheckResult['level'];
-  readonly expected: string;
+export interface Check extends AnyCheck<CheckContext> {
   /** Asked of only one of the two kinds of server. */
   readonly only?: 'mysql' | 'mariadb';
-  run(context: CheckContext): Promise<readonly Finding[] | string>;
 }
 
 export const setting = async (context: CheckContext, name: string): Promise<string> =>

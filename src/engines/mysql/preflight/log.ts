@@ -1,7 +1,8 @@
 import { executedGtids } from '../source-log.ts';
 import { isKnownCharset } from '../charsets.ts';
 import { literal } from '../sql.ts';
-import { mustBe, picked, setting, type Check, type CheckContext, type Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { mustBe, picked, setting, type Check, type CheckContext } from './check.ts';
 
 const DAY = 86_400;
 

@@ -1,6 +1,7 @@
 import { otherSessions, preparedTransactions, privilegedAccounts } from '../fence-writers.ts';
 import { OUR_USER } from '../sessions.ts';
-import type { Check, CheckContext, Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import type { Check, CheckContext } from './check.ts';
 
 /** Static and dynamic privileges by which everything works: names as the server lists them. */
 const NEEDED: Readonly<Record<'mysql' | 'mariadb', readonly string[]>> = {

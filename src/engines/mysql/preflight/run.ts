@@ -1,6 +1,6 @@
 import type { PreflightScope, SessionEnv } from '../../../core/engine.ts';
 import { VerdigrisError } from '../../../core/errors.ts';
-import type { CheckResult } from '../../../core/preflight.ts';
+import { resultsOf, type CheckResult } from '../../../core/preflight.ts';
 import { tableId, type TableName } from '../../../core/table.ts';
 import { readLayout, type Layout } from '../catalog-layout.ts';
 import type { MysqlConfig } from '../config.ts';
@@ -56,34 +56,19 @@ export async function runPreflight(
 }
 
 async function answer(check: Check, context: CheckContext): Promise<CheckResult[]> {
-  const base = {
-    id: check.id,
-    side: context.env.side,
-    title: check.title,
-    level: check.level,
-    expected: check.expected,
-  };
+  const { side } = context.env;
   try {
-    const found = await check.run(context);
-    if (typeof found === 'string' || found.length === 0)
-      return [
-        { ...base, outcome: 'ok', observed: typeof found === 'string' ? found : 'as expected', remedy: '' },
-      ];
-    return found.map((finding) => ({
-      ...base,
-      level: finding.level ?? check.level,
-      outcome: finding.unknown === true ? 'could-not-check' : 'finding',
-      observed: finding.observed,
-      expected: finding.expected ?? check.expected,
-      remedy: finding.remedy,
-      ...(finding.sql === undefined ? {} : { sql: finding.sql }),
-    }));
+    return resultsOf(check, side, await check.run(context));
   } catch (error) {
     await context.link.run('ROLLBACK').catch(() => undefined);
     const errno = errnoOf(error);
     return [
       {
-        ...base,
+        id: check.id,
+        side,
+        title: check.title,
+        level: check.level,
+        expected: check.expected,
         outcome: 'could-not-check',
         observed: `${errno === null ? '' : `error ${errno}: `}${translate(error, context.scope.role).message}`,
         remedy:

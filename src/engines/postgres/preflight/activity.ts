@@ -1,5 +1,6 @@
 import { ident, literal } from '../sql.ts';
-import { mappedOnly, oidsOf, rowsOf, type Check, type CheckContext, type Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { mappedOnly, oidsOf, rowsOf, type Check, type CheckContext } from './check.ts';
 
 const LONG_SECONDS = 15;
 const LAG_SECONDS = 10;

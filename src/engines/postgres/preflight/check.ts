@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { PreflightScope, SessionEnv } from '../../../core/engine.ts';
-import type { CheckResult } from '../../../core/preflight.ts';
+import type { Check as AnyCheck } from '../../../core/preflight.ts';
 import { tableId, type TableName } from '../../../core/table.ts';
 import type { PostgresConfig } from '../config.ts';
 import type { ClientOptions } from '../connect.ts';
@@ -39,25 +39,7 @@ export interface CheckContext {
   readonly missing: readonly TableName[];
 }
 
-export interface Finding {
-  readonly observed: string;
-  readonly remedy: string;
-  readonly sql?: string;
-  /** Where it differs from the check's. */
-  readonly level?: CheckResult['level'];
-  readonly expected?: string;
-  /** The thing could not be looked at; that is not ok. */
-  readonly unknown?: true;
-}
-
-/** One question. Answers with what is wrong, or with one line of what was seen when nothing is. */
-export interface Check {
-  readonly id: string;
-  readonly title: string;
-  readonly level: CheckResult['level'];
-  readonly expected: string;
-  run(context: CheckContext): Promise<readonly Finding[] | string>;
-}
+export type Check = AnyCheck<CheckContext>;
 
 /** Rows of one query, every value as text. */
 export async function rowsOf<Row extends pg.QueryResultRow>(

@@ -1,5 +1,6 @@
 import { showTable, tableId } from '../../../core/table.ts';
 import { ident, qualified } from '../sql.ts';
+import type { Finding } from '../../../core/preflight.ts';
 import {
   holdingRows,
   mappedOnly,
@@ -8,7 +9,6 @@ import {
   rowsOf,
   type Check,
   type CheckContext,
-  type Finding,
 } from './check.ts';
 
 const LARGE_BYTES = 2 ** 30;

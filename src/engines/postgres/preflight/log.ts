@@ -1,15 +1,7 @@
 import { parseSize } from '../../../core/units.ts';
 import { literal } from '../sql.ts';
-import {
-  megabytes,
-  oidsOf,
-  rowsOf,
-  settingOf,
-  slotName,
-  type Check,
-  type CheckContext,
-  type Finding,
-} from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { megabytes, oidsOf, rowsOf, settingOf, slotName, type Check, type CheckContext } from './check.ts';
 
 /** A cautious guess at the speed of a first copy, bytes per second, to forecast how much log it will keep. */
 const COPY_BYTES_PER_SECOND = 20 * 2 ** 20;

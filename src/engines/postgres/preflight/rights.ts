@@ -1,14 +1,7 @@
 import { showTable } from '../../../core/table.ts';
 import { ident, qualified } from '../sql.ts';
-import {
-  mappedOnly,
-  oidsOf,
-  publicationName,
-  rowsOf,
-  type Check,
-  type CheckContext,
-  type Finding,
-} from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { mappedOnly, oidsOf, publicationName, rowsOf, type Check, type CheckContext } from './check.ts';
 
 /** What is asked of the role we connect as. */
 export const RIGHTS_CHECKS: readonly Check[] = [

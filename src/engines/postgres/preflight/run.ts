@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { PreflightScope, SessionEnv } from '../../../core/engine.ts';
-import type { CheckResult } from '../../../core/preflight.ts';
+import { resultsOf, type CheckResult } from '../../../core/preflight.ts';
 import { tableId, type TableName } from '../../../core/table.ts';
 import type { PostgresConfig } from '../config.ts';
 import { connect, type ClientOptions } from '../connect.ts';
@@ -71,41 +71,17 @@ export async function runPreflight(options: PreflightOptions, scope: PreflightSc
 }
 
 async function answer(check: Check, context: CheckContext): Promise<CheckResult[]> {
-  const base = { id: check.id, side: context.env.side, title: check.title };
+  const { side } = context.env;
   try {
-    const found = await check.run(context);
-    if (typeof found === 'string') {
-      return [
-        { ...base, level: check.level, outcome: 'ok', observed: found, expected: check.expected, remedy: '' },
-      ];
-    }
-    if (found.length === 0) {
-      return [
-        {
-          ...base,
-          level: check.level,
-          outcome: 'ok',
-          observed: 'as expected',
-          expected: check.expected,
-          remedy: '',
-        },
-      ];
-    }
-    return found.map((finding) => ({
-      ...base,
-      level: finding.level ?? check.level,
-      outcome: finding.unknown === true ? 'could-not-check' : 'finding',
-      observed: finding.observed,
-      expected: finding.expected ?? check.expected,
-      remedy: finding.remedy,
-      ...(finding.sql === undefined ? {} : { sql: finding.sql }),
-    }));
+    return resultsOf(check, side, await check.run(context));
   } catch (error) {
     await context.client.query('ROLLBACK').catch(() => undefined);
     const state = (error as { code?: unknown }).code;
     return [
       {
-        ...base,
+        id: check.id,
+        side,
+        title: check.title,
         level: check.level,
         outcome: 'could-not-check',
         observed: `${typeof state === 'string' ? `SQLSTATE ${state}: ` : ''}${translate(error, 'source').message}`,

@@ -1,5 +1,6 @@
 import { ident } from '../sql.ts';
-import { rowsOf, settingOf, type Check, type CheckContext, type Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { rowsOf, settingOf, type Check, type CheckContext } from './check.ts';
 
 const OLDEST = 140_000;
 const NEWEST_MAJOR = 18;

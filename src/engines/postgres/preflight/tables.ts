@@ -1,6 +1,7 @@
 import { showTable, type TableName } from '../../../core/table.ts';
 import { ident, qualified } from '../sql.ts';
-import { mappedOnly, oidsOf, rowsOf, type Check, type CheckContext, type Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { mappedOnly, oidsOf, rowsOf, type Check, type CheckContext } from './check.ts';
 
 /** What is asked of the tables and their columns. */
 export const TABLE_CHECKS: readonly Check[] = [

@@ -1,7 +1,8 @@
 import type { TargetTable } from '../../../core/plan.ts';
 import { showTable, tableId } from '../../../core/table.ts';
 import { ident, qualified } from '../sql.ts';
-import { mappedOnly, oidsOf, rowsOf, type Check, type CheckContext, type Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { mappedOnly, oidsOf, rowsOf, type Check, type CheckContext } from './check.ts';
 import { writing } from './rights.ts';
 
 /** What is asked of the tables that are written to. */

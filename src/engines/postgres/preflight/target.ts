@@ -1,5 +1,6 @@
 import { ident } from '../sql.ts';
-import { rowsOf, settingOf, type Check, type CheckContext, type Finding } from './check.ts';
+import type { Finding } from '../../../core/preflight.ts';
+import { rowsOf, settingOf, type Check, type CheckContext } from './check.ts';
 import { senders, slots, walLevel } from './log.ts';
 import { mayReplicate, notOwned } from './rights.ts';
 
