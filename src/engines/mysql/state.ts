@@ -8,7 +8,7 @@ import { leaseGuard } from './lease.ts';
 import { endOlderTerms } from './sessions.ts';
 import { literal } from './sql.ts';
 import { transact } from './transact.ts';
-import { stateTable } from './state-names.ts';
+import { STATE_TABLES, stateTable } from './state-names.ts';
 import { dropState, prepareState, presentTables } from './state-tables.ts';
 import { MysqlVerificationStore } from './verification.ts';
 
@@ -200,19 +200,7 @@ export class MysqlStateStore implements StateStore, AsyncDisposable {
     await this.#exclusive(async (link) => {
       if (!(await this.#prepared(link))) return;
       const { stateSchema } = this.#env;
-      for (const table of [
-        'run',
-        'lease',
-        'term',
-        'journal',
-        'checkpoint',
-        'ranges',
-        'holes',
-        'deferred',
-        'own',
-        'marks',
-        'fence',
-      ] as const)
+      for (const table of STATE_TABLES.filter((one) => one !== 'format'))
         await link.run(`DELETE FROM ${stateTable(stateSchema, table)} WHERE id = ${literal(id)}`);
       const others = await link.rows(
         (['run', 'checkpoint', 'fence', 'marks'] as const)

@@ -3,7 +3,7 @@ import type { Position } from '../../../src/core/position.ts';
 import type { ChangeSource } from '../../../src/core/source.ts';
 import type { Relation, TableName } from '../../../src/core/table.ts';
 import type { EngineDatabase, EngineHarness, EngineServer, TableSpec, Writer } from './harness.ts';
-import { Reader } from './replay.ts';
+import { Reader } from '../../support/stream-reader.ts';
 import { connectSide, never, newMigration, STREAM } from './side.ts';
 
 export interface Blue extends AsyncDisposable {

@@ -4,7 +4,8 @@ import { startTcpProxy } from '../../support/tcp-proxy.ts';
 import { waitFor } from '../../support/wait.ts';
 import { openBlue } from './blue.ts';
 import { item, type EngineHarness } from './harness.ts';
-import { insertedIds, Reader, writersOf } from './replay.ts';
+import { Reader } from '../../support/stream-reader.ts';
+import { insertedIds, writersOf } from './replay.ts';
 import { connectSide, failure, never, STREAM } from './side.ts';
 
 /** Acknowledgement, restart and the end of a stream. */

@@ -3,7 +3,8 @@ import type { Position } from '../../../src/core/position.ts';
 import { positions } from '../../../src/engines/postgres/position.ts';
 import { createDatabase, type TestDatabase } from '../../support/databases.ts';
 import { waitFor } from '../../support/wait.ts';
-import { confirmed, finish, open, rowsOf, sourceOn, type Reader } from './source-harness.ts';
+import type { Reader } from '../../support/stream-reader.ts';
+import { confirmed, finish, open, rowsOf, sourceOn } from './source-harness.ts';
 
 /** Log written by a database that is none of our business. */
 const neighbourWrites = async (neighbour: TestDatabase, rows = 20_000): Promise<void> => {

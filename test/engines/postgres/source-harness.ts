@@ -2,13 +2,14 @@ import type { ChangeBatch } from '../../../src/core/change.ts';
 import { NO_FAILPOINTS } from '../../../src/core/failpoint.ts';
 import { SILENT } from '../../../src/core/log.ts';
 import type { Position } from '../../../src/core/position.ts';
-import type { ChangeSource, ChangeStream } from '../../../src/core/source.ts';
+import type { ChangeSource } from '../../../src/core/source.ts';
 import type { Relation, Tuple } from '../../../src/core/table.ts';
 import { describeSource } from '../../../src/engines/postgres/catalog.ts';
 import { parseConfig, type PostgresConfig } from '../../../src/engines/postgres/config.ts';
 import { connect } from '../../../src/engines/postgres/connect.ts';
 import { createSource, type SourceParts } from '../../../src/engines/postgres/source.ts';
 import type { TestDatabase } from '../../support/databases.ts';
+import { Reader } from '../../support/stream-reader.ts';
 
 export interface HarnessOptions {
   readonly tables?: readonly string[];
@@ -104,41 +105,6 @@ export const rowsOf = (batch: ChangeBatch): Row[] =>
       transaction: batch.transactions[index]?.id ?? 'none',
     })),
   );
-
-/** Reads a stream batch by batch. */
-export class Reader {
-  readonly stream: ChangeStream;
-  readonly batches: ChangeBatch[] = [];
-  readonly #iterator: AsyncIterator<ChangeBatch>;
-
-  constructor(stream: ChangeStream) {
-    this.stream = stream;
-    this.#iterator = stream[Symbol.asyncIterator]();
-  }
-
-  async next(): Promise<ChangeBatch> {
-    const result = await this.#iterator.next();
-    if (result.done === true) throw new Error('the stream ended');
-    this.batches.push(result.value);
-    return result.value;
-  }
-
-  /** All batches up to the one that satisfies the condition. */
-  async until(wanted: (batch: ChangeBatch) => boolean): Promise<ChangeBatch[]> {
-    const seen: ChangeBatch[] = [];
-    for (;;) {
-      const batch = await this.next();
-      seen.push(batch);
-      if (wanted(batch)) return seen;
-    }
-  }
-
-  /** Everything that was committed before the call. */
-  async drain(source: ChangeSource, label = `drain ${Math.random()}`): Promise<ChangeBatch[]> {
-    await source.mark(label);
-    return await this.until((batch) => batch.marks.some((mark) => mark.label === label));
-  }
-}
 
 export const open = async (harness: Harness, from = harness.start): Promise<Reader> =>
   new Reader(await harness.source.open(from, new AbortController().signal));

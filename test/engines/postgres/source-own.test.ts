@@ -5,7 +5,8 @@ import { describeSource } from '../../../src/engines/postgres/catalog.ts';
 import { createSource } from '../../../src/engines/postgres/source.ts';
 import { createSink } from '../../../src/engines/postgres/sink.ts';
 import { green, insert, NO_HOLES, remove, update, type Green } from './sink-setup.ts';
-import { Reader, rowsOf } from './source-harness.ts';
+import { Reader } from '../../support/stream-reader.ts';
+import { rowsOf } from './source-harness.ts';
 
 const DDL = 'CREATE TABLE t (id int PRIMARY KEY, v text)';
 
