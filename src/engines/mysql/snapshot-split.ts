@@ -1,3 +1,4 @@
+import { compareAscii, compareIntegers, type Compare } from '../../core/key-order.ts';
 import type { Cell, Relation } from '../../core/table.ts';
 import type { Layout, LayoutColumn } from './catalog-layout.ts';
 import type { Link, RawRow } from './connect.ts';
@@ -142,8 +143,6 @@ function castOf(column: LayoutColumn, text: string): string {
   }
 }
 
-type Compare = (left: Cell, right: Cell) => number;
-
 /** Compares values of the first key column by their text the way the server compares the values, or null where only it can. */
 export function comparatorOf(relation: Relation, collation: string | null): Compare | null {
   const column = relation.columns[relation.key[0] ?? -1];
@@ -155,7 +154,7 @@ export function comparatorOf(relation: Relation, collation: string | null): Comp
     case 'date':
     case 'timestamp':
     case 'timestamptz':
-      // Two digits a byte; or fixed places, where a fraction comes last.
+      // Two digits a byte; or fixed places, where a fraction comes last, and `+00` sorts before its point.
       return compareAscii;
     case 'text':
       return column.labels === undefined && sortsByBytes(collation) && isExact('varchar', collation)
@@ -165,21 +164,6 @@ export function comparatorOf(relation: Relation, collation: string | null): Comp
       return null;
   }
 }
-
-const compareIntegers: Compare = (left, right) => {
-  const a = String(left);
-  const b = String(right);
-  if (a.length < 16 && b.length < 16) return Number(a) - Number(b);
-  const difference = BigInt(a) - BigInt(b);
-  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
-};
-
-/** `+00` at the end of a moment in UTC sorts before the point of a fraction, as it must. */
-const compareAscii: Compare = (left, right) => {
-  const a = String(left);
-  const b = String(right);
-  return a < b ? -1 : a > b ? 1 : 0;
-};
 
 const compareCodePoints: Compare = (left, right) =>
   Buffer.compare(Buffer.from(String(left)), Buffer.from(String(right)));

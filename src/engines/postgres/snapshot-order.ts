@@ -1,7 +1,6 @@
-import type { Cell, Relation } from '../../core/table.ts';
+import { compareAscii, compareIntegers, type Compare } from '../../core/key-order.ts';
+import type { Relation } from '../../core/table.ts';
 import { firstKeyByBytes } from './catalog.ts';
-
-type Compare = (left: Cell, right: Cell) => number;
 
 /**
  * Compares values of the first key column by their text the way the server compares the values, or null where only the
@@ -35,20 +34,6 @@ export function keyComparator(relation: Relation): Compare | null {
       return null;
   }
 }
-
-const compareIntegers: Compare = (left, right) => {
-  const a = String(left);
-  const b = String(right);
-  if (a.length < 16 && b.length < 16) return Number(a) - Number(b);
-  const difference = BigInt(a) - BigInt(b);
-  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
-};
-
-const compareAscii: Compare = (left, right) => {
-  const a = String(left);
-  const b = String(right);
-  return a < b ? -1 : a > b ? 1 : 0;
-};
 
 /** UTF-8 order is code point order; UTF-16 order differs where surrogates meet U+E000 to U+FFFF. */
 const compareBytes: Compare = (left, right) => {
