@@ -203,8 +203,10 @@ describe.skipIf(missing !== undefined)('haproxy', () => {
     await using adapter = world.adapter();
     await world.haproxy.kill('SIGSTOP');
     try {
-      for (const act of [adapter.observe(AbortSignal.timeout(200)), adapter.pause(AbortSignal.timeout(200))])
-        await expect(act).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
+      await expect(adapter.observe(AbortSignal.timeout(200))).rejects.toMatchObject({
+        code: 'PROXY_TIMEOUT',
+      });
+      await expect(adapter.pause(AbortSignal.timeout(200))).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
     } finally {
       await world.haproxy.kill('SIGCONT');
     }

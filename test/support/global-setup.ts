@@ -35,11 +35,21 @@ export default async function setup(): Promise<() => Promise<void>> {
 function endStrangers(dir: string): string[] {
   const ended: string[] = [];
   for (const file of readdirSync(join(dir, 'ledger'))) {
-    const entry = JSON.parse(readFileSync(join(dir, 'ledger', file), 'utf8')) as LedgerEntry;
-    if (entry.startedBy === process.pid) continue;
+    const entry = ledgerEntry(join(dir, 'ledger', file));
+    if (entry === null || entry.startedBy === process.pid) continue;
     ended.push(`${entry.name} (pid ${entry.pid})`);
     killNow(entry.pid, entry.killSignal);
     rmSync(join(dir, 'ledger', file), { force: true });
   }
   return ended;
+}
+
+/** Null when the server ended after its entry was listed. */
+function ledgerEntry(file: string): LedgerEntry | null {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as LedgerEntry;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
 }

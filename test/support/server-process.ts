@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { atProcessEnd } from './process-end.ts';
 import { runDir } from './run-dir.ts';
 import { serverUser } from './server-user.ts';
+import { waitFor } from './wait.ts';
 
 /** How long a server may take to end after it was asked to, before it is killed. */
 const STOP_TIMEOUT_MS = 15_000;
@@ -101,6 +102,17 @@ export class ServerProcess {
 
   send(signal: NodeJS.Signals): void {
     if (this.running) this.#child.kill(signal);
+  }
+
+  /** Stops the process with SIGSTOP and waits until each of its threads stands: until then it may still answer. */
+  async freeze(): Promise<void> {
+    this.send('SIGSTOP');
+    await waitFor(() => this.#stands(), { what: `${this.#launch.name} to stand still`, everyMs: 1 });
+  }
+
+  #stands(): boolean {
+    const tasks = `/proc/${this.pid}/task`;
+    return readdirSync(tasks).every((task) => /\) T /.test(readFileSync(`${tasks}/${task}/stat`, 'utf8')));
   }
 
   /** Sends the signal and waits for the end; a server that does not end in time is killed, and that is an error. */
