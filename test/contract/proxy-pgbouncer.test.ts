@@ -2,7 +2,7 @@ import { chown, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { NO_FAILPOINTS } from '../../src/core/failpoint.ts';
+import { NO_FAILPOINTS, type Failpoints } from '../../src/core/failpoint.ts';
 import { SILENT } from '../../src/core/log.ts';
 import type { ProxyAdapter } from '../../src/core/proxy.ts';
 import { proxy } from '../../src/proxies/pgbouncer/index.ts';
@@ -20,7 +20,7 @@ interface World extends ProxyHarness {
   readonly bouncer: PgBouncer;
   readonly blue: TestDatabase;
   readonly green: TestDatabase;
-  adapter(more?: Record<string, unknown>): ProxyAdapter;
+  adapter(more?: Record<string, unknown>, failpoints?: Failpoints): ProxyAdapter;
   /** One command on the admin console, from somebody else. */
   admin(command: string): Promise<Record<string, unknown>[]>;
 }
@@ -40,7 +40,7 @@ async function start(options: Partial<PgBouncerOptions> = {}): Promise<World> {
     bouncer,
     blue,
     green,
-    adapter: (more = {}) => {
+    adapter: (more = {}, failpoints = NO_FAILPOINTS) => {
       const parsed = proxy.parseConfig({
         admin_url: bouncer.adminUrl,
         ini: bouncer.databasesIniPath,
@@ -50,7 +50,7 @@ async function start(options: Partial<PgBouncerOptions> = {}): Promise<World> {
         ...more,
       });
       if ('issues' in parsed) throw new Error(JSON.stringify(parsed.issues));
-      return proxy.create(parsed.config, { log: SILENT, failpoints: NO_FAILPOINTS });
+      return proxy.create(parsed.config, { log: SILENT, failpoints });
     },
     client: () => client(bouncer.url('crm')),
     admin: async (command) => {
@@ -336,6 +336,62 @@ describe('pgbouncer', () => {
     expect(settings.find((row) => row['key'] === 'server_login_retry')?.['value']).toBe('40');
   });
 
+  test('a pool that wants another server connection in the very moment of the pause gets none: its login would fail, and statements with it', async () => {
+    await using world = await start();
+    await using tcp = await startTcpProxy({ host, port: world.blue.server.port });
+    const through = { ...place(world.blue), port: tcp.port };
+    const ini = await readFile(world.bouncer.databasesIniPath, 'utf8');
+    await writeFile(world.bouncer.databasesIniPath, ini.replace(/port=\d+/, `port=${tcp.port}`));
+    await world.admin('RELOAD');
+    await using one = await world.client();
+    await using two = await world.client();
+    await using three = await world.client();
+    await one.ask();
+    await one.begin();
+    await one.ask();
+    const held: Promise<unknown>[] = [];
+    await using adapter = world.adapter(
+      { blue: through },
+      {
+        hit: async (name) => {
+          if (name !== 'proxy.pgbouncer.looked') return;
+          tcp.delay(300);
+          held.push(two.ask());
+          await waitFor(
+            async () =>
+              (await world.admin('SHOW POOLS')).some(
+                (pool) => pool['database'] === 'crm' && Number(pool['cl_waiting']) > 0,
+              ),
+            { what: 'a client that waits for a server connection', everyMs: 1 },
+          );
+        },
+      },
+    );
+    const setting = async (): Promise<unknown> =>
+      (await world.admin('SHOW CONFIG')).find((row) => row['key'] === 'max_db_connections')?.['value'];
+    const before = await setting();
+    const pausing = adapter.pause(soon());
+    await waitFor(async () => (await adapter.observe(soon())).paused, { what: 'the pause', everyMs: 5 });
+    // Others behind this PgBouncer are not kept from connecting for longer than that moment.
+    await waitFor(async () => (await setting()) === before, { what: 'the limit to be put back' });
+    await one.commit();
+    await pausing;
+    await adapter.route('green', 1, soon());
+    await adapter.resume(soon());
+    // The two that meet no server connection yet.
+    expect(await Promise.all([three.ask(), ...held])).toEqual(['green', 'green']);
+    expect(world.bouncer.log()).not.toMatch(/server login has been failing/);
+  });
+
+  test('who died before the pause was given, with the connections held: resume lets them go', async () => {
+    await using world = await start();
+    await using adapter = world.adapter();
+    await world.admin("SET max_db_connections = '1'");
+    await adapter.resume(soon());
+    const after = (await world.admin('SHOW CONFIG')).find((row) => row['key'] === 'max_db_connections');
+    expect(after?.['value']).toBe('0');
+  });
+
   test('routing while not paused leaves no connection to the old server either', async () => {
     await using world = await start();
     await using adapter = world.adapter();
@@ -350,7 +406,7 @@ describe('pgbouncer', () => {
     expect(await busy.ask()).toBe('green');
   });
 
-  test('probe names what would hurt: session pooling, no admin right, a pause by somebody, a lost prepared statement, connect_query', async () => {
+  test('probe names what would hurt: session pooling, no admin right, a pause by somebody, a lost prepared statement, connect_query, a limit of its own', async () => {
     await using world = await start({
       settings: {
         pool_mode: 'session',
@@ -364,7 +420,7 @@ describe('pgbouncer', () => {
     const ini = await readFile(world.bouncer.databasesIniPath, 'utf8');
     await writeFile(
       world.bouncer.databasesIniPath,
-      ini.replace(/^crm.*$/m, "$& connect_query='SET search_path TO compat'"),
+      ini.replace(/^crm.*$/m, "$& max_db_connections=9 connect_query='SET search_path TO compat'"),
     );
     await world.admin('RELOAD');
     await world.admin('PAUSE crm');
@@ -376,6 +432,7 @@ describe('pgbouncer', () => {
       expect.stringMatching(/^warn: max_prepared_statements is 0/),
       expect.stringMatching(/^block: looker is not one of admin_users/),
       'block: database crm: pool_mode is session',
+      'warn: database crm has a limit of connections of its own: a login that begins in the moment of the pause fails, and statements with it',
       'block: database crm is paused already',
       expect.stringMatching(/^warn: database crm has a connect_query/),
     ]);

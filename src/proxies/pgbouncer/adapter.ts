@@ -17,6 +17,8 @@ const LOOK_MS = 10;
 const WATCH_MS = 100;
 /** How long logins under way are waited for before a PAUSE. */
 const LOGINS_MS = 2_000;
+/** The least `max_db_connections`: 0 is no limit. */
+const ONE = '1';
 const SERVED_MS = 2_000;
 const RESTORE_MS = 2_000;
 
@@ -75,13 +77,17 @@ export class PgBouncerProxy implements ProxyAdapter {
     try {
       const refused = connections.find((result) => result.status === 'rejected');
       if (refused) throw refused.reason as Error;
-      await this.#loggedIn(signal);
-      const answers = Promise.all(
-        clients.map((client, index) =>
+      const answers = await this.#withoutLogins(signal, async () => {
+        await this.#loggedIn(signal);
+        await this.#failpoints.hit('proxy.pgbouncer.looked');
+        const pauses = clients.map((client, index) =>
           this.#admin.run(client, `PAUSE ${adminIdent(databases[index] as string)}`, signal),
-        ),
-      );
-      await Promise.race([answers, this.#watchPause(signal, over.signal)]);
+        );
+        const answered = Promise.race([Promise.all(pauses), this.#watchPause(signal, over.signal)]);
+        await Promise.race([answered, this.#begun(AbortSignal.any([signal, over.signal]))]);
+        return { answered };
+      });
+      await answers.answered;
       over.abort();
       await this.#drained(signal);
     } finally {
@@ -120,7 +126,12 @@ export class PgBouncerProxy implements ProxyAdapter {
 
   async resume(signal: AbortSignal): Promise<void> {
     await this.#failpoints.hit('proxy.pgbouncer.resume');
-    const restore = await this.#connectAtOnce(signal);
+    // Who died between the look and the PAUSE left it so.
+    if ((await this.#setting('max_db_connections', signal)) === ONE)
+      await this.#admin.command('RELOAD', signal);
+    // A PAUSE that meets a server connection in its login counts it as a failed one, and after RESUME the clients wait until
+    // `server_login_retry` (15 s) is over (seen with 1.25.2). So it is 0 until the pools have connected.
+    const restore = await this.#set('server_login_retry', '0', signal);
     try {
       await this.#letGo(signal);
       await this.#served(signal);
@@ -139,6 +150,51 @@ export class PgBouncerProxy implements ProxyAdapter {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#admin[Symbol.asyncDispose]();
+  }
+
+  /**
+   * Keeps PgBouncer from opening server connections while `act` runs: a client that wants one waits, as it does when its pool is full
+   * (`max_db_connections`, https://www.pgbouncer.org/config.html). A pool without any connection may still open its first. It
+   * concerns every database of this process that has no limit of its own, so it is for the moment of the PAUSE only; a RELOAD takes it
+   * away as well.
+   */
+  async #withoutLogins<T>(signal: AbortSignal, act: () => Promise<T>): Promise<T> {
+    const restore = await this.#set('max_db_connections', ONE, signal);
+    try {
+      return await act();
+    } finally {
+      await restore();
+    }
+  }
+
+  /** Sets it until the returned function is called. Should we die in between, a RELOAD puts it back. */
+  async #set(key: string, value: string, signal: AbortSignal): Promise<() => Promise<void>> {
+    const before = await this.#setting(key, signal);
+    if (before === value) return async () => undefined;
+    const set = (to: string, until: AbortSignal) =>
+      this.#admin.command(`SET ${key} = '${to.replaceAll("'", "''")}'`, until);
+    await set(value, signal);
+    return async () => {
+      try {
+        await set(before, AbortSignal.timeout(RESTORE_MS));
+      } catch (error) {
+        this.#log.warn(
+          { before, error: (error as Error).message },
+          `${key} stays ${value} until the next RELOAD`,
+        );
+      }
+    };
+  }
+
+  async #setting(key: string, signal: AbortSignal): Promise<string> {
+    const settings = await this.#admin.command('SHOW CONFIG', signal);
+    return settings.find((row) => row['key'] === key)?.['value'] ?? '0';
+  }
+
+  /** Until every database is shown paused. */
+  async #begun(signal: AbortSignal): Promise<void> {
+    while (!(await this.#shown(signal)).every((database) => database.paused))
+      await this.#look(signal, 'the pause has not begun');
   }
 
   async #letGo(signal: AbortSignal): Promise<void> {
@@ -172,9 +228,9 @@ export class PgBouncerProxy implements ProxyAdapter {
   }
 
   /**
-   * A PAUSE that fails a login under way makes PgBouncer refuse every new statement until a login succeeds, so also while it holds the
-   * others ("server login has been failing", seen with 1.25.2 and sixteen clients whose pool was still filling). Bounded: a login that
-   * hangs belongs to a server that serves nobody.
+   * A PAUSE that fails a login under way makes PgBouncer refuse every new statement until a login succeeds ("server login has been
+   * failing", seen with 1.25.2 and sixteen clients whose pool was still filling). Bounded: a login that hangs belongs to a server that
+   * serves nobody.
    */
   async #loggedIn(signal: AbortSignal): Promise<void> {
     const late = AbortSignal.any([signal, AbortSignal.timeout(LOGINS_MS)]);
@@ -187,30 +243,6 @@ export class PgBouncerProxy implements ProxyAdapter {
       if (!busy) return;
       await sleep(LOOK_MS, undefined, { signal: late }).catch(() => undefined);
     }
-  }
-
-  /**
-   * A PAUSE that meets a server connection in its login counts it as a failed one, and after RESUME the clients wait until
-   * `server_login_retry` (15 s) is over (seen with 1.25.2). So it is 0 until the pools have connected. Returns what puts it
-   * back; a RELOAD would as well, should we die in between.
-   */
-  async #connectAtOnce(signal: AbortSignal): Promise<() => Promise<void>> {
-    const settings = await this.#admin.command('SHOW CONFIG', signal);
-    const before = settings.find((row) => row['key'] === 'server_login_retry')?.['value'] ?? '0';
-    const set = (value: string, until: AbortSignal) =>
-      this.#admin.command(`SET server_login_retry = '${value.replaceAll("'", "''")}'`, until);
-    if (Number(before) === 0) return async () => undefined;
-    await set('0', signal);
-    return async () => {
-      try {
-        await set(before, AbortSignal.timeout(RESTORE_MS));
-      } catch (error) {
-        this.#log.warn(
-          { before, error: (error as Error).message },
-          'server_login_retry stays 0 until the next RELOAD',
-        );
-      }
-    };
   }
 
   /** Every pool that clients wait for has a server connection or makes one. Bounded and no error: a server may be down. */

@@ -100,7 +100,7 @@ function settingFindings(
   return findings;
 }
 
-/** The mode of a pool is that of its user, else of its database, else the general one. */
+/** The mode of a pool is that of its user, else of its database, else the general one; its limit that of its database, else the general one. */
 function modeFindings(
   config: PgBouncerConfig,
   settings: ReadonlyMap<string, string>,
@@ -114,6 +114,15 @@ function modeFindings(
     const mode = row['pool_mode'] ?? settings.get('pool_mode') ?? 'session';
     if (mode !== 'transaction')
       findings.push(block(`database ${row['name'] ?? ''}: pool_mode is ${mode}`, remedy));
+    // The pause bars new server connections by the general limit, which does not reach this one.
+    if ((row['max_connections'] ?? '0') !== (settings.get('max_db_connections') ?? '0')) {
+      findings.push(
+        warn(
+          `database ${row['name'] ?? ''} has a limit of connections of its own: a login that begins in the moment of the pause fails, and statements with it`,
+          'Write max_db_connections in [pgbouncer] instead of the entry of the database and RELOAD, or switch while its pool is not filling.',
+        ),
+      );
+    }
   }
   for (const user of users) {
     const mode = user['pool_mode'] ?? null;
