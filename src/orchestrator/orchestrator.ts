@@ -295,6 +295,7 @@ class Run implements Migration {
     this.#patience.retry();
     await this.#starting?.catch(() => undefined);
     await this.#desk.settled();
+    await this.#turns.settled();
     await this.#halt();
     await this.#held?.forward.sink[Symbol.asyncDispose]();
     await this.#held?.reverse[Symbol.asyncDispose]();

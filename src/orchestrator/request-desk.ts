@@ -185,6 +185,8 @@ export class RequestDesk {
   /** Stops waiting; the request stays for the next engine. */
   async settled(): Promise<void> {
     this.#stop.abort();
+    // Who cancels it is not kept waiting for a side that does not answer.
+    this.#running?.over.resolve();
     await this.#waiting;
     this.#waiting = null;
   }

@@ -3,7 +3,7 @@ import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { Phase } from '../core/state.ts';
 import type { CutoverContext } from '../cutover/context.ts';
-import { persist } from '../cutover/budget.ts';
+import { bounded, deadline, persist } from '../cutover/budget.ts';
 import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
 import { closedGates } from '../cutover/gates.ts';
 import { cutover, recover } from '../cutover/recover.ts';
@@ -47,12 +47,16 @@ interface Attempt {
 
 /** The phase in which a side serves and the other follows. */
 const STEADY: Readonly<Record<Side, Phase>> = { blue: 'replicating', green: 'reversing' };
+/** How long who asked waits until what it came to is stored. Twice the notes of a journal that does not answer. */
+const STORE_MS = 6_000;
 const NAMES: Readonly<Record<Side, string>> = { blue: 'a cutover', green: 'a rollback' };
 
 /** Switches and rollbacks of a run: the same steps, with the sides exchanged. One at a time. */
 export class Turns {
   readonly #o: TurnsOptions;
   #running = false;
+  /** An attempt is over, and what it came to is not stored yet. */
+  #settling: Promise<void> | null = null;
 
   constructor(options: TurnsOptions) {
     this.#o = options;
@@ -62,6 +66,10 @@ export class Turns {
   async exclusively<T>(act: () => Promise<T>): Promise<T> {
     if (this.#running)
       throw new VerdigrisError('CUTOVER_PHASE', 'A switch, rollback or rehearsal is running already.');
+    if (this.#settling !== null)
+      throw new VerdigrisError('CUTOVER_PHASE', 'What the last attempt came to is not stored on green yet.', {
+        remedy: 'Make green reachable: it is stored as soon as green answers.',
+      });
     this.#running = true;
     try {
       return await act();
@@ -123,7 +131,7 @@ export class Turns {
           gates,
         });
         const outcome = await cutover(context, AbortSignal.any([this.#o.life, ...cancelled]));
-        await this.#settled(held, from, outcome);
+        await this.#settledSoon(held, from, outcome);
         return reportOf(outcome, report);
       } finally {
         if (from === 'blue') await desk.leave();
@@ -199,6 +207,35 @@ export class Turns {
       requireEvidence: (signal) =>
         verifications.requireEvidence(held, { overrides: options.overrides, signal }),
     });
+  }
+
+  /** When nothing of an attempt is left to be stored; it may have failed. */
+  async settled(): Promise<void> {
+    await this.#settling?.catch(() => undefined);
+  }
+
+  /** The side that remembers may be the one that broke the attempt off: who asked is told what is decided without waiting for it. */
+  async #settledSoon(held: Held, from: Side, outcome: CutoverOutcome): Promise<void> {
+    const { clock, log } = this.#o.run;
+    const settling = this.#settled(held, from, outcome);
+    this.#settling = settling.finally(() => (this.#settling = null));
+    this.#settling.catch(() => undefined);
+    using limit = deadline(clock, STORE_MS, 'What the attempt came to is not stored yet.');
+    try {
+      await bounded(settling, limit.signal);
+    } catch (error) {
+      if (!limit.signal.aborted) throw error;
+      log.warn(
+        { outcome: outcome.outcome },
+        'green does not answer; what the attempt came to is stored as soon as it does',
+      );
+      settling.catch((late: unknown) =>
+        log.error(
+          { code: asVerdigrisError(late).code },
+          'what an attempt came to was not stored: the next start finds it',
+        ),
+      );
+    }
   }
 
   /** Stores what it came to, and lets the way carry that fits it. */

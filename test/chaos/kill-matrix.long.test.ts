@@ -8,7 +8,8 @@ import { prepareCase, runCase } from './kill/run-case.ts';
 
 /**
  * Everything that can be lost × every place in a switch × every proxy; docs/kill-matrix.md is written from what was seen. Part of it:
- * `npm run test:long -- test/chaos/kill-matrix.long.test.ts -t 'haproxy switch kill-blue'`.
+ * `npm run test:long -- test/chaos/kill-matrix.long.test.ts -t 'haproxy switch kill-blue'`. The proxies can run side by side, each in a
+ * process of its own.
  */
 const missing = new Map<string, string | null>();
 for (const front of FRONTS) missing.set(front, await frontMissing(front));

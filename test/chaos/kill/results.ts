@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { locked } from '../../support/lock-file.ts';
 import { allCases, caseId, DIRECTIONS, FAULTS, type Fault, type KillCase } from './cases.ts';
 import { FRONTS, type FrontName } from './front.ts';
 import type { Observed } from './run-case.ts';
@@ -18,15 +19,17 @@ export async function readResults(): Promise<Results> {
   return JSON.parse(await readFile(RESULTS, 'utf8').catch(() => '{}')) as Results;
 }
 
-/** Adds what a run saw, forgets cases that are no more, and writes the document anew. */
-export async function keepResults(news: Results): Promise<void> {
-  const all = { ...(await readResults()), ...news };
-  const kept = allCases(FRONTS)
-    .map(caseId)
-    .flatMap((id) => (all[id] === undefined ? [] : [[id, all[id]] as const]));
-  const results = Object.fromEntries(kept);
-  await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
-  await writeFile(DOCUMENT, render(results));
+/** Adds what a run saw, forgets cases that are no more, and writes the document anew. Runs of several proxies may go on side by side. */
+export function keepResults(news: Results): Promise<void> {
+  return locked(`${RESULTS}.lock`, async () => {
+    const all = { ...(await readResults()), ...news };
+    const kept = allCases(FRONTS)
+      .map(caseId)
+      .flatMap((id) => (all[id] === undefined ? [] : [[id, all[id]] as const]));
+    const results = Object.fromEntries(kept);
+    await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+    await writeFile(DOCUMENT, render(results));
+  });
 }
 
 const TITLES: Readonly<Record<FrontName, string>> = {
