@@ -3,9 +3,8 @@ import type { Counter, CounterMove, CounterPair, Counters } from '../../core/cou
 import type { SessionEnv } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, type TableName } from '../../core/table.ts';
-import type { PostgresConfig } from './config.ts';
-import { connect } from './connect.ts';
 import { translate } from './errors.ts';
+import type { ConnectionPool } from './session-pool.ts';
 import { ident, qualified } from './sql.ts';
 
 /** A sequence with what only this engine knows. */
@@ -37,6 +36,9 @@ interface SequenceRow {
 /** Counters are moved while clients wait. */
 const PRESENT_MS = 2_000;
 
+/** What the connections of {@link createCounters} need: a side that is fenced is read-only by default. */
+export const COUNTER_SETTINGS = { default_transaction_read_only: 'off' } as const;
+
 // deptype a: owned by a column (serial, OWNED BY), i: identity. Temporary sequences belong to one session, those of the state
 // schema to us. One that this role may not read is somebody else's; preflight names those.
 const SEQUENCES = `
@@ -53,25 +55,20 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', $1) AND n.nspname NO
   AND has_schema_privilege(n.oid, 'USAGE') AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(c.oid, 'SELECT') ELSE false END
 ORDER BY n.nspname, c.relname`;
 
-/** Sequences of one side: owned, identity and owned by nothing. Named `schema.name` as {@link showTable} shows a table. */
+/**
+ * Sequences of one side: owned, identity and owned by nothing. Named `schema.name` as {@link showTable} shows a table. The connection
+ * stays for a while: the gates have just looked when clients wait for the counters to be moved.
+ */
 export function createCounters(options: {
-  readonly config: PostgresConfig;
+  readonly connections: ConnectionPool;
   readonly env: SessionEnv;
 }): Counters {
-  const { config, env } = options;
+  const { connections, env } = options;
   const session = async <T>(act: (client: pg.Client) => Promise<T>): Promise<T> => {
-    let client: pg.Client | undefined;
     try {
-      client = await connect(config, {
-        applicationName: `verdigris:${env.migration}:counters`,
-        statementTimeoutMs: 30_000,
-        settings: { default_transaction_read_only: 'off' },
-      });
-      return await act(client);
+      return await connections.use(act);
     } catch (error) {
       throw translate(error, 'state', { act: 'counters', side: env.side });
-    } finally {
-      await client?.end().catch(() => undefined);
     }
   };
   return {
@@ -259,6 +256,6 @@ async function furthestPresent(client: pg.Client, counter: Counter): Promise<big
     if ((error as { code?: string }).code !== '57014') throw error;
     return `the values of ${showTable(table)} could not be looked at within ${PRESENT_MS} ms (no index on ${owner.column}?)`;
   } finally {
-    await client.query(`SET statement_timeout = 30000`);
+    await client.query('RESET statement_timeout');
   }
 }

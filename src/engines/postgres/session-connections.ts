@@ -3,6 +3,7 @@ import type { Side } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { connect, statementTimeout } from './connect.ts';
 import type { PostgresConfig } from './config.ts';
+import { COUNTER_SETTINGS } from './counters.ts';
 import { translate } from './errors.ts';
 import { ConnectionPool } from './session-pool.ts';
 
@@ -63,6 +64,8 @@ export interface Connections extends AsyncDisposable {
   readonly verify: ConnectionPool;
   /** Operators' statements, with an ordinary search path. */
   readonly operator: ConnectionPool;
+  /** Sequences, which are also moved while clients wait. */
+  readonly counters: ConnectionPool;
 }
 
 export function createConnections(config: PostgresConfig, migration: string): Connections {
@@ -84,6 +87,7 @@ export function createConnections(config: PostgresConfig, migration: string): Co
     copy: pool('copy', Math.max(1, budget - 6)),
     verify: pool('verify', Math.max(1, Math.floor(budget / 3))),
     operator: pool('operator', 1, { search_path: OPERATOR_SEARCH_PATH }),
+    counters: pool('counters', 1, COUNTER_SETTINGS),
   };
   return {
     ...pools,

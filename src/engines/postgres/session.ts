@@ -98,7 +98,7 @@ class PostgresSession implements Session {
       where: this.#where,
     });
     this.digester = createDigester(connections.verify, this.#where);
-    this.counters = createCounters({ config, env });
+    this.counters = createCounters({ connections: connections.counters, env });
     this.readiness = createReadiness({ withClient, where: this.#where });
     this.canary = createCanary({ env, withClient, where: this.#where });
     this.#snapshot = createSnapshotSource(connections);

@@ -128,7 +128,8 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
 
   async check(checkpoint: Position, tables: readonly Relation[]): Promise<void> {
     this.#tables = tables;
-    const facts = await this.#facts();
+    // Two connections at once: clients may be waiting for this.
+    const [facts, node] = await Promise.all([this.#facts(), this.#identify()]);
     this.#checkSystem(facts);
     checkSlot(facts.slot, this.#slot, checkpoint);
     await this.#checkOwner(facts.slot);
@@ -138,7 +139,8 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     );
     const identity = facts.publication?.identity;
     if (identity === null || identity === undefined) return;
-    const { system, timeline, history } = await this.#identify(identity.timeline);
+    const { system, timeline, history } =
+      node.timeline > identity.timeline ? await this.#identify(identity.timeline) : node;
     if (system !== identity.system) this.#refuseSystem(identity.system, system);
     checkTimeline(history, { accepted: identity.timeline, now: timeline, checkpoint });
     if (timeline !== identity.timeline) {

@@ -1,10 +1,17 @@
 import { expect, test } from 'vitest';
 import type { Counter, Counters } from '../../../src/core/counters.ts';
 import { createCounters } from '../../../src/engines/postgres/counters.ts';
+import { createConnections } from '../../../src/engines/postgres/session-connections.ts';
 import { createDatabase, type TestDatabase } from '../../support/databases.ts';
 import { configOf, envOf } from './fence-setup.ts';
 
-const countersOf = (db: TestDatabase): Counters => createCounters({ config: configOf(db.url), env: envOf() });
+function countersAt(url: string): Counters & AsyncDisposable {
+  const connections = createConnections(configOf(url), 'm');
+  const counters = createCounters({ connections: connections.counters, env: envOf() });
+  return { ...counters, [Symbol.asyncDispose]: () => connections[Symbol.asyncDispose]() };
+}
+
+const countersOf = (db: TestDatabase): Counters & AsyncDisposable => countersAt(db.url);
 
 async function pairs(here: Counters, other: Counters): Promise<{ here: string; other: Counter | null }[]> {
   const others = new Map((await other.list()).map((counter) => [counter.name, counter]));
@@ -41,8 +48,9 @@ test('every kind of sequence goes on past both sides: owned, identity, owned by 
     `INSERT INTO owned (id) VALUES (4000); INSERT INTO ident (id) OVERRIDING SYSTEM VALUE VALUES (9000)`,
   );
   const cachedOnBlue = await next(blue, 'cached');
-  const counters = countersOf(green);
-  const list = await countersOf(blue).list();
+  await using counters = countersOf(green);
+  await using others = countersOf(blue);
+  const list = await others.list();
   expect(list.map((counter) => counter.name)).toEqual([
     '"Odd ""schema"."Se.q""uence"',
     'public.cached',
@@ -58,7 +66,7 @@ test('every kind of sequence goes on past both sides: owned, identity, owned by 
     cycles: false,
   });
   expect(list.find((counter) => counter.name === 'public.lonely')?.owner).toBeNull();
-  const moves = await counters.advance(await pairs(counters, countersOf(blue)), 1_000);
+  const moves = await counters.advance(await pairs(counters, others), 1_000);
   expect(moves.map((move) => move.warning)).toEqual(moves.map(() => null));
   expect(await next(green, 'owned_id_seq')).toBeGreaterThan(5_000n);
   expect(await next(green, 'ident_id_seq')).toBeGreaterThan(10_000n);
@@ -80,7 +88,7 @@ test('bounds clip with a warning: int2 identity, a wide sequence on an int4 colu
     CREATE SEQUENCE turn MINVALUE 1 MAXVALUE 100 CYCLE; SELECT setval('turn', 90);
     CREATE SEQUENCE empty MINVALUE 1 MAXVALUE 5; SELECT setval('empty', 5);
     CREATE SEQUENCE floor INCREMENT -5 MINVALUE -12 MAXVALUE 0; SELECT setval('floor', -10)`);
-  const counters = countersOf(db);
+  await using counters = countersOf(db);
   const moves = await counters.advance(
     (await counters.list()).map((counter) => ({ here: counter.name, other: null })),
     1_000,
@@ -113,7 +121,7 @@ test('nothing is moved back, and a counter that is not there is an error', async
   await db.query(
     `CREATE SEQUENCE s; SELECT setval('s', 1000000); CREATE SEQUENCE d INCREMENT -1; SELECT setval('d', -1000000)`,
   );
-  const counters = countersOf(db);
+  await using counters = countersOf(db);
   const [down, up] = await counters.list();
   const behind = (counter: Counter | undefined, last: bigint): Counter => ({ ...(counter as Counter), last });
   const moves = await counters.advance(
@@ -141,7 +149,7 @@ test('a sequence that this role may not read does not hide the others', async ()
     `CREATE ROLE ${role} LOGIN PASSWORD 'sesame-for-tests'; CREATE SEQUENCE a; CREATE SEQUENCE b; GRANT SELECT ON a TO ${role}`,
   );
   try {
-    const counters = createCounters({ config: configOf(db.urlFor(role)), env: envOf() });
+    await using counters = countersAt(db.urlFor(role));
     expect((await counters.list()).map((counter) => counter.name)).toEqual(['public.a']);
     await expect(counters.advance([{ here: 'public.a', other: null }], 1)).rejects.toMatchObject({
       code: 'SINK_PRIVILEGE',
