@@ -140,9 +140,7 @@ class LocalHaproxy implements Haproxy {
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
-    if (signal === 'SIGKILL') await this.#process?.end(signal);
-    else if (signal === 'SIGSTOP') await this.#process?.freeze();
-    else this.#process?.send(signal);
+    await this.#process?.kill(signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -142,9 +142,7 @@ class LocalPgBouncer implements PgBouncer {
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
-    if (signal === 'SIGKILL') await this.#process?.end(signal);
-    else if (signal === 'SIGSTOP') await this.#process?.freeze();
-    else this.#process?.send(signal);
+    await this.#process?.kill(signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -100,14 +100,13 @@ export class ServerProcess {
     return readFileSync(this.#launch.logFile, 'utf8');
   }
 
-  send(signal: NodeJS.Signals): void {
-    if (this.running) this.#child.kill(signal);
-  }
-
-  /** Stops the process with SIGSTOP and waits until each of its threads stands: until then it may still answer. */
-  async freeze(): Promise<void> {
-    this.send('SIGSTOP');
-    await waitFor(() => this.#stands(), { what: `${this.#launch.name} to stand still`, everyMs: 1 });
+  /** Sends the signal and waits for what it does: the end for SIGKILL, and for SIGSTOP that each thread stands, since until then it may still answer. */
+  async kill(signal: NodeJS.Signals): Promise<void> {
+    if (!this.running) return;
+    if (signal === 'SIGKILL') return this.end(signal);
+    this.#child.kill(signal);
+    if (signal === 'SIGSTOP')
+      await waitFor(() => this.#stands(), { what: `${this.#launch.name} to stand still`, everyMs: 1 });
   }
 
   #stands(): boolean {

@@ -8,7 +8,7 @@ import { queryAsClient } from './client.ts';
 import type { PgBouncerConfig, PgBouncerRoute } from './config.ts';
 import { exclusively, readIni, replaceIni } from './file.ts';
 import { rewriteDatabases } from './ini.ts';
-import { probePgBouncer, wholeIsHeld } from './probe.ts';
+import { probePgBouncer, settingsOf, wholeIsHeld } from './probe.ts';
 import { place, pointsAt, shownDatabase, sideOf, type Shown } from './shown.ts';
 
 /** Between two looks at what PgBouncer shows. It acts on idle connections once per event loop turn, so milliseconds do. */
@@ -126,12 +126,15 @@ export class PgBouncerProxy implements ProxyAdapter {
 
   async resume(signal: AbortSignal): Promise<void> {
     await this.#failpoints.hit('proxy.pgbouncer.resume');
+    let settings = await this.#settings(signal);
     // Who died between the look and the PAUSE left it so.
-    if ((await this.#setting('max_db_connections', signal)) === ONE)
+    if (settings.get('max_db_connections') === ONE) {
       await this.#admin.command('RELOAD', signal);
+      settings = await this.#settings(signal);
+    }
     // A PAUSE that meets a server connection in its login counts it as a failed one, and after RESUME the clients wait until
     // `server_login_retry` (15 s) is over (seen with 1.25.2). So it is 0 until the pools have connected.
-    const restore = await this.#set('server_login_retry', '0', signal);
+    const restore = await this.#set('server_login_retry', '0', settings, signal);
     try {
       await this.#letGo(signal);
       await this.#served(signal);
@@ -159,7 +162,7 @@ export class PgBouncerProxy implements ProxyAdapter {
    * away as well.
    */
   async #withoutLogins<T>(signal: AbortSignal, act: () => Promise<T>): Promise<T> {
-    const restore = await this.#set('max_db_connections', ONE, signal);
+    const restore = await this.#set('max_db_connections', ONE, await this.#settings(signal), signal);
     try {
       return await act();
     } finally {
@@ -168,8 +171,13 @@ export class PgBouncerProxy implements ProxyAdapter {
   }
 
   /** Sets it until the returned function is called. Should we die in between, a RELOAD puts it back. */
-  async #set(key: string, value: string, signal: AbortSignal): Promise<() => Promise<void>> {
-    const before = await this.#setting(key, signal);
+  async #set(
+    key: string,
+    value: string,
+    settings: ReadonlyMap<string, string>,
+    signal: AbortSignal,
+  ): Promise<() => Promise<void>> {
+    const before = settings.get(key) ?? '0';
     if (before === value) return async () => undefined;
     const set = (to: string, until: AbortSignal) =>
       this.#admin.command(`SET ${key} = '${to.replaceAll("'", "''")}'`, until);
@@ -186,9 +194,8 @@ export class PgBouncerProxy implements ProxyAdapter {
     };
   }
 
-  async #setting(key: string, signal: AbortSignal): Promise<string> {
-    const settings = await this.#admin.command('SHOW CONFIG', signal);
-    return settings.find((row) => row['key'] === key)?.['value'] ?? '0';
+  async #settings(signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
+    return settingsOf(await this.#admin.command('SHOW CONFIG', signal));
   }
 
   /** Until every database is shown paused. */

@@ -21,9 +21,7 @@ interface ProbeInput {
 /** Reads settings, databases and the ini file. @throws VerdigrisError PROXY_UNREACHABLE, PROXY_TIMEOUT */
 export async function probePgBouncer({ name, config, admin, signal }: ProbeInput): Promise<ProxyReport> {
   const version = (await admin.command('SHOW VERSION', signal))[0]?.['version'] ?? 'unknown version';
-  const settings = new Map(
-    (await admin.command('SHOW CONFIG', signal)).map((row) => [row['key'] ?? '', row['value'] ?? '']),
-  );
+  const settings = settingsOf(await admin.command('SHOW CONFIG', signal));
   const rows = await admin.command('SHOW DATABASES', signal);
   const users = await admin.command('SHOW USERS', signal);
   const held = await wholeIsHeld(admin, signal);
@@ -40,6 +38,10 @@ export async function probePgBouncer({ name, config, admin, signal }: ProbeInput
     ],
   };
 }
+
+/** The rows of SHOW CONFIG, by key. */
+export const settingsOf = (rows: readonly ShowRow[]): ReadonlyMap<string, string> =>
+  new Map(rows.map((row) => [row['key'] ?? '', row['value'] ?? '']));
 
 /** Somebody gave PAUSE or SUSPEND without a database. Versions without SHOW STATE cannot tell: false. */
 export async function wholeIsHeld(admin: AdminConsole, signal: AbortSignal): Promise<boolean> {
