@@ -74,6 +74,8 @@ export interface CutoverContext {
   };
   /** Moves the counters of the side that will serve past those of the other, read under the fence. */
   readonly counters: () => Promise<readonly CounterMove[]>;
+  /** Work that leaves less for {@link recheck}, done as late as nobody waits yet. Its failure undoes. Absent: there is none. */
+  readonly beforeHold?: (signal: AbortSignal) => Promise<void>;
   /** Compares the keys changed since the last clean round; rejects with CUTOVER_GATE when there are more than `maxKeys`. */
   readonly recheck: (
     maxKeys: number,

@@ -22,6 +22,8 @@ export interface ExecuteOptions {
   readonly holdsLease: () => Promise<boolean>;
   /** Its loss before the seal undoes. It is released at the end, whatever the outcome. */
   readonly deadman?: Deadman;
+  /** After everything else that is done while nobody waits. */
+  readonly beforeHold?: (signal: AbortSignal) => Promise<void>;
   /** What an operator must know when it is not known which side serves. */
   readonly look: (signal: AbortSignal) => Promise<string>;
 }
@@ -73,7 +75,10 @@ class Execution {
   async switchOver(): Promise<CutoverOutcome> {
     const decided = this.#steps.findIndex((step) => step.seals) + 1;
     try {
-      for (const step of this.#steps.slice(0, decided)) await this.#act(step, this.#limit(step));
+      for (const step of this.#steps.slice(0, decided)) {
+        if (step.held && this.#heldSince === null) await this.#beforeHold();
+        await this.#act(step, this.#limit(step));
+      }
     } catch (error) {
       return await this.#back(asVerdigrisError(error), [...this.#acted]);
     } finally {
@@ -93,10 +98,22 @@ class Execution {
     return this.#back(new VerdigrisError('INTERRUPTED', 'An interrupted switch was found.'), this.#steps);
   }
 
+  async #beforeHold(): Promise<void> {
+    const { beforeHold } = this.#options;
+    if (beforeHold === undefined) return;
+    const signal = AbortSignal.any(this.#stoppers());
+    await bounded(beforeHold(signal), signal);
+  }
+
+  #stoppers(): AbortSignal[] {
+    const { signal, deadman } = this.#options;
+    return [signal, ...(deadman ? [deadman.lost] : [])];
+  }
+
   /** The signal of a step before the seal. The seal itself is not cancelled: its outcome would not be known. */
   #limit(step: Step): Deadline {
-    const { clock, signal, budgetMs, deadman } = this.#options;
-    const stoppers = [signal, ...(deadman ? [deadman.lost] : [])];
+    const { clock, budgetMs } = this.#options;
+    const stoppers = this.#stoppers();
     const stopped = [...stoppers, ...(this.#budget ? [this.#budget.signal] : [])].find(
       (other) => other.aborted,
     );

@@ -61,6 +61,7 @@ const optionsOf = (context: CutoverContext, signal: AbortSignal): ExecuteOptions
   signal,
   holdsLease: context.holdsLease,
   ...(context.deadman === undefined ? {} : { deadman: context.deadman }),
+  ...(context.beforeHold === undefined ? {} : { beforeHold: context.beforeHold }),
   from: context.from,
   to: context.to,
   look: (until) => look(context, until),

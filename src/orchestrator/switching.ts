@@ -17,6 +17,7 @@ export interface Turn {
   readonly maxWritePauseMs: number;
   readonly wayBack: CutoverContext['wayBack'];
   readonly gates: CutoverContext['gates'];
+  readonly beforeHold: (signal: AbortSignal) => Promise<void>;
   readonly requireEvidence: (signal: AbortSignal) => Promise<void>;
 }
 
@@ -51,8 +52,10 @@ export function switchContext(o: MigrationOptions, held: Held, turn: Turn): Cuto
       const { pairs } = await countersFor(o, compiled, to);
       return o[to].counters.advance(pairs, settings.sequences.headroom);
     },
+    // The rows of the way back are compared by nobody.
+    ...(from === 'blue' ? { beforeHold: turn.beforeHold } : {}),
     recheck: async (maxKeys, signal) => {
-      // The rows of the way back are compared by nobody: what it carried it carried exactly, or rejected.
+      // What the way back carried it carried exactly, or rejected.
       if (from === 'green') return { keys: 0, differences: 0 };
       await turn.requireEvidence(signal);
       // What comes next in green's log is the work of clients. An undone switch starts it again.

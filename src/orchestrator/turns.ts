@@ -49,6 +49,8 @@ interface Attempt {
 const STEADY: Readonly<Record<Side, Phase>> = { blue: 'replicating', green: 'reversing' };
 /** How long who asked waits until what it came to is stored. Twice the notes of a journal that does not answer. */
 const STORE_MS = 6_000;
+/** And then until the way that fits it carries. */
+const CARRY_MS = 30_000;
 const NAMES: Readonly<Record<Side, string>> = { blue: 'a cutover', green: 'a rollback' };
 
 /** Switches and rollbacks of a run: the same steps, with the sides exchanged. One at a time. */
@@ -67,9 +69,13 @@ export class Turns {
     if (this.#running)
       throw new VerdigrisError('CUTOVER_PHASE', 'A switch, rollback or rehearsal is running already.');
     if (this.#settling !== null)
-      throw new VerdigrisError('CUTOVER_PHASE', 'What the last attempt came to is not stored on green yet.', {
-        remedy: 'Make green reachable: it is stored as soon as green answers.',
-      });
+      throw new VerdigrisError(
+        'CUTOVER_PHASE',
+        'What the last attempt came to is being stored on green, and what follows from it begun.',
+        {
+          remedy: 'Wait. If green does not answer, make it reachable: it is stored as soon as green answers.',
+        },
+      );
     this.#running = true;
     try {
       return await act();
@@ -204,6 +210,7 @@ export class Turns {
       from,
       wayBack: options.wayBack ? wayBack : null,
       gates: () => this.#o.gates(held, options.starter),
+      beforeHold: (signal) => verifications.lastLook(held, signal),
       requireEvidence: (signal) =>
         verifications.requireEvidence(held, { overrides: options.overrides, signal }),
     });
@@ -214,32 +221,49 @@ export class Turns {
     await this.#settling?.catch(() => undefined);
   }
 
-  /** The side that remembers may be the one that broke the attempt off: who asked is told what is decided without waiting for it. */
+  /**
+   * The side that remembers may be the one that broke the attempt off: who asked is told what is decided without waiting for it.
+   * Where it does remember, the way that fits carries when this resolves, unless that takes long.
+   */
   async #settledSoon(held: Held, from: Side, outcome: CutoverOutcome): Promise<void> {
-    const { clock, log } = this.#o.run;
-    const settling = this.#settled(held, from, outcome);
-    this.#settling = settling.finally(() => (this.#settling = null));
+    const { log } = this.#o.run;
+    const stored = this.#remembered(held, from, outcome);
+    const carries = stored.then(() => this.#carriedOn(held, from, outcome));
+    this.#settling = carries.finally(() => (this.#settling = null));
     this.#settling.catch(() => undefined);
-    using limit = deadline(clock, STORE_MS, 'What the attempt came to is not stored yet.');
+    const told = { outcome: outcome.outcome };
+    if (!(await this.#within(STORE_MS, stored))) {
+      log.warn(told, 'green does not answer; what the attempt came to is stored as soon as it does');
+    } else if (!(await this.#within(CARRY_MS, carries))) {
+      log.warn(told, 'what the attempt came to is stored; the side that follows is not carried to yet');
+    } else return;
+    carries.catch((late: unknown) =>
+      log.error(
+        { code: asVerdigrisError(late).code },
+        'what an attempt came to was not stored, or nothing carries since: the next start finds it',
+      ),
+    );
+  }
+
+  /** Whether it is done by then. @throws what the work throws */
+  async #within(ms: number, work: Promise<void>): Promise<boolean> {
+    using limit = deadline(this.#o.run.clock, ms, 'It is not waited for any longer.');
     try {
-      await bounded(settling, limit.signal);
+      await bounded(work, limit.signal);
+      return true;
     } catch (error) {
-      if (!limit.signal.aborted) throw error;
-      log.warn(
-        { outcome: outcome.outcome },
-        'green does not answer; what the attempt came to is stored as soon as it does',
-      );
-      settling.catch((late: unknown) =>
-        log.error(
-          { code: asVerdigrisError(late).code },
-          'what an attempt came to was not stored: the next start finds it',
-        ),
-      );
+      if (limit.signal.aborted) return false;
+      throw error;
     }
   }
 
-  /** Stores what it came to, and lets the way carry that fits it. */
   async #settled(held: Held, from: Side, outcome: CutoverOutcome): Promise<void> {
+    await this.#remembered(held, from, outcome);
+    await this.#carriedOn(held, from, outcome);
+  }
+
+  /** Stores what it came to. */
+  async #remembered(held: Held, from: Side, outcome: CutoverOutcome): Promise<void> {
     const { state } = held;
     const serves = outcome.outcome === 'switched' ? other(from) : from;
     await this.#stored(() =>
@@ -256,7 +280,12 @@ export class Turns {
         : state.enter(STEADY[serves], { activeSide: serves }),
     );
     if (from === 'blue') await this.#o.desk.end(outcome);
-    if (outcome.outcome === 'undetermined') return;
+  }
+
+  /** Lets the way carry that fits what is stored. */
+  async #carriedOn(held: Held, from: Side, { outcome }: CutoverOutcome): Promise<void> {
+    if (outcome === 'undetermined') return;
+    const serves = outcome === 'switched' ? other(from) : from;
     if (serves === 'blue' && from === 'green')
       await this.#o.verifications.restart(held, 'clients wrote on green; it has to be verified again');
     if (this.#o.started()) await this.resume(held);

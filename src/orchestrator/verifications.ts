@@ -2,6 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { Logger } from '../core/log.ts';
 import { showTable } from '../core/table.ts';
+import type { RoundOptions } from '../verify/verifier.ts';
 import { planRepair, unrepairable } from '../verify/repair.ts';
 import type { RepairReport, VerifyReport, VerifyRequest } from './api.ts';
 import type { Held } from './hold.ts';
@@ -59,6 +60,7 @@ export class Verifications {
   #base: { readonly evidence: Evidence; readonly seen: number | null } | null = null;
   #evidenceAt = Number.NEGATIVE_INFINITY;
   #background: Promise<void> | null = null;
+  #lastLook: { readonly endedAt: number; readonly tookMs: number } | null = null;
 
   constructor(options: {
     readonly clock: Clock;
@@ -97,19 +99,40 @@ export class Verifications {
     if (this.#now.cleanAt === null) return;
     let before = Number.POSITIVE_INFINITY;
     for (let look = 0; look < MOST_LOOKS; look++) {
-      while (this.#running !== null) await this.#running.catch(() => undefined);
-      const report = await this.run(held, { mode: 'recent' }, signal);
-      if (!report.ok) {
-        throw new VerdigrisError(
-          'CUTOVER_GATE',
-          `${report.mismatches.length} rows differ that changed since the last clean verification; nothing was changed.`,
-          { remedy: 'See `verdigris verify show`, then `verdigris verify repair`.' },
-        );
-      }
+      const rows = await this.#lookAtRecent(held, signal);
       // A table without a key is read whole each time: more looks would not make that less.
-      if (report.rows <= FEW_ROWS || report.rows > before * STILL_SHRINKING) return;
-      before = report.rows;
+      if (rows <= FEW_ROWS || rows > before * STILL_SHRINKING) return;
+      before = rows;
     }
+  }
+
+  /**
+   * One more look, when the switch is prepared: only where it takes less time than has passed since the last one, or it would
+   * leave no fewer rows.
+   * @throws VerdigrisError CUTOVER_GATE when something differs
+   */
+  async lastLook(held: Held, signal: AbortSignal): Promise<void> {
+    const last = this.#lastLook;
+    const passed = this.#clock.monotonic() - (last?.endedAt ?? 0);
+    if (this.#now.cleanAt === null || last === null || passed < last.tookMs) return;
+    await this.#lookAtRecent(held, signal);
+  }
+
+  /** Rows that were compared. */
+  async #lookAtRecent(held: Held, signal: AbortSignal): Promise<number> {
+    while (this.#running !== null) await this.#running.catch(() => undefined);
+    const started = this.#clock.monotonic();
+    const report = await this.#exclusively(() =>
+      this.#verify(held, { mode: 'recent', leaveMoving: true }, signal),
+    );
+    const endedAt = this.#clock.monotonic();
+    this.#lastLook = { endedAt, tookMs: endedAt - started };
+    if (report.ok) return report.rows;
+    throw new VerdigrisError(
+      'CUTOVER_GATE',
+      `${report.mismatches.length} rows differ that changed since the last clean verification; nothing was changed.`,
+      { remedy: 'See `verdigris verify show`, then `verdigris verify repair`.' },
+    );
   }
 
   /** What runs without being asked: the round that was interrupted, the one after the copy, then one after every rest. */
@@ -236,7 +259,7 @@ export class Verifications {
     }
   }
 
-  async #verify(held: Held, options: VerifyRequest, signal: AbortSignal): Promise<VerifyReport> {
+  async #verify(held: Held, options: RoundOptions, signal: AbortSignal): Promise<VerifyReport> {
     const { verifier, state } = held;
     const before = this.#now;
     this.#now = { ...before, state: 'running', rows: 0, detail: null };

@@ -4,6 +4,7 @@ import { showTable, type Cell, type Tuple } from '../core/table.ts';
 import type { StoredDifference } from '../core/verification.ts';
 import type { Changes } from './changes.ts';
 import { compare, type Finding } from './compare.ts';
+import { digests } from './digests.ts';
 import { RowSet } from './row-set.ts';
 import { expectedRows, foundRows, WHOLE, type Sides, type Where } from './rows.ts';
 import { subjectColumns, subjectOf, type Subject } from './subject.ts';
@@ -15,6 +16,8 @@ export interface ConfirmOptions {
   /** Resolves when everything that was committed on blue before the call is applied on green. */
   readonly settle: (signal: AbortSignal) => Promise<void>;
   readonly attempts: number;
+  /** Subjects that change during a look are not looked at again: who asks compares what changed since anyway. */
+  readonly leaveMoving?: boolean;
   readonly delayMs: number;
   readonly clock: Clock;
 }
@@ -48,7 +51,8 @@ export async function confirm(
   suspects: ReadonlyMap<string, Subject>,
   signal: AbortSignal,
 ): Promise<Confirmed> {
-  const { clock, attempts, delayMs } = options;
+  const { clock, attempts, delayMs, leaveMoving = false } = options;
+  let left = 0;
   let open = new Map<string, Seen | null>([...suspects.keys()].map((id) => [id, null]));
   const proven: Seen[] = [];
   for (let attempt = 0; open.size > 0 && attempt < Math.max(attempts, CONFIRMATIONS); attempt++) {
@@ -57,7 +61,8 @@ export async function confirm(
     const { differing, moving } = await look(options, table, asked, signal);
     const next = new Map<string, Seen | null>();
     for (const [id, before] of open) {
-      if (moving.has(id)) next.set(id, before);
+      if (moving.has(id) && leaveMoving) left += 1;
+      else if (moving.has(id)) next.set(id, before);
       const findings = differing.get(id);
       if (findings === undefined) continue;
       const seen: Seen = {
@@ -75,7 +80,7 @@ export async function confirm(
     differences: proven.flatMap(({ findings, since }) =>
       findings.map((finding) => differenceOf(table, finding, since)),
     ),
-    unsettled: open.size,
+    unsettled: open.size + left,
   };
 }
 
@@ -112,6 +117,8 @@ export async function differing(
   const found = new Map<string, Finding[]>();
   const all = [...subjects.values()];
   const byKey = subjectColumns(table).length > 0;
+  // Without a key both sides would be read whole: the servers may tell that there is nothing to find.
+  if (!byKey && all.length > 0 && (await digests(sides, table, WHOLE)) !== null) return found;
   const step = byKey ? BATCH : MOST_SEARCHED;
   for (let from = 0; from < all.length; from += step) {
     const some = all.slice(from, from + step);
@@ -140,14 +147,16 @@ async function compared(
   const subject = subjectOf(table);
   const accept = 'subjects' in where ? () => true : (id: string) => asked.has(id);
   const wanted = { most: Number.POSITIVE_INFINITY, accept };
-  for await (const rows of expectedRows(sides, table, where, wanted)) {
-    signal.throwIfAborted();
-    for (const row of rows) if (asked.has(subject(row)?.id ?? '')) expected.add(row);
-  }
-  for await (const rows of foundRows(sides, table, where)) {
-    signal.throwIfAborted();
-    for (const row of rows) if (asked.has(subject(row)?.id ?? '')) found.add(row);
-  }
+  const take = async (source: AsyncIterable<readonly Tuple[]>, into: RowSet): Promise<void> => {
+    for await (const rows of source) {
+      signal.throwIfAborted();
+      for (const row of rows) if (asked.has(subject(row)?.id ?? '')) into.add(row);
+    }
+  };
+  await Promise.all([
+    take(expectedRows(sides, table, where, wanted), expected),
+    take(foundRows(sides, table, where), found),
+  ]);
   return compare(table, expected, found).map((finding) => ({ ...finding, row: keyOnly(table, finding.row) }));
 }
 

@@ -8,7 +8,8 @@ export interface TableReport {
   /** Keys that changed during every look: not counted as differences, compared again under the fence. */
   readonly unsettled: number;
   /**
-   * server: digests in both databases; mapped: blue rows through the plan; rows: as a multiset, the table has no key; keys: only
+   * server: digests in both databases; mapped: blue rows through the plan; rows: as a multiset, the table has no key
+   * (digested first where the rows pass through); keys: only
    * what changed since the last clean round.
    */
   readonly method: 'server' | 'mapped' | 'rows' | 'keys';

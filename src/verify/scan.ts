@@ -1,9 +1,8 @@
-import type { Cell, Relation, Tuple } from '../core/table.ts';
+import type { Cell, Tuple } from '../core/table.ts';
+import { digests, directOf, methodOf, type Range } from './digests.ts';
 import { expectedRows, foundRows, Oversize, type Sides } from './rows.ts';
 import { contentHash, rowId, rowOfId, subjectOf, type Subject } from './subject.ts';
 import type { VerifyTable } from './verify-table.ts';
-
-type Range = { readonly lower: Cell | null; readonly upper: Cell | null };
 
 /** Row ids that are held at the same time, some 150 bytes each. */
 const MOST_HELD = 100_000;
@@ -28,23 +27,6 @@ export interface ScanOptions {
   /** What {@link digests} of this range gave, when it was asked before. */
   readonly digested?: number | null;
   readonly mostHeld?: number;
-}
-
-/** How a table is compared: see {@link import('./report.ts').TableReport}. */
-export function methodOf(table: VerifyTable): 'server' | 'mapped' | 'rows' {
-  if (table.target.relation.key.length === 0) return 'rows';
-  return table.direct !== null && table.sameRanges && table.plans.length === 1 ? 'server' : 'mapped';
-}
-
-/** The number of rows of a range where both servers digest the same, null where they do not or cannot. */
-export async function digests(sides: Sides, table: VerifyTable, range: Range): Promise<number | null> {
-  if (methodOf(table) !== 'server') return null;
-  const { plan, direct } = directOf(table);
-  const [left, right] = await Promise.all([
-    sides.blue.digest(plan, direct.from, range),
-    sides.green.digest(table.target.relation, direct.columns, range),
-  ]);
-  return left.rows === right.rows && left.hash === right.hash ? left.rows : null;
 }
 
 /** Compares one range of both sides while they are written, in bounded memory. */
@@ -220,13 +202,6 @@ class Scan {
       this.#suspects.set(subject.id, subject);
     else this.#capped = true;
   }
-}
-
-function directOf(table: VerifyTable): { plan: Relation; direct: NonNullable<VerifyTable['direct']> } {
-  return {
-    plan: table.plans[0]?.from as Relation,
-    direct: table.direct as NonNullable<VerifyTable['direct']>,
-  };
 }
 
 /** Count and sums of the hashes of the ids that fall into a bucket; the same on both sides where the rows are the same. */

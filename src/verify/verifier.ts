@@ -15,7 +15,8 @@ import { confirm, differing } from './confirm.ts';
 import type { Report, TableReport, VerifyProgress } from './report.ts';
 import type { Sides } from './rows.ts';
 import { Ahead } from './ahead.ts';
-import { digests, methodOf, scan } from './scan.ts';
+import { digests, methodOf } from './digests.ts';
+import { scan } from './scan.ts';
 import { subjectColumns, type Subject } from './subject.ts';
 import type { VerifyTable } from './verify-table.ts';
 
@@ -45,6 +46,8 @@ export interface RoundOptions {
   readonly mode: VerifyMode;
   readonly tables?: readonly string[];
   readonly maxRowsPerSecond?: number | null;
+  /** Does not wait for keys that change while they are compared; whoever goes on from this round compares them. */
+  readonly leaveMoving?: boolean;
 }
 
 export interface RoundResult extends Report {
@@ -125,7 +128,12 @@ export class Verifier {
         const changed = since === null ? null : changes.since(table.target.relation, since);
         if (changed !== null && subjectColumns(table).length > 0) {
           round.byKeys.add(nameOf(table));
-          await this.#recent(table, changed, { round, signal, tell });
+          await this.#recent(table, changed, {
+            round,
+            signal,
+            tell,
+            leaveMoving: options.leaveMoving ?? false,
+          });
           continue;
         }
         if (options.mode === 'recent')
@@ -163,7 +171,7 @@ export class Verifier {
     const since = this.#clean;
     // Without a clean round there is nothing to start from; the gate `verified` was overridden.
     if (since === null) return { keys: 0, differences: 0 };
-    const { changes, tables, sides } = this.#o;
+    const { changes, tables, sides, settings } = this.#o;
     const work = tables.map((table) => ({ table, changed: changes.since(table.target.relation, since) }));
     const unknown = work.filter(({ changed }) => changed === null).map(({ table }) => nameOf(table));
     if (unknown.length > 0) {
@@ -184,11 +192,14 @@ export class Verifier {
     };
     const keys = work.reduce((sum, one) => sum + cost(one), 0);
     if (keys > maxKeys) return { keys, differences: 0 };
+    const touched = work
+      .map(({ table, changed }) => ({ table, subjects: subjectsOf(changed ?? new Map()) }))
+      .filter(({ subjects }) => subjects.size > 0);
+    await using looks = new Ahead(touched, settings.workers, ({ table, subjects }) =>
+      differing(sides, table, subjects, signal),
+    );
     let differences = 0;
-    for (const { table, changed } of work) {
-      const subjects = subjectsOf(changed ?? new Map());
-      if (subjects.size > 0) differences += (await differing(sides, table, subjects, signal)).size;
-    }
+    for (const _ of touched) differences += (await looks.next()).size;
     return { keys, differences };
   }
 
@@ -320,13 +331,23 @@ export class Verifier {
   async #recent(
     table: VerifyTable,
     changed: ReadonlyMap<string, readonly Cell[]>,
-    { round, signal, tell }: { round: Round; signal: AbortSignal; tell: () => void },
+    {
+      round,
+      signal,
+      tell,
+      leaveMoving,
+    }: { round: Round; signal: AbortSignal; tell: () => void; leaveMoving: boolean },
   ): Promise<void> {
     const all = [...subjectsOf(changed)];
     for (let from = 0; from === 0 || from < all.length; from += RECENT_BATCH) {
       await this.#o.permit(signal);
       const some = new Map(all.slice(from, from + RECENT_BATCH));
-      const { differences, unsettled } = await confirm(this.#confirmOptions(), table, some, signal);
+      const { differences, unsettled } = await confirm(
+        { ...this.#confirmOptions(), leaveMoving },
+        table,
+        some,
+        signal,
+      );
       const done = from + RECENT_BATCH >= all.length;
       await round.advance(
         nameOf(table),

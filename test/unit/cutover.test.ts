@@ -75,6 +75,33 @@ describe('the switch', () => {
     });
   });
 
+  test('the last work while nobody waits comes after everything that is prepared; its failure pauses nobody', async () => {
+    const world = new World();
+    const engine = world.engine();
+    const beforeHold = () => engine.call('last look', () => undefined);
+    const outcome = await world.time.drive(cutover(engine.context({ beforeHold }), live()));
+    expect(outcome).toMatchObject({ outcome: 'switched' });
+    const at = engine.log.indexOf('last look');
+    const begun = world.journal.filter(({ detail }) => detail['state'] === 'begin');
+    expect(begun.map(({ detail }) => detail['step']).slice(0, 4)).toEqual([
+      'gates',
+      'prepare',
+      'arm',
+      'pause',
+    ]);
+    const notes = engine.log.slice(0, at).filter((name) => name === 'note cutover.step');
+    // Three steps with a begin and an end each.
+    expect(notes).toHaveLength(6);
+
+    const other = new World();
+    const failing = () => Promise.reject(new VerdigrisError('CUTOVER_GATE', '3 rows differ'));
+    const undone = await run(other, { beforeHold: failing });
+    expect(undone).toMatchObject({ outcome: 'undone', writePauseMs: null });
+    expect(undone.error?.message).toContain('3 rows differ');
+    expect(outcomes(undone)).toMatchObject({ arm: 'undone', pause: 'skipped' });
+    expectServing(other, 'blue');
+  });
+
   test('the lease is read again before every act', async () => {
     const world = new World();
     const engine = world.engine();
