@@ -1,6 +1,6 @@
 import { MongoServerError, type ClientSession, type Db } from 'mongodb';
 import { VerdigrisError } from '../../core/errors.ts';
-import { asPosition } from '../../core/position.ts';
+import { asPosition, type Position } from '../../core/position.ts';
 import type { Hole, HoleChanges, RangeState } from '../../core/sink.ts';
 import type { Cell, TableName, Tuple } from '../../core/table.ts';
 import { SERVER_CODE } from './errors.ts';
@@ -37,17 +37,22 @@ export const rangeId = (stream: string, unit: string, ordinal: number): string =
 
 export const rangesOf = (db: Db) => db.collection<RangeDocument>('ranges');
 
-/** @throws VerdigrisError STATE_CONFLICT when the unit has some */
+/** n boundaries make n + 1 ranges, all todo or all done. @throws VerdigrisError STATE_CONFLICT when the unit has some */
 export async function defineRanges(
   db: Db,
   session: ClientSession,
-  { stream, unit, boundaries }: { stream: string; unit: string; boundaries: readonly Cell[] },
+  {
+    stream,
+    unit,
+    boundaries,
+    upto,
+  }: { stream: string; unit: string; boundaries: readonly Cell[]; upto: Position | null },
 ): Promise<void> {
   const edges = [null, ...boundaries.map(String), null];
   const documents: RangeDocument[] = edges.slice(1).map((upper, ordinal) => ({
     _id: rangeId(stream, unit, ordinal),
     ...{ stream, unit, ordinal, lower: edges[ordinal] ?? null, upper },
-    ...{ upto: null, rows: 0, bytes: 0, attempt: null, dirty: false, writes: 0 },
+    ...{ upto, rows: 0, bytes: 0, attempt: null, dirty: false, writes: 0 },
   }));
   try {
     await rangesOf(db).insertMany(documents, { session });

@@ -148,11 +148,14 @@ class MongoSink implements Sink {
     return this.#with((stream) => deferIndexes(stream, tables));
   }
 
-  defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void> {
+  defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void> {
     return this.#with((stream) =>
       transactAgain(stream.client, async (session) => {
         await stream.holdLease(session);
-        await defineRanges(stream.db, session, { stream: stream.id, unit, boundaries });
+        await defineRanges(stream.db, session, {
+          ...{ stream: stream.id, unit, boundaries },
+          upto: upto ?? null,
+        });
       }),
     );
   }

@@ -121,11 +121,15 @@ export async function readHoles(link: Link, stream: SinkStream): Promise<readonl
   }));
 }
 
+/** n boundaries make n + 1 ranges, all todo or all done. @throws VerdigrisError STATE_CONFLICT when the unit has some */
 export async function defineRanges(
   link: Link,
   stream: SinkStream,
-  unit: string,
-  boundaries: readonly Cell[],
+  {
+    unit,
+    boundaries,
+    upto,
+  }: { readonly unit: string; readonly boundaries: readonly Cell[]; readonly upto: Position | null },
 ): Promise<void> {
   const present = await link.value(
     `SELECT 1 FROM ${tableOf(stream, 'ranges')} WHERE ${ownerCondition(stream)} AND unit = ${literal(unit)} LIMIT 1`,
@@ -136,11 +140,11 @@ export async function defineRanges(
   const values = Array.from(
     { length: boundaries.length + 1 },
     (_, ordinal) =>
-      `(${ownerValues(stream)}, ${literal(unit)}, ${ordinal}, ${edge(boundaries[ordinal - 1])}, ${edge(boundaries[ordinal])})`,
+      `(${ownerValues(stream)}, ${literal(unit)}, ${ordinal}, ${edge(boundaries[ordinal - 1])}, ${edge(boundaries[ordinal])}, ${edge(upto)})`,
   );
   for (let at = 0; at < values.length; at += 1_000)
     await link.run(
-      `INSERT INTO ${tableOf(stream, 'ranges')} (id, direction, unit, ordinal, lower_bound, upper_bound) VALUES ${values.slice(at, at + 1_000).join(',')}`,
+      `INSERT INTO ${tableOf(stream, 'ranges')} (id, direction, unit, ordinal, lower_bound, upper_bound, upto) VALUES ${values.slice(at, at + 1_000).join(',')}`,
     );
 }
 

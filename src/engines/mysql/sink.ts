@@ -165,10 +165,12 @@ export class MysqlSink implements Sink {
     this.#layouts.forget();
   }
 
-  async defineRanges(unit: string, boundaries: readonly Cell[]): Promise<void> {
+  async defineRanges(unit: string, boundaries: readonly Cell[], upto?: Position): Promise<void> {
     const link = await this.#ready();
     await this.#attempt(() =>
-      guarded(link, this.#stream, () => defineRanges(link, this.#stream, unit, boundaries)),
+      guarded(link, this.#stream, () =>
+        defineRanges(link, this.#stream, { unit, boundaries, upto: upto ?? null }),
+      ),
     );
   }
 

@@ -42,8 +42,8 @@ export function catalogContract(harness: EngineHarness): void {
       const here = await database.table({ name: 'items' });
       await using session = await connectSide(harness, database, { side: 'blue', migration: newMigration() });
       const missing = { ...here, name: 'gone' };
-      for (const work of [session.catalog.source(missing), session.catalog.target(missing)]) {
-        const error = await failure(work);
+      for (const role of ['source', 'target'] as const) {
+        const error = await failure(session.catalog[role](missing));
         expect(error).toMatchObject({ code: 'SCHEMA_TABLE_MISSING' });
         expect(error.message).toContain('gone');
       }
