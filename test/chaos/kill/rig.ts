@@ -22,6 +22,8 @@ export interface FenceRecord {
   readonly epoch: number;
 }
 
+const NEVER_RAISED: FenceRecord = { state: 'open', epoch: 0 };
+
 /** What one side has taken, as it stands in its tables. */
 export interface Taken {
   readonly orders: readonly {
@@ -171,15 +173,18 @@ export class KillRig implements AsyncDisposable {
     return engine;
   }
 
-  /** The fence record of a side; null while it cannot be read. */
+  /** The fence record of a side; null while it cannot be read. One that was never prepared has none: nothing has ever closed it. */
   async record(side: Side): Promise<FenceRecord | null> {
-    const found = await this.#ask<{ state: string; epoch: string }>(
-      side,
-      'SELECT state, epoch::text FROM verdigris.fence WHERE migration = $1',
-      [this.migration],
-    ).catch(() => null);
-    const row = found?.[0];
-    return row === undefined ? null : { state: row.state, epoch: Number(row.epoch) };
+    try {
+      const [row] = await this.#ask<{ state: string; epoch: string }>(
+        side,
+        'SELECT state, epoch::text FROM verdigris.fence WHERE migration = $1',
+        [this.migration],
+      );
+      return row === undefined ? NEVER_RAISED : { state: row.state, epoch: Number(row.epoch) };
+    } catch (error) {
+      return (error as { code?: unknown }).code === '42P01' ? NEVER_RAISED : null;
+    }
   }
 
   /** Whatever decides: what an engine that was replaced must not move any more. */

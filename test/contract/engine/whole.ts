@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createEngine, type VerdigrisEngine } from '../../../src/app/engine.ts';
+import { createEngine, type CutoverReport, type VerdigrisEngine } from '../../../src/app/engine.ts';
 import { loadConfig } from '../../../src/app/load.ts';
 import type { TableName } from '../../../src/core/table.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -44,6 +44,7 @@ async function openMigrated(harness: EngineHarness): Promise<Migrated> {
     green: side(green),
     verify: { after_copy: 'off' },
     apply: { heartbeat: '200ms' },
+    gates: { stable_for: '1ms' },
     tables: [{ from: shown(from), ...target }],
   };
   // JSON is YAML.
@@ -133,5 +134,82 @@ export function wholeContract(harness: EngineHarness): void {
       expect(status).toMatchObject({ phase: 'replicating', error: null });
       await (await again.migration()).abort({ dropGreenData: false });
     });
+
+    test('a switch, writes on green that flow back, a rollback, and forward again: each side has every row', async () => {
+      await using run = await openMigrated(harness);
+      const { blue, green, from, to, writer } = run;
+      await writer.insert(from, ...Array.from({ length: 300 }, (_, index) => item(index + 1)));
+      const engine = await run.engine();
+      const { hash } = await engine.plan();
+      await engine.start({ plan: { hash } });
+      expect((await engine.verify({ mode: 'full' })).ok).toBe(true);
+      const same = async (): Promise<boolean> =>
+        JSON.stringify(await blue.rows(from)) === JSON.stringify(await green.rows(to));
+
+      await writer.update(from, { id: 7, v: 'before the switch' });
+      expect(await turn(engine, run.migration, 'cutover')).toMatchObject({
+        outcome: 'switched',
+        to: 'green',
+        error: null,
+      });
+      expect(await engine.status()).toMatchObject({ phase: 'reversing', activeSide: 'green' });
+      expect(await same()).toBe(true);
+      await expect(writer.update(from, { id: 8, v: 'too late' })).rejects.toThrow();
+
+      await using after = await green.writer();
+      await after.insert(to, item(1_000), item(1_001, { big: 'x'.repeat(9_000) }));
+      await after.update(to, { id: 9, v: 'on green' });
+      await after.remove(to, 10);
+      await after.move(to, 11, 2_011);
+      await after.begin();
+      await after.update(to, { id: 1_000, v: 'twice' });
+      await after.remove(to, 12);
+      await after.commit();
+      await waitFor(same, { what: 'blue to hold what was written on green' });
+
+      await after.update(to, { id: 13, v: 'last on green' });
+      expect(await turn(engine, run.migration, 'rollback')).toMatchObject({
+        outcome: 'switched',
+        to: 'blue',
+        error: null,
+      });
+      expect(await engine.status()).toMatchObject({ phase: 'replicating', activeSide: 'blue' });
+      expect(await same()).toBe(true);
+      await expect(after.update(to, { id: 14, v: 'too late' })).rejects.toThrow();
+
+      await using again = await blue.writer();
+      await again.insert(from, item(3_000));
+      await again.update(from, { id: 1_001, v: 'home' });
+      await waitFor(same, { what: 'green to follow again' });
+      await (await engine.migration()).abort({ dropGreenData: false });
+    }, 120_000);
   });
+}
+
+/** When the gates that look at the logs have opened, which takes a moment after a start or a switch. */
+async function turn(
+  engine: VerdigrisEngine,
+  migration: string,
+  act: 'cutover' | 'rollback',
+): Promise<CutoverReport> {
+  const { hash } = await engine.plan();
+  const shut = async (): Promise<string[]> =>
+    (await engine.status()).gates
+      .filter(({ name, ok }) => !ok && name !== 'verified')
+      .map(({ name, observed }) => `${name}: ${observed}`);
+  await waitFor(async () => (await shut()).length === 0, {
+    what: 'the gates to open',
+    timeoutMs: 30_000,
+  }).catch(async (error: unknown) => {
+    throw new Error(`${String(error)}: ${(await shut()).join('; ')}`);
+  });
+  const overrides =
+    act === 'rollback' ? [{ gate: 'verified', reason: 'not compared on the way back' } as const] : [];
+  const report = await engine[act]({ planHash: hash, confirm: migration, overrides });
+  // Where it was undone the steps tell where the time went.
+  if (report.outcome !== 'switched')
+    console.warn(
+      report.steps.map(({ name, outcome, ms, detail }) => `${name} ${outcome} ${ms} ms ${detail}`).join('\n'),
+    );
+  return report;
 }
