@@ -14,8 +14,8 @@ export interface Catalog {
   /** Runs the operator's schema file, as it is, when the named tables do not exist yet. Returns whether it ran. */
   applySchema(sql: string, tables: readonly TableName[]): Promise<boolean>;
   /**
-   * The layouts that the schema file would make, as sinks; leaves nothing behind. Only where
-   * `capabilities.transactionalSchema`; a file that cannot run inside one transaction is refused.
+   * The layouts that the schema file would make, as sinks; leaves nothing behind. Refused where not
+   * `capabilities.transactionalSchema`, and for a file that cannot run inside one transaction.
    * @throws VerdigrisError SCHEMA_UNSUPPORTED
    */
   previewSchema(sql: string, tables: readonly TableName[]): Promise<readonly Relation[]>;

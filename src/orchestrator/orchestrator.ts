@@ -507,7 +507,7 @@ class Run implements Migration {
       modules: this.#o.modules,
       blue: this.#o.blue.catalog,
       green: this.#o.green.catalog,
-      schemaSql: this.#o.engine.capabilities.transactionalSchema ? this.#o.settings.schemaSql : null,
+      schemaSql: this.#o.settings.schemaSql,
       back: this.#o.settings.cutover.reverse ? this.#o.engine.capabilities : null,
     }).catch((error: unknown) => {
       this.#compiled = null;

@@ -74,7 +74,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
         new VerdigrisError(
           'SCHEMA_UNSUPPORTED',
           'A schema file cannot be tried here without leaving something behind: every statement commits by itself.',
-          { remedy: 'Run it on green yourself; then plan again.' },
+          { remedy: 'Run it on green yourself, where none of its tables is there yet; then plan again.' },
         ),
       ),
     rewrites: (tables) =>

@@ -1,9 +1,12 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import { MYSQL_PASSWORD } from '../../support/mysql-server.ts';
 import { APP_USER } from '../../support/mysql-harness.ts';
 import { waitFor } from '../../support/wait.ts';
 
 const ATTEMPTS = 2;
+/** Between two transactions of a client: a load, and still a test that shares its two cores. */
+const THINK_MS = 10;
 /** A held connection gets its greeting only when the proxy lets go. */
 const CONNECT_MS = 60_000;
 
@@ -58,6 +61,7 @@ export class ShopClients implements AsyncDisposable {
           if (attempt === ATTEMPTS) this.failures.push(`${id}: ${String(error)}`);
         }
       }
+      await delay(THINK_MS);
     }
     connection?.destroy();
   }

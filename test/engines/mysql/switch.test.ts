@@ -54,7 +54,6 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
     await using green = await startMysqlWithAccounts(flavour);
     for (const server of [blue, green]) await server.query(`CREATE DATABASE ${DATABASE}`);
     for (const statement of BLUE.split(';')) await blue.query(statement, DATABASE);
-    for (const statement of GREEN.split(';')) await green.query(statement, DATABASE);
     for (let client = 0; client < CLIENTS; client += 1)
       await blue.query(`INSERT INTO tally VALUES (${client}, 0)`, DATABASE);
     const place = (server: MysqlServer) => ({ host: '127.0.0.1', port: server.port });
@@ -69,7 +68,7 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
       version: 1,
       migration: `shop_${flavour}`,
       blue: side(blue),
-      green: side(green),
+      green: { ...side(green), schema_file: './green.sql' },
       verify: { after_copy: 'full' },
       apply: { heartbeat: '200ms' },
       gates: { stable_for: '1ms' },
@@ -92,10 +91,17 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
       tables: TABLES,
     };
     const file = join(dir.path, 'verdigris.yaml');
+    await writeFile(join(dir.path, 'green.sql'), GREEN);
     await writeFile(file, JSON.stringify(config));
     await using clients = new ShopClients({ port: proxy.port, database: DATABASE }, CLIENTS);
     await clients.more();
     await using engine = closing(createEngine(await loadConfig(file)));
+    // It would have to stay: MySQL commits every statement that makes a table.
+    await expect(engine.it.plan()).rejects.toMatchObject({
+      code: 'SCHEMA_UNSUPPORTED',
+      remedy: expect.stringContaining('Run it on green yourself'),
+    });
+    for (const statement of GREEN.split(';')) await green.query(statement, DATABASE);
     const { hash } = await engine.it.plan();
     await engine.it.start({ plan: { hash } });
     await clients.more();
