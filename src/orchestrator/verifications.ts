@@ -113,8 +113,8 @@ export class Verifications {
    */
   async lastLook(held: Held, signal: AbortSignal): Promise<void> {
     const last = this.#lastLook;
-    const passed = this.#clock.monotonic() - (last?.endedAt ?? 0);
-    if (this.#now.cleanAt === null || last === null || passed < last.tookMs) return;
+    if (this.#now.cleanAt === null || last === null) return;
+    if (this.#clock.monotonic() - last.endedAt < last.tookMs) return;
     await this.#lookAtRecent(held, signal);
   }
 

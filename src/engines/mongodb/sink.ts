@@ -153,7 +153,9 @@ class MongoSink implements Sink {
       transactAgain(stream.client, async (session) => {
         await stream.holdLease(session);
         await defineRanges(stream.db, session, {
-          ...{ stream: stream.id, unit, boundaries },
+          stream: stream.id,
+          unit,
+          boundaries,
           upto: upto ?? null,
         });
       }),

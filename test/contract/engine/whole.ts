@@ -2,12 +2,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createEngine, type CutoverReport, type VerdigrisEngine } from '../../../src/app/engine.ts';
+import { createEngine, type VerdigrisEngine } from '../../../src/app/engine.ts';
 import { loadConfig } from '../../../src/app/load.ts';
 import type { TableName } from '../../../src/core/table.ts';
+import { turn } from '../../support/turn.ts';
 import { waitFor } from '../../support/wait.ts';
 import { item, type EngineDatabase, type EngineHarness, type Writer } from './harness.ts';
 import { newMigration } from './side.ts';
+
+const GATES_MS = 30_000;
 
 const shown = ({ schema, name }: TableName): string => `${schema}.${name}`;
 
@@ -147,7 +150,9 @@ export function wholeContract(harness: EngineHarness): void {
         JSON.stringify(await blue.rows(from)) === JSON.stringify(await green.rows(to));
 
       await writer.update(from, { id: 7, v: 'before the switch' });
-      expect(await turn(engine, run.migration, 'cutover')).toMatchObject({
+      expect(
+        await turn(engine, { act: 'cutover', migration: run.migration, gatesMs: GATES_MS }),
+      ).toMatchObject({
         outcome: 'switched',
         to: 'green',
         error: null,
@@ -168,7 +173,9 @@ export function wholeContract(harness: EngineHarness): void {
       await waitFor(same, { what: 'blue to hold what was written on green' });
 
       await after.update(to, { id: 13, v: 'last on green' });
-      expect(await turn(engine, run.migration, 'rollback')).toMatchObject({
+      expect(
+        await turn(engine, { act: 'rollback', migration: run.migration, gatesMs: GATES_MS }),
+      ).toMatchObject({
         outcome: 'switched',
         to: 'blue',
         error: null,
@@ -184,32 +191,4 @@ export function wholeContract(harness: EngineHarness): void {
       await (await engine.migration()).abort({ dropGreenData: false });
     }, 120_000);
   });
-}
-
-/** When the gates that look at the logs have opened, which takes a moment after a start or a switch. */
-async function turn(
-  engine: VerdigrisEngine,
-  migration: string,
-  act: 'cutover' | 'rollback',
-): Promise<CutoverReport> {
-  const { hash } = await engine.plan();
-  const shut = async (): Promise<string[]> =>
-    (await engine.status()).gates
-      .filter(({ name, ok }) => !ok && name !== 'verified')
-      .map(({ name, observed }) => `${name}: ${observed}`);
-  await waitFor(async () => (await shut()).length === 0, {
-    what: 'the gates to open',
-    timeoutMs: 30_000,
-  }).catch(async (error: unknown) => {
-    throw new Error(`${String(error)}: ${(await shut()).join('; ')}`);
-  });
-  const overrides =
-    act === 'rollback' ? [{ gate: 'verified', reason: 'not compared on the way back' } as const] : [];
-  const report = await engine[act]({ planHash: hash, confirm: migration, overrides });
-  // Where it was undone the steps tell where the time went.
-  if (report.outcome !== 'switched')
-    console.warn(
-      report.steps.map(({ name, outcome, ms, detail }) => `${name} ${outcome} ${ms} ms ${detail}`).join('\n'),
-    );
-  return report;
 }

@@ -1,17 +1,19 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createEngine, type CutoverReport, type VerdigrisEngine } from '../../../src/app/engine.ts';
+import { createEngine } from '../../../src/app/engine.ts';
 import { loadConfig } from '../../../src/app/load.ts';
 import { debianProgram } from '../../support/debian.ts';
 import { HAPROXY, startHaproxy } from '../../support/haproxy.ts';
 import { ENGINE_USER, startMysqlWithAccounts } from '../../support/mysql-harness.ts';
 import type { MysqlServer } from '../../support/mysql-server.ts';
+import { newDir } from '../../support/run-dir.ts';
+import { turn } from '../../support/turn.ts';
 import { waitFor } from '../../support/wait.ts';
 import { ShopClients } from './switch-clients.ts';
 
 const CLIENTS = 6;
+const GATES_MS = 60_000;
 const DATABASE = 'shop';
 
 const BLUE = `CREATE TABLE orders (id int NOT NULL AUTO_INCREMENT PRIMARY KEY, code varchar(40) NOT NULL UNIQUE, client int NOT NULL, note varchar(200));
@@ -62,7 +64,7 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
       blue: place(blue),
       green: place(green),
     });
-    await using dir = await folder();
+    const dir = await newDir('switch');
     const side = (server: MysqlServer) => ({ engine: 'mysql', url: server.url(DATABASE, ENGINE_USER) });
     const config = {
       version: 1,
@@ -72,7 +74,7 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
       verify: { after_copy: 'full' },
       apply: { heartbeat: '200ms' },
       gates: { stable_for: '1ms' },
-      server: { state_dir: dir.path },
+      server: { state_dir: dir },
       cutover: {
         max_write_pause: '20s',
         proxies: [
@@ -90,29 +92,33 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
       },
       tables: TABLES,
     };
-    const file = join(dir.path, 'verdigris.yaml');
-    await writeFile(join(dir.path, 'green.sql'), GREEN);
+    const file = join(dir, 'verdigris.yaml');
+    await writeFile(join(dir, 'green.sql'), GREEN);
     await writeFile(file, JSON.stringify(config));
     await using clients = new ShopClients({ port: proxy.port, database: DATABASE }, CLIENTS);
     await clients.more();
-    await using engine = closing(createEngine(await loadConfig(file)));
+    await using engine = createEngine(await loadConfig(file));
     // It would have to stay: MySQL commits every statement that makes a table.
-    await expect(engine.it.plan()).rejects.toMatchObject({
+    await expect(engine.plan()).rejects.toMatchObject({
       code: 'SCHEMA_UNSUPPORTED',
       remedy: expect.stringContaining('Run it on green yourself'),
     });
     for (const statement of GREEN.split(';')) await green.query(statement, DATABASE);
-    const { hash } = await engine.it.plan();
-    await engine.it.start({ plan: { hash } });
+    const { hash } = await engine.plan();
+    await engine.start({ plan: { hash } });
     await clients.more();
 
-    expect(await turn(engine.it, 'cutover', config.migration)).toMatchObject({
+    expect(
+      await turn(engine, { act: 'cutover', migration: config.migration, gatesMs: GATES_MS }),
+    ).toMatchObject({
       outcome: 'switched',
       error: null,
     });
     await clients.more();
     expect(Number(await count(green))).toBeGreaterThan(100);
-    expect(await turn(engine.it, 'rollback', config.migration)).toMatchObject({
+    expect(
+      await turn(engine, { act: 'rollback', migration: config.migration, gatesMs: GATES_MS }),
+    ).toMatchObject({
       outcome: 'switched',
       error: null,
     });
@@ -132,7 +138,7 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
       everyMs: 500,
     });
     // The round that a rollback asks for.
-    await waitFor(async () => (await engine.it.status()).verify.state === 'pass', {
+    await waitFor(async () => (await engine.status()).verify.state === 'pass', {
       what: 'a clean verification',
       everyMs: 200,
     });
@@ -154,34 +160,3 @@ const contents = async (server: MysqlServer): Promise<string> =>
 
 const count = async (server: MysqlServer): Promise<unknown> =>
   (await server.query('SELECT count(*) AS n FROM orders', DATABASE))[0]?.['n'];
-
-async function turn(
-  engine: VerdigrisEngine,
-  act: 'cutover' | 'rollback',
-  migration: string,
-): Promise<CutoverReport> {
-  const { hash } = await engine.plan();
-  const shut = async (): Promise<string[]> =>
-    (await engine.status()).gates
-      .filter(({ name, ok }) => !ok && !(act === 'rollback' && name === 'verified'))
-      .map(({ name, observed }) => `${name}: ${observed}`);
-  await waitFor(async () => (await shut()).length === 0, {
-    what: `the gates to open`,
-    timeoutMs: 60_000,
-  }).catch(async (error: unknown) => {
-    throw new Error(`${String(error)}: ${(await shut()).join('; ')}`);
-  });
-  const overrides =
-    act === 'rollback' ? [{ gate: 'verified', reason: 'rows that came back are not compared' } as const] : [];
-  return engine[act]({ planHash: hash, confirm: migration, overrides });
-}
-
-async function folder(): Promise<AsyncDisposable & { readonly path: string }> {
-  const path = await mkdtemp(join(tmpdir(), 'verdigris-mysql-'));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-}
-
-const closing = (it: VerdigrisEngine): AsyncDisposable & { readonly it: VerdigrisEngine } => ({
-  it,
-  [Symbol.asyncDispose]: () => it.close(),
-});
