@@ -40,6 +40,11 @@ const ACT = { switch: 'cutover', rollback: 'rollback' } as const;
 /** Lets the side serve from which the case starts. */
 export async function prepareCase(rig: KillRig, { direction }: KillCase): Promise<void> {
   if (rig.serving === FROM[direction]) return;
+  // A turn counts by the rows on both sides of it: somebody must have written before it.
+  if (rig.ledger.acknowledged.size === 0) {
+    await rig.work();
+    await rig.rest();
+  }
   const engine = rig.standing ?? rig.engine();
   const other = direction === 'switch' ? 'rollback' : 'cutover';
   engine.tell({ kind: 'turn', act: other, point: null });
