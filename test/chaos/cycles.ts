@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { createEngine, type VerdigrisEngine } from '../../src/app/engine.ts';
+import { createEngine, type CutoverReport, type VerdigrisEngine } from '../../src/app/engine.ts';
 import { loadConfig } from '../../src/app/load.ts';
 import { NO_FAILPOINTS } from '../../src/core/failpoint.ts';
 import { SILENT } from '../../src/core/log.ts';
@@ -19,6 +19,8 @@ export interface CyclesReport {
   readonly transactions: number;
   /** The longest wait of a client in each switch and rollback, ms. */
   readonly pause: { readonly p50: number; readonly p99: number; readonly max: number };
+  /** Median of what each step took while clients waited, ms; `between`: of the pause outside its steps. */
+  readonly steps: Readonly<Record<string, number>>;
   /** The same with nothing but PAUSE, RELOAD and RESUME. */
   readonly bare: { readonly p50: number; readonly p99: number; readonly max: number };
 }
@@ -36,6 +38,7 @@ export async function cycle(cycles: number): Promise<CyclesReport> {
   const bare = await bareWaits(rig);
   expect(rig.writers.failures, 'by hand').toEqual([]);
   const pauses: number[] = [];
+  const reports: CutoverReport[] = [];
   for (let turn = 0; turn < 2 * cycles; turn += 1) {
     const act = turn % 2 === 0 ? 'cutover' : 'rollback';
     await rig.writers.more(SETTLED);
@@ -45,6 +48,7 @@ export async function cycle(cycles: number): Promise<CyclesReport> {
     expect(report, `turn ${turn}`).toMatchObject({ outcome: 'switched', error: null });
     await rig.writers.more(CLIENTS);
     pauses.push(longest(rig, from));
+    reports.push(report);
     expect(rig.writers.failures, `turn ${turn}`).toEqual([]);
   }
   await rig.writers[Symbol.asyncDispose]();
@@ -57,7 +61,30 @@ export async function cycle(cycles: number): Promise<CyclesReport> {
   // Green follows to the end and has them all, once.
   await waitFor(async () => (await rig.ids(rig.green)).size === ids.length, { what: 'green to follow' });
   expect([...(await rig.ledger(rig.green))].filter(([, n]) => n !== 1)).toEqual([]);
-  return { cycles, transactions: acknowledged.length, pause: spread(pauses), bare: spread(bare) };
+  return {
+    cycles,
+    transactions: acknowledged.length,
+    pause: spread(pauses),
+    steps: stepsOf(reports),
+    bare: spread(bare),
+  };
+}
+
+function stepsOf(reports: readonly CutoverReport[]): Record<string, number> {
+  const first = reports[0]?.steps ?? [];
+  const held = first.slice(
+    first.findIndex(({ name }) => name === 'pause'),
+    first.findIndex(({ name }) => name === 'smoke'),
+  );
+  const median = (of: (report: CutoverReport) => number): number => spread(reports.map(of)).p50;
+  const ms = ({ steps }: CutoverReport, step: string): number =>
+    steps.find(({ name }) => name === step)?.ms ?? 0;
+  const between = (report: CutoverReport): number =>
+    held.reduce((rest, { name }) => rest - ms(report, name), report.writePauseMs ?? 0);
+  return {
+    ...Object.fromEntries(held.map(({ name }) => [name, median((report) => ms(report, name))])),
+    between: median(between),
+  };
 }
 
 async function ready(engine: VerdigrisEngine, phase: 'replicating' | 'reversing'): Promise<void> {
