@@ -67,6 +67,7 @@ const approval = z.strictObject({
 /** A switch that somebody asked for. */
 export const requestSchema = z.strictObject({
   id: z.string(),
+  to: z.enum(['blue', 'green']),
   state: z.enum(['waiting', 'running', 'done', 'cancelled', 'expired', 'failed']),
   by: z.string().nullable(),
   planHash: z.string(),

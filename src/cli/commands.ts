@@ -313,7 +313,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'cancel',
     group: 'cutover',
-    text: 'end a cutover that waits; undo one that runs, unless it is past the point of no return',
+    text: 'end a cutover that waits; undo a cutover or rollback that runs, unless it is past the point of no return',
     kind: 'CutoverRequest',
     example: 'verdigris cutover cancel --reason "incident"',
     options: [BY, { flags: '--reason <text>', text: 'stands in the report' }],

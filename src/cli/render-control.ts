@@ -6,9 +6,9 @@ type Request = z.output<typeof requestSchema>;
 
 /** A switch that somebody asked for. */
 export function renderRequest(request: Request): string {
-  const { id, state, by, notBefore, window, deadline, outcome, reason } = request;
+  const { id, to, state, by, notBefore, window, deadline, outcome, reason } = request;
   const parts = [
-    `Cutover ${id}: ${state}${outcome === null ? '' : `, ${outcome}`}`,
+    `${to === 'green' ? 'Cutover' : 'Rollback'} ${id}: ${state}${outcome === null ? '' : `, ${outcome}`}`,
     ...(by === null ? [] : [`asked for by ${by}`]),
     ...(window === null ? [] : [`window ${window}`]),
     ...(notBefore === null ? [] : [`not before ${notBefore}`]),

@@ -1,4 +1,5 @@
 import { VerdigrisError } from '../core/errors.ts';
+import type { Side } from '../core/engine.ts';
 import type { Phase } from '../core/state.ts';
 
 /** Which phase may follow which. Data, not order: nobody compares phases by rank. */
@@ -13,6 +14,9 @@ const NEXT: Readonly<Record<Phase, readonly Phase[]>> = {
   finished: [],
   aborted: [],
 };
+
+/** The phase in which a side serves and the other follows. */
+export const STEADY: Readonly<Record<Side, Phase>> = { blue: 'replicating', green: 'reversing' };
 
 export const mayFollow = (from: Phase, to: Phase): boolean => NEXT[from].includes(to);
 

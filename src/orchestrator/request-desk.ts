@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../core/clock.ts';
+import type { Side } from '../core/engine.ts';
 import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
 import type { Logger } from '../core/log.ts';
 import type { GateOverride } from '../cutover/context.ts';
 import type { CutoverOutcome } from '../cutover/execute.ts';
 import { closedGates } from '../cutover/gates.ts';
-import { requirePhase } from './phase.ts';
+import { other } from './hold.ts';
+import { requirePhase, STEADY } from './phase.ts';
 import {
   isPending,
   iso,
@@ -38,7 +40,7 @@ export interface Ask {
 
 const LOOK_MS = 1_000;
 
-/** Takes requests for a switch, one at a time, and begins the one that waits when its time has come. It stands in the run's record. */
+/** Takes requests for a switch or a rollback, one at a time, and begins the one that waits when its time has come. It stands in the run's record. */
 export class RequestDesk {
   readonly #o: RequestDeskOptions;
   #state: RunState | null = null;
@@ -67,7 +69,7 @@ export class RequestDesk {
     const { request } = this;
     if (request?.state === 'running' && state.phase !== 'undetermined') {
       // The engine died between storing that it begins and storing what came of it: the phase says which.
-      const outcome = state.phase === 'replicating' ? 'undone' : 'switched';
+      const outcome = state.phase === STEADY[request.to] ? 'switched' : 'undone';
       await this.#close(request, { state: 'done', outcome, reason: 'found after a restart' });
     }
     if (request?.state === 'waiting') this.#wait();
@@ -83,7 +85,7 @@ export class RequestDesk {
     // Refuses what can never be overridden now, not at three in the morning.
     closedGates([], ask.overrides ?? []);
     const times = timesOf(when, this.#o.windows, this.#o.clock.now());
-    const request = await this.#store(ask, { ...times, state: 'waiting' });
+    const request = await this.#store(ask, { ...times, to: 'green', state: 'waiting' });
     await state.note('cutover.requested', { ...request });
     this.#wait();
     return request;
@@ -91,14 +93,16 @@ export class RequestDesk {
 
   /**
    * The last moment before anything acts: stores that it runs. What was cancelled in the meantime does not begin.
+   * @param to the side that shall serve
    * @param id of the request that waited; absent: it was asked for just now
    * @returns what cancels it until the seal
    * @throws VerdigrisError CUTOVER_PHASE
    */
-  async begin(ask: Ask, id?: string): Promise<AbortSignal> {
+  async begin(to: Side, ask: Ask, id?: string): Promise<AbortSignal> {
     const state = this.#required();
     if (id === undefined) {
       const request = await this.#store(ask, {
+        to,
         state: 'running',
         notBefore: null,
         window: null,
@@ -141,8 +145,8 @@ export class RequestDesk {
   /** After an attempt that broke off between {@link begin} and {@link end}, before anything acted. */
   async leave(): Promise<void> {
     const { request } = this;
-    if (this.#running === null || request?.state !== 'running' || this.#required().phase !== 'replicating')
-      return;
+    if (this.#running === null || request?.state !== 'running') return;
+    if (this.#required().phase !== STEADY[other(request.to)]) return;
     this.#running.over.resolve();
     this.#running = null;
     await this.#close(request, {
@@ -164,9 +168,13 @@ export class RequestDesk {
     const why = [`cancelled${by === null ? '' : ` by ${by}`}`, reason].filter(Boolean).join(': ');
     const { request } = this;
     if (!isPending(request)) {
-      throw new VerdigrisError('CUTOVER_PHASE', 'No cutover waits or runs.', {
-        remedy: 'See `verdigris status`.',
-      });
+      throw new VerdigrisError(
+        'CUTOVER_PHASE',
+        'No cutover waits, and neither a cutover nor a rollback runs.',
+        {
+          remedy: 'See `verdigris status`.',
+        },
+      );
     }
     await state.note('cutover.cancel', { id: request.id, by, reason, state: request.state });
     if (request.state === 'waiting') {
@@ -176,7 +184,8 @@ export class RequestDesk {
     }
     const running = this.#running;
     if (running !== null) {
-      running.cancel.abort(new VerdigrisError('INTERRUPTED', `The switch was ${why}.`));
+      const what = request.to === 'green' ? 'switch' : 'rollback';
+      running.cancel.abort(new VerdigrisError('INTERRUPTED', `The ${what} was ${why}.`));
       await running.over.promise;
     }
     return this.request ?? request;
@@ -193,16 +202,17 @@ export class RequestDesk {
 
   async #store(
     ask: Ask,
-    part: Pick<CutoverRequest, 'state' | 'notBefore' | 'window' | 'deadline'>,
+    part: Pick<CutoverRequest, 'to' | 'state' | 'notBefore' | 'window' | 'deadline'>,
   ): Promise<CutoverRequest> {
     const state = this.#required();
     let stored: CutoverRequest | null = null;
     await state.revise((record) => {
-      const other = requestOf(record);
-      if (isPending(other)) {
-        throw new VerdigrisError('CUTOVER_PHASE', `The cutover ${other.id} is ${other.state} already.`, {
+      const pending = requestOf(record);
+      if (isPending(pending)) {
+        const what = pending.to === 'green' ? 'cutover' : 'rollback';
+        throw new VerdigrisError('CUTOVER_PHASE', `The ${what} ${pending.id} is ${pending.state} already.`, {
           remedy: 'Wait for it, or end it with `verdigris cutover cancel`.',
-          context: { request: other.id },
+          context: { request: pending.id },
         });
       }
       stored = {

@@ -1,14 +1,17 @@
 import type { GateOverride } from '../cutover/context.ts';
+import type { Side } from '../core/engine.ts';
 import type { RunRecord } from '../core/state.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import { nextOpening, openAt, showOpening, type CutoverWindow } from './windows.ts';
 
 /**
- * A switch that somebody asked for. It stands in the record of the run on green, so that an engine that is started again goes on
- * waiting, and a cancelled one never starts.
+ * A switch or rollback that somebody asked for. It stands in the record of the run on green, so that an engine that is started again
+ * goes on waiting, and a cancelled one never starts.
  */
 export interface CutoverRequest {
   readonly id: string;
+  /** The side that shall serve: `blue` for a rollback, which never waits. */
+  readonly to: Side;
   /**
    * `waiting` for its time and the gates · `running` · `done`: it ran, see `outcome` · `cancelled` · `expired`: the gates were not all
    * open before its deadline · `failed`: it could not begin. Only `running` and `done` changed anything.

@@ -1,7 +1,6 @@
 import type { Side } from '../core/engine.ts';
 import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { GateResult } from '../core/gate.ts';
-import type { Phase } from '../core/state.ts';
 import type { CutoverContext } from '../cutover/context.ts';
 import { bounded, deadline, persist } from '../cutover/budget.ts';
 import { dryRun, type CutoverOutcome } from '../cutover/execute.ts';
@@ -11,7 +10,7 @@ import { cutoverSteps } from '../cutover/steps.ts';
 import type { CutoverReport, TurnRequest } from './api.ts';
 import { other, type Held } from './hold.ts';
 import type { MigrationOptions } from './migration-options.ts';
-import { requirePhase } from './phase.ts';
+import { requirePhase, STEADY } from './phase.ts';
 import { gateError, reportOf, switchContext } from './switching.ts';
 import type { RequestDesk } from './request-desk.ts';
 import type { SwitchControl } from './switch-control.ts';
@@ -25,7 +24,7 @@ export interface TurnsOptions {
   readonly holder: string;
   readonly verifications: Verifications;
   readonly control: Pick<SwitchControl, 'rehearsed'>;
-  /** Switches that were asked for. */
+  /** Switches and rollbacks that were asked for. */
   readonly desk: Pick<RequestDesk, 'begin' | 'leave' | 'end' | 'request'>;
   /** As who starts it would find them. */
   readonly gates: (held: Held, starter: string | null) => Promise<readonly GateResult[]>;
@@ -45,8 +44,6 @@ interface Attempt {
   readonly wayBack: boolean;
 }
 
-/** The phase in which a side serves and the other follows. */
-const STEADY: Readonly<Record<Side, Phase>> = { blue: 'replicating', green: 'reversing' };
 /** How long who asked waits until what it came to is stored. Twice the notes of a journal that does not answer. */
 const STORE_MS = 6_000;
 /** And then until the way that fits it carries. */
@@ -121,8 +118,7 @@ export class Turns {
     return this.exclusively(async () => {
       try {
         if (from === 'blue') await verifications.narrow(held, this.#o.working());
-        // A request is for a switch; a rollback is asked for when it is wanted.
-        const cancelled = from === 'blue' ? [await desk.begin(request, waited)] : [];
+        const cancelled = await desk.begin(context.to, request, waited);
         for (const { gate, reason } of overrides) await state.note('gate.override', { gate, reason });
         const attempt: Attempt = { from, wayBack: context.wayBack !== null };
         await state.remember({ attempt });
@@ -132,15 +128,15 @@ export class Turns {
           from,
           to: context.to,
           maxWritePauseMs: context.settings.maxWritePauseMs,
-          request: from === 'blue' ? (desk.request?.id ?? null) : null,
+          request: desk.request?.id ?? null,
           by: starter,
           gates,
         });
-        const outcome = await cutover(context, AbortSignal.any([this.#o.life, ...cancelled]));
+        const outcome = await cutover(context, AbortSignal.any([this.#o.life, cancelled]));
         await this.#settledSoon(held, from, outcome);
         return reportOf(outcome, report);
       } finally {
-        if (from === 'blue') await desk.leave();
+        await desk.leave();
       }
     });
   }
@@ -279,7 +275,7 @@ export class Turns {
         ? state.enter('undetermined')
         : state.enter(STEADY[serves], { activeSide: serves }),
     );
-    if (from === 'blue') await this.#o.desk.end(outcome);
+    await this.#o.desk.end(outcome);
   }
 
   /** Lets the way carry that fits what is stored. */

@@ -251,30 +251,42 @@ describe('a cutover that waits', () => {
     ]);
   }, 120_000);
 
-  test('cancelled in the middle, before the seal: undone, blue serves, and the next one goes through', async () => {
+  test('cancelled in the middle, before the seal: undone, who served serves, and the next one goes through; a rollback too', async () => {
     await using run = await Run.create({ ...SMALL, settings: `${READY}\n${gates()}` });
     const points = new HoldPoints();
     await run.start({ failpoints: points });
     await readyBut(run);
     const ask = { planHash: await planOf(run), confirm: run.name };
-    const reached = points.hold('cutover.step.drain.before');
-    const switching = run.engine.cutover(ask);
-    await reached;
-    const cancelling = run.engine.cancel({ by: 'ada', reason: 'wrong day' });
-    await waitFor(
-      async () => (await run.engine.events(0, 1_000)).some(({ event }) => event === 'cutover.cancel'),
-      {
-        what: 'the cancel to be in the journal',
-      },
-    );
-    points.release('cutover.step.drain.before');
-    expect(await switching).toMatchObject({ outcome: 'undone' });
-    expect(await cancelling).toMatchObject({ state: 'done', outcome: 'undone' });
+    const cancelled = async (act: 'cutover' | 'rollback', attempt: number): Promise<void> => {
+      const reached = points.hold('cutover.step.drain.before');
+      const turning = run.engine[act](ask);
+      await reached;
+      const cancelling = run.engine.cancel({ by: 'ada', reason: 'wrong day' });
+      const asked = async (): Promise<boolean> =>
+        (await run.engine.events(0, 1_000)).filter(({ event }) => event === 'cutover.cancel').length ===
+        attempt;
+      await waitFor(asked, { what: 'the cancel to be in the journal' });
+      points.release('cutover.step.drain.before');
+      expect(await turning).toMatchObject({ outcome: 'undone' });
+      const to = act === 'cutover' ? 'green' : 'blue';
+      expect(await cancelling).toMatchObject({ to, state: 'done', outcome: 'undone' });
+    };
+
+    await cancelled('cutover', 1);
     expect(await run.engine.status()).toMatchObject({ phase: 'replicating', activeSide: 'blue' });
     await run.blue.query('INSERT INTO public.t VALUES (1000, 1)');
     await run.settled();
     await readyBut(run);
     expect(await run.engine.cutover(ask)).toMatchObject({ outcome: 'switched' });
     await run.compare('SELECT id, v FROM public.t ORDER BY id');
+
+    await readyBut(run);
+    await cancelled('rollback', 2);
+    expect(await run.engine.status()).toMatchObject({ phase: 'reversing', activeSide: 'green' });
+    await run.green.query('INSERT INTO public.t VALUES (1001, 1)');
+    await expect(run.blue.query('INSERT INTO public.t VALUES (1002, 1)')).rejects.toThrow(/fenced/);
+    await readyBut(run);
+    expect(await run.engine.rollback(ask)).toMatchObject({ outcome: 'switched' });
+    await run.blue.query('INSERT INTO public.t VALUES (1002, 1)');
   }, 120_000);
 });

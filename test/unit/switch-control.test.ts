@@ -115,7 +115,7 @@ async function engine(w: World, change: Partial<RequestDeskOptions> = {}) {
     gates: () => Promise.resolve(w.gates),
     attempt: async (request) => {
       w.attempts.push(request);
-      await desk.begin({}, request.id);
+      await desk.begin('green', {}, request.id);
       await state.enter('cutting_over');
       await state.enter('reversing');
       await desk.end(switched);
@@ -220,7 +220,7 @@ describe('a cutover that waits', () => {
       attempt: async (request) => {
         reached.resolve();
         await go.promise;
-        begun.push(await desk?.begin({}, request.id).catch((error: unknown) => error));
+        begun.push(await desk?.begin('green', {}, request.id).catch((error: unknown) => error));
         throw new VerdigrisError('CUTOVER_PHASE', 'gone');
       },
     });
@@ -237,7 +237,7 @@ describe('a cutover that waits', () => {
   test('cancelled while it runs: the switch is told, and the answer is what came of it', async () => {
     const w = world();
     await using one = await engine(w);
-    const signal = await one.desk.begin({ by: 'ops' });
+    const signal = await one.desk.begin('green', { by: 'ops' });
     const cancelling = one.desk.cancel({ reason: 'too slow' });
     await waitFor(() => signal.aborted, { what: 'the signal' });
     expect(signal.reason).toMatchObject({ code: 'INTERRUPTED' });
@@ -251,12 +251,12 @@ describe('a cutover that waits', () => {
     await using one = await engine(w);
     const { id } = await one.desk.schedule(HOUR, {});
     await expect(one.desk.schedule(HOUR, {})).rejects.toMatchObject({ code: 'CUTOVER_PHASE' });
-    await expect(one.desk.begin({})).rejects.toMatchObject({
+    await expect(one.desk.begin('green', {})).rejects.toMatchObject({
       code: 'CUTOVER_PHASE',
       message: expect.stringContaining(id) as unknown,
     });
     await one.desk.cancel({});
-    await one.desk.begin({});
+    await one.desk.begin('green', {});
     await one.desk.end(switched);
     await expect(one.desk.cancel({})).rejects.toMatchObject({ code: 'CUTOVER_PHASE' });
   });
@@ -299,23 +299,25 @@ describe('a cutover that waits', () => {
   test('an attempt that breaks off before the first step does not stay running', async () => {
     const w = world();
     await using one = await engine(w);
-    await one.desk.begin({});
+    await one.desk.begin('green', {});
     await one.desk.leave();
     expect(one.desk.request).toMatchObject({ state: 'failed' });
-    await one.desk.begin({});
+    await one.desk.begin('green', {});
     await one.desk.end(switched);
     await one.desk.leave();
     expect(one.desk.request).toMatchObject({ state: 'done', outcome: 'switched' });
   });
 
   test.each([
-    ['replicating', 'undone'],
-    ['reversing', 'switched'],
-  ] as const)('an engine that died while it ran, found in %s: %s', async (phase, outcome) => {
+    ['green', 'replicating', 'undone'],
+    ['green', 'reversing', 'switched'],
+    ['blue', 'replicating', 'switched'],
+    ['blue', 'reversing', 'undone'],
+  ] as const)('an engine that died on the way to %s, found in %s: %s', async (to, phase, outcome) => {
     const w = world();
     {
       await using one = await engine(w);
-      await one.desk.begin({});
+      await one.desk.begin(to, {});
       if (phase === 'reversing') {
         await one.state.enter('cutting_over');
         await one.state.enter('reversing');

@@ -120,6 +120,7 @@ export const APPROVAL: Approval = {
 
 export const CUTOVER_REQUEST: ScheduledCutover = {
   id: 'c-1',
+  to: 'green',
   state: 'waiting',
   by: 'ops',
   planHash: 'hash-in-force',
