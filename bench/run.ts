@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import '../test/support/compile-cache.ts';
 import { machine } from './machine.ts';
 import type { Contender, Profile, Run } from './profile.ts';
 import { more, ratiosOf, summary, table, type Series } from './report.ts';

@@ -9,6 +9,7 @@ import Table from 'cli-table3';
 
 import type { CutoverReport } from '../../src/app/engine.ts';
 import { VERSION } from '../../src/app/version.ts';
+import '../support/compile-cache.ts';
 import { type DemoReport, type DemoResult, runDemo } from './demo.ts';
 
 const { values } = parseArgs({

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
+import './compile-cache.ts';
 import { atProcessEnd } from './process-end.ts';
 import { provider } from './provider.ts';
 import { createRunDir, RUN_DIR_VARIABLE } from './run-dir.ts';
