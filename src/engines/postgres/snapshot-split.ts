@@ -7,7 +7,7 @@ import { ident } from './sql.ts';
 const MAX_RANGES = 20_000;
 
 /** Up to this size the key is read whole and the boundaries are exact. */
-const EXACT_BYTES = 64 * 1024 * 1024;
+const EXACT_BYTES = 4 * 1024 * 1024;
 
 /** Sampled rows per range: enough that a range is rarely twice its size. */
 const SAMPLES_PER_RANGE = 100;
