@@ -1,30 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { cpus, loadavg, release, totalmem } from 'node:os';
+import { thisMachine, type Machine } from '../src/bench/machine.ts';
 
-/** What a figure depends on. */
-export interface Machine {
-  readonly cpu: string;
-  readonly cores: number;
-  readonly memoryGb: number;
-  readonly kernel: string;
-  readonly node: string;
-  readonly commit: string;
-  /** Load of the last minute when it was asked for: others may have used the machine. */
-  readonly load: number;
-}
-
-export function machine(): Machine {
-  return {
-    cpu: cpus()[0]?.model ?? 'unknown',
-    cores: cpus().length,
-    memoryGb: Math.round(totalmem() / 2 ** 30),
-    kernel: release(),
-    node: process.version,
-    commit: commit(),
-    load: Number((loadavg()[0] ?? 0).toFixed(1)),
-  };
-}
+/** The machine, and what of this project ran on it. */
+export const machine = (): Machine & { readonly commit: string } => ({ ...thisMachine(), commit: commit() });
 
 function commit(): string {
   try {

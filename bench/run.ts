@@ -1,11 +1,11 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { inPairs } from '../src/bench/pairs.ts';
+import { describe, report, result } from '../src/bench/report.ts';
 import '../test/support/compile-cache.ts';
 import { machine } from './machine.ts';
-import type { Contender, Profile, Run } from './profile.ts';
-import { more, ratiosOf, summary, table, type Series } from './report.ts';
-import { median, round } from './stats.ts';
+import type { Contender, Profile } from './profile.ts';
 
 const PROFILES = new URL('./profiles/', import.meta.url).pathname;
 const RESULTS = new URL('./results/', import.meta.url).pathname;
@@ -52,59 +52,20 @@ async function main(): Promise<number> {
   say(`${profile.name}: ${profile.what}`);
   await using prepared = await profile.prepare({ scale, say, cpuProfile: values['cpu-prof'] ?? null });
   const { facts } = prepared;
-  say(
-    `${facts.changes} changes of ${facts.distinctKeys} distinct keys in ${facts.transactions} transactions, ` +
-      `${round(facts.bytes / 1e6, 1)} MB, rows of some ${facts.rowBytes} bytes`,
-  );
+  say(describe(facts));
   const all: Contender[] = [prepared.verdigris, ...prepared.peers].filter(
     (_, index) => values.only === undefined || (values.only === 'verdigris') === (index === 0),
   );
-  const runs = new Map<Contender, Run[]>(all.map((contender) => [contender, []]));
-  for (let pair = 0; pair < repeat; pair++) {
-    // Who runs first changes from pair to pair: neither always meets the warmer caches.
-    for (const contender of pair % 2 === 0 ? all : [...all].reverse()) {
-      const run = await contender.run();
-      runs.get(contender)?.push(run);
-      say(
-        `  ${pair + 1}. ${contender.name}: ${round(run.seconds)} s${run.p99 === undefined ? '' : `, p99 ${round(run.p99, 1)} ms`}`,
-      );
-    }
-  }
-  const series: Series[] = all.map((contender) => ({
-    name: contender.name,
-    runs: runs.get(contender) as Run[],
-  }));
-  process.stdout.write(`${table(series, facts)}\n`);
-  for (const { name, runs: done } of series)
-    for (const [figure, value] of Object.entries(more(done)))
-      process.stdout.write(`${name}: ${figure} ${value}\n`);
-  const [ours, peer, ...others] = series;
-  if (ours === undefined || peer === undefined) return 0;
-  const ratios = ratiosOf(profile, ours, peer);
-  const ratio = round(median(ratios));
-  process.stdout.write(
-    `ratio to ${peer.name} (its ${profile.by === 'p99' ? 'p99' : 'seconds'} ÷ ours), pair by pair: ${ratios.join(' ')}, median ${ratio}\n`,
-  );
-  for (const other of others) {
-    const each = ratiosOf(profile, ours, other);
-    process.stdout.write(
-      `ratio to ${other.name}, pair by pair: ${each.join(' ')}, median ${round(median(each))}\n`,
-    );
-  }
+  const series = await inPairs(all, { repeat, say });
+  const by = profile.by ?? 'seconds';
+  process.stdout.write(`${report(series, facts, by)}\n`);
+  if (series.length < 2) return 0;
   for (const note of prepared.notes) say(`note: ${note}`);
   const data = {
     profile: profile.name,
     scale,
     ...facts,
-    verdigris: summary(ours, facts),
-    peer: summary(peer, facts),
-    others: others.map((other) => ({
-      ...summary(other, facts),
-      ratios: ratiosOf(profile, ours, other),
-      ratio: round(median(ratiosOf(profile, ours, other))),
-    })),
-    ratio,
-    ratios,
+    ...result(series, facts, by),
     notes: prepared.notes,
     machine: machine(),
   };
