@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { CODES, VerdigrisError, type Code } from '../core/errors.ts';
 import { GATES } from '../core/gate.ts';
 import { PHASES } from '../core/state.ts';
+import { benchSchema } from './bench-data.ts';
 import type { Redactor } from './redact.ts';
 
 export const API_VERSION = 'verdigris/v1';
@@ -437,6 +438,7 @@ export const DATA_SCHEMAS = {
   Action: actionSchema,
   Aborted: done,
   Approval: approval,
+  Bench: benchSchema,
   ConfigCheck: z.strictObject({ file: z.string(), migration: z.string(), tables: z.int() }),
   Config: z.record(z.string(), z.unknown()),
   ConfigOrigins: z.array(shown),

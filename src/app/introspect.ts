@@ -1,3 +1,4 @@
+import type { Engine } from '../core/engine.ts';
 import { VerdigrisError } from '../core/errors.ts';
 import { NO_FAILPOINTS } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
@@ -14,11 +15,11 @@ export async function engineOf(url: string): Promise<string | null> {
   return taking.length === 1 ? (taking[0] as string) : null;
 }
 
-/**
- * The tables of a database that can be replicated, for `init`. Reads only.
- * @throws VerdigrisError USAGE, SOURCE_CONNECT
- */
-export async function introspect(engineName: string, url: string, log: Logger): Promise<Relation[]> {
+/** An engine and its configuration for an address alone. @throws VerdigrisError USAGE */
+export async function addressed(
+  engineName: string,
+  url: string,
+): Promise<{ readonly engine: Engine; readonly config: unknown }> {
   const engine = await loadEngine(engineName);
   if (!engine)
     throw new VerdigrisError('USAGE', `there is no engine ${engineName}; known: ${engineNames().join(', ')}`);
@@ -27,7 +28,16 @@ export async function introspect(engineName: string, url: string, log: Logger): 
     const wrong = checked.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
     throw new VerdigrisError('USAGE', `the address is not usable: ${wrong.join('; ')}`);
   }
-  await using session = await engine.connect(checked.config, {
+  return { engine, config: checked.config };
+}
+
+/**
+ * The tables of a database that can be replicated, for `init`. Reads only.
+ * @throws VerdigrisError USAGE, SOURCE_CONNECT
+ */
+export async function introspect(engineName: string, url: string, log: Logger): Promise<Relation[]> {
+  const { engine, config } = await addressed(engineName, url);
+  await using session = await engine.connect(config, {
     migration: 'init',
     side: 'blue',
     stateSchema: 'verdigris',

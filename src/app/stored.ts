@@ -47,10 +47,13 @@ const ageSeconds = (at: string): number => Math.max(0, (SYSTEM_CLOCK.now() - Dat
 
 const ENDED = new Set(['finished', 'aborted']);
 
+/** Nothing of it can go on. */
+export const hasEnded = (record: RunRecord): boolean => ENDED.has(record.phase);
+
 /** A status of what is stored. Everything that only a running engine can know is null. */
 export function storedStatus(migration: string, record: RunRecord | null): StatusData {
   const rehearsal = rehearsalOf(record);
-  const ended = record !== null && ENDED.has(record.phase);
+  const ended = record !== null && hasEnded(record);
   return {
     migration,
     phase: record?.phase ?? 'preparing',

@@ -1,6 +1,7 @@
 import type { Kind } from '../app/envelope.ts';
 import { abort, finish, pause, resume, verify, verifyRepair, verifyShow } from './commands/acts.ts';
 import { approve, approveRevoke, cutoverCancel, rehearse, report } from './commands/control.ts';
+import { bench } from './commands/bench.ts';
 import { configCheck, configSchema, configShow } from './commands/config.ts';
 import { events } from './commands/events.ts';
 import { init } from './commands/init.ts';
@@ -31,6 +32,8 @@ export interface CommandSpec {
   /** Of its envelope, also when it fails. */
   readonly kind: Kind;
   readonly example: string;
+  /** What only its own page says, line by line. */
+  readonly details?: string;
   readonly options?: readonly OptionSpec[];
   /** It bounds its own waits, because what it began goes on or has to be closed. */
   readonly ownTimeout?: true;
@@ -63,6 +66,16 @@ const TURN: NonNullable<CommandSpec['options']> = [
     repeat: true,
   },
 ];
+
+const BENCH_DETAILS = `It asks first (--yes answers), and refuses while a migration runs there. It makes, and removes also when it is interrupted:
+  blue   schemas, replication slots and publications whose names begin with verdigris_bench
+  green  schemas, a slot, a publication and a subscription of such names; blue's address and password stand in the
+         subscription as long as it is there, and in green's log if that server logs statements
+No table of yours is read or written, but what others write meanwhile is in the log that both have to read.
+On catchup: 5 rows for each transaction are filled in first. Below some 10000 transactions the start of both is measured.
+
+Without a configuration file:
+  verdigris bench --blue "$BLUE_URL" --green "$GREEN_URL" --transactions 100000`;
 
 /** All commands in the order of the help page. */
 export const COMMANDS: readonly CommandSpec[] = [
@@ -122,6 +135,28 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--exit-code', text: 'exit 10 when this plan is not the one in force' },
     ],
     run: plan,
+  },
+  {
+    name: 'bench',
+    text: 'measure how fast rows get from blue to green, beside what the server brings itself; loads both',
+    details: BENCH_DETAILS,
+    kind: 'Bench',
+    example: 'verdigris bench --profile copy --rows 2000000 --repeat 3 --yes --out bench.json',
+    options: [
+      {
+        flags: '--profile <name>',
+        text: 'catchup: a backlog of small transactions; copy: the first copy',
+        fallback: 'catchup',
+      },
+      { flags: '--transactions <n>', text: 'backlog of catchup; default 20000' },
+      { flags: '--rows <n>', text: 'rows of copy; default 500000' },
+      { flags: '--repeat <n>', text: 'alternating pairs', fallback: '5' },
+      { flags: '--blue <url>', text: 'with --green: these databases, without a configuration file' },
+      { flags: '--green <url>', text: 'with --blue' },
+      { flags: '--out <file>', text: 'write the figures there' },
+    ],
+    ownTimeout: true,
+    run: bench,
   },
   {
     name: 'test',

@@ -164,7 +164,10 @@ class CommandLine {
     const command = parent
       .command(spec.name)
       .description(spec.text)
-      .addHelpText('after', `\nExample:\n  ${spec.example}`);
+      .addHelpText(
+        'after',
+        `${spec.details === undefined ? '' : `\n${spec.details}\n`}\nExample:\n  ${spec.example}`,
+      );
     for (const { flags, text, fallback, required, repeat } of spec.options ?? []) {
       const option = command.createOption(flags, text).makeOptionMandatory(required ?? false);
       if (fallback !== undefined) option.default(fallback);

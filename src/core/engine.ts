@@ -1,3 +1,4 @@
+import type { Bench } from './bench.ts';
 import type { Canary } from './canary.ts';
 import type { Catalog } from './catalog.ts';
 import type { Counters } from './counters.ts';
@@ -124,6 +125,8 @@ export interface Engine {
   parseConfig(input: unknown): { readonly config: unknown } | { readonly issues: readonly ConfigIssue[] };
   /** JSON schema of that block, for editors. */
   jsonSchema(): object;
+  /** Absent: `verdigris bench` cannot be had for this engine. */
+  readonly bench?: Bench;
   /** @param config what {@link parseConfig} returned. @throws VerdigrisError SOURCE_CONNECT / SINK_CONNECT */
   connect(config: unknown, env: SessionEnv): Promise<Session>;
 }

@@ -19,7 +19,7 @@ const OURS = 'made for a rehearsal';
  * A subscriber stops at the first row of a table that it does not have, and who publishes all tables publishes ours. (Publications alone
  * carry nothing: somebody has to read them.)
  */
-async function refuseListeners(client: pg.Client): Promise<void> {
+export async function refuseListeners(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ publication: string; slot: string }>(
     `SELECT p.pubname AS publication, s.slot_name AS slot FROM pg_catalog.pg_publication p, pg_catalog.pg_replication_slots s
      WHERE p.puballtables AND s.database = pg_catalog.current_database() AND s.plugin = 'pgoutput' AND s.slot_name !~ '^verdigris_'

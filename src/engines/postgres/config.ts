@@ -99,6 +99,12 @@ export const schema = z.strictObject({
 
 export type PostgresConfig = z.output<typeof schema>;
 
+/** For a run beside the migration: it must not meet the slot and the publication that the configuration names. */
+export function withoutNames(config: PostgresConfig): PostgresConfig {
+  const { slot: _slot, publication: _publication, ...replication } = config.replication;
+  return { ...config, replication };
+}
+
 /** Checks the PostgreSQL part of a side. */
 export function parseConfig(input: unknown): { config: PostgresConfig } | { issues: ConfigIssue[] } {
   const result = schema.safeParse(input);

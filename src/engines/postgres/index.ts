@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import type { Engine } from '../../core/engine.ts';
-import { parseConfig, schema, type PostgresConfig } from './config.ts';
+import { MIGRATION } from './bench/names.ts';
+import { openSides } from './bench/sides.ts';
+import { parseConfig, schema, withoutNames, type PostgresConfig } from './config.ts';
 import { positions } from './position.ts';
 import { connectSession } from './session.ts';
 
@@ -11,5 +13,10 @@ export const engine: Engine = {
   positions,
   parseConfig,
   jsonSchema: () => z.toJSONSchema(schema, { io: 'input' }),
+  bench: {
+    migration: MIGRATION,
+    withoutNames: (config) => withoutNames(config as PostgresConfig),
+    open: openSides,
+  },
   connect: (config, env) => connectSession(config as PostgresConfig, env),
 };

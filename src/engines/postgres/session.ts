@@ -17,7 +17,7 @@ import { showTable, type Relation, type TableName, type Tuple } from '../../core
 import { createCatalog, describeSource } from './catalog.ts';
 import { createCanary } from './canary.ts';
 import { readAccess } from './chunk-reader-sql.ts';
-import type { PostgresConfig } from './config.ts';
+import { withoutNames, type PostgresConfig } from './config.ts';
 import { createCounters } from './counters.ts';
 import { createDigester } from './digest.ts';
 import { translate, type Where } from './errors.ts';
@@ -52,12 +52,6 @@ export async function connectSession(given: PostgresConfig, env: SessionEnv): Pr
     throw error;
   }
   return new PostgresSession(config, env, connections);
-}
-
-/** A rehearsal must not meet the slot and the publication that the configuration names. */
-function withoutNames(config: PostgresConfig): PostgresConfig {
-  const { slot: _slot, publication: _publication, ...replication } = config.replication;
-  return { ...config, replication };
 }
 
 /** One side: its parts, and the connections that they share. */
