@@ -1,4 +1,3 @@
-import type { Position } from '../core/position.ts';
 import type { ChangeSource, ImageChange } from '../core/source.ts';
 import { ForeignWatch } from '../verify/foreign-writes.ts';
 import type { Compiled } from './compiled.ts';
@@ -90,7 +89,7 @@ export function watchBlue(
     restore: () => Promise.resolve(),
     positions,
     store: blue.foreignWrites,
-    owner: ownerOn(settings.migration, parts.term),
+    owner: { id: settings.migration, term: parts.term, side: 'blue' },
     mostKept: null,
     marks: engine.capabilities.marksWhileFenced,
     label: parts.label,
@@ -106,18 +105,6 @@ export function watchBlue(
         rows,
       }),
   });
-}
-
-const ownerOn = (id: string, term: number) => ({ id, term, side: 'blue' }) as const;
-
-/** From where the way to green has stopped, unless it was read further already. */
-export async function watchBlueFrom(o: MigrationOptions, term: number, at: Position): Promise<void> {
-  const store = o.blue.foreignWrites;
-  if (store === undefined) return;
-  const owner = ownerOn(o.settings.migration, term);
-  await store.prepare();
-  const known = await store.load(owner, 0);
-  if (known === null || !o.engine.positions.covers(known.upto, at)) await store.begin(owner, at);
 }
 
 /** What the gate `foreign-writes` looks at; null where nobody can tell. */

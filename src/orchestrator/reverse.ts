@@ -3,7 +3,7 @@ import type { ChangeSource, ImageChange } from '../core/source.ts';
 import type { ForeignWatch } from '../verify/foreign-writes.ts';
 import { buildWay } from './build-way.ts';
 import { compileBack, type BackCompiled, type Compiled } from './compiled.ts';
-import { watchBlue, watchBlueFrom } from './foreign.ts';
+import { watchBlue } from './foreign.ts';
 import type { MigrationOptions } from './migration-options.ts';
 import { preflightBack } from './prepare.ts';
 import { RunState } from './run-state.ts';
@@ -81,13 +81,10 @@ export class Reverse implements AsyncDisposable {
     return this.#watch;
   }
 
-  /** Blue's log is read from where the way to green has stopped. */
+  /** Blue's log is read from where the way to green has stopped, as soon as blue answers. */
   async startWatch(signal: AbortSignal): Promise<void> {
-    const { forward, run } = this.#o;
-    const at = await forward.sink.checkpoint();
-    if (this.#watch === null || this.#lease === null || at === null) return;
-    await watchBlueFrom(run, this.#lease.term, at);
-    this.#watch.start(signal);
+    const at = await this.#o.forward.sink.checkpoint();
+    if (at !== null) this.#watch?.start(signal, at);
   }
 
   /**

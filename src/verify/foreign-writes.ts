@@ -105,8 +105,11 @@ export class ForeignWatch {
     return this.#blind === null ? `${this.#generation}:${this.#sequence}` : null;
   }
 
-  /** Reads until it is stopped or `signal` is aborted; errors are tried again. Idempotent. */
-  start(signal: AbortSignal): void {
+  /**
+   * Reads until it is stopped or `signal` is aborted; errors are tried again. Idempotent.
+   * @param from where it begins, unless it was read further already; absent: where it was, or at the end of the log
+   */
+  start(signal: AbortSignal, from: Position | null = null): void {
     if (this.#running !== null && !this.#stop.signal.aborted) return;
     const before = this.#running;
     const stop = new AbortController();
@@ -114,7 +117,7 @@ export class ForeignWatch {
     this.#tried = Promise.withResolvers<void>();
     this.#running = (async () => {
       await before;
-      await this.#run(AbortSignal.any([signal, stop.signal]));
+      await this.#run(AbortSignal.any([signal, stop.signal]), from);
       stop.abort(new VerdigrisError('INTERRUPTED', 'The log is not read any more.'));
     })();
   }
@@ -215,13 +218,13 @@ export class ForeignWatch {
     for (const waiting of this.#waiting) waiting();
   }
 
-  async #run(signal: AbortSignal): Promise<void> {
+  async #run(signal: AbortSignal, from: Position | null): Promise<void> {
     const { clock, log, owner } = this.#o;
     let wait = FIRST_WAIT_MS;
     while (!signal.aborted) {
       const began = clock.monotonic();
       try {
-        await this.#read(signal);
+        await this.#read(signal, from);
       } catch (raw) {
         if (signal.aborted) break;
         const error = asVerdigrisError(raw);
@@ -238,12 +241,19 @@ export class ForeignWatch {
     this.#turn();
   }
 
-  async #read(signal: AbortSignal): Promise<void> {
+  async #read(signal: AbortSignal, from: Position | null): Promise<void> {
     await this.#o.store.prepare();
+    if (from !== null) await this.#beginAt(from);
     for (;;) {
       await this.#readUntilBusy(signal);
       await this.#rest(signal);
     }
+  }
+
+  async #beginAt(from: Position): Promise<void> {
+    const { store, owner, positions } = this.#o;
+    const known = await store.load(owner, 0);
+    if (known === null || !positions.covers(known.upto, from)) await store.begin(owner, from);
   }
 
   async #readUntilBusy(signal: AbortSignal): Promise<void> {

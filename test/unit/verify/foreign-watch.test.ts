@@ -252,3 +252,26 @@ test('a gap in the log changes the evidence, and a log that is not read says so 
   life.abort(new VerdigrisError('INTERRUPTED', 'the test is over'));
   await watch.stop();
 });
+
+test('a side that cannot be reached when its log shall be read from a place is asked again, and nothing behind that place is missed', async () => {
+  const log = new Log();
+  const store = new Memory();
+  log.write('before it');
+  log.write('1');
+  let lost = 2;
+  store.prepare = () =>
+    lost-- > 0 ? Promise.reject(new VerdigrisError('SOURCE_CONNECT', 'cut')) : Promise.resolve();
+  const watch = watching(log, store, () => false);
+  const life = new AbortController();
+  watch.start(life.signal, asPosition('1'));
+  await waitFor(() => Promise.resolve(watch.facts.blind === null), { what: 'the log to be read' });
+  expect(await watch.reach(10_000, life.signal)).toBe(1);
+  await watch.stop();
+  // What was read is not read again.
+  log.write('2');
+  watch.start(life.signal, asPosition('1'));
+  await watch.ready(life.signal);
+  expect(await watch.reach(10_000, life.signal)).toBe(2);
+  expect([...store.found.keys()]).toEqual([1, 2]);
+  await watch.stop();
+});
