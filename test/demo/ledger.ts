@@ -28,6 +28,17 @@ export interface Ledger {
   /** Answers that took long: when the statement was sent, and for how long its client waited. */
   readonly waits: readonly Wait[];
   readonly byAction: Readonly<Record<string, number>>;
+  /** Connections opened anew after one was ended. Not there where a connection outlives a switch: its end is a failure. */
+  readonly reconnects?: number;
+}
+
+/** The ledger while the clients write in it. */
+export interface Book {
+  committed: string[];
+  failures: Failure[];
+  waits: Wait[];
+  byAction: Record<string, number>;
+  reconnects?: number;
 }
 
 export interface Failure {

@@ -1,12 +1,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 
 import { killNow } from '../support/server-process.ts';
 import { atProcessEnd } from '../support/process-end.ts';
 import type { ClientOptions, FromClients, Ledger, ToClients } from './ledger.ts';
 
-/** The sixteen clients, in a process of their own. */
+/** The clients, in a process of their own. */
 export class Load implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #connected = Promise.withResolvers<void>();
@@ -29,9 +28,12 @@ export class Load implements AsyncDisposable {
     });
   }
 
-  /** Resolves when all clients are connected and at work. */
-  static async start(options: ClientOptions): Promise<Load> {
-    const child = fork(fileURLToPath(new URL('./clients.ts', import.meta.url)), {
+  /**
+   * Resolves when all clients are connected and at work.
+   * @param module what their process runs: calls `runClients`
+   */
+  static async start(module: URL, options: ClientOptions): Promise<Load> {
+    const child = fork(module, {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       serialization: 'advanced',
     });

@@ -7,10 +7,10 @@ import pg from 'pg';
 import { expect, test } from 'vitest';
 
 import { envelopeSchema } from '../../src/app/envelope.ts';
-import { compare, countTransactions, differencesOf } from '../demo/comparison.ts';
-import { type DemoData } from '../demo/demo.ts';
+import { compare, countTransactions } from '../demo/postgres/comparison.ts';
+import { type DemoData, differencesOf } from '../demo/result.ts';
 import { longestWait } from '../demo/ledger.ts';
-import { seed } from '../demo/seed.ts';
+import { seed } from '../demo/postgres/seed.ts';
 import { type PostgresServer, startPostgres } from '../support/postgres.ts';
 
 const RUN = fileURLToPath(new URL('../demo/run.ts', import.meta.url));
@@ -66,7 +66,7 @@ test(
     const green = await shopOn(greenServer);
     try {
       await seed(blue, 0.001);
-      await green.query(await readFile(new URL('../demo/green.sql', import.meta.url), 'utf8'));
+      await green.query(await readFile(new URL('../demo/postgres/green.sql', import.meta.url), 'utf8'));
       const { rows } = await blue.query<{ id: string; n: number }>(
         'SELECT transaction_id::text AS id, count(*)::int AS n FROM audit_log GROUP BY 1 ORDER BY 1',
       );

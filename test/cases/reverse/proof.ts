@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
-import { compare, differencesOf } from '../../demo/comparison.ts';
+import { compare } from '../../demo/postgres/comparison.ts';
+import { differencesOf } from '../../demo/result.ts';
 import type { Run } from '../../support/run.ts';
 import { WayBack } from './way-back.ts';
 

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { parse, stringify } from 'yaml';
 import { Run } from '../../support/run.ts';
-import { fill } from '../../demo/seed.ts';
+import { fill } from '../../demo/postgres/seed.ts';
 
 const demo = async (name: string): Promise<string> =>
-  await readFile(new URL(`../../demo/${name}`, import.meta.url), 'utf8');
+  await readFile(new URL(`../../demo/postgres/${name}`, import.meta.url), 'utf8');
 /** Rights of the demo's clients: the role is not there. */
 const withoutRoles = (sql: string): string => sql.replaceAll(/^(GRANT|ALTER ROLE) .*;$/gm, '');
 

@@ -2,7 +2,8 @@ import { randomBytes, randomUUID } from 'node:crypto';
 
 import pg from 'pg';
 
-import type { ClientOptions, Failure, Wait } from './ledger.ts';
+import type { Client } from '../client-process.ts';
+import type { Book, ClientOptions } from '../ledger.ts';
 
 /** A wait that is kept: shorter ones cannot be the longest. */
 const NOTED_MS = 5;
@@ -17,18 +18,11 @@ interface Own {
   readonly expect: Readonly<Record<string, unknown>>;
 }
 
-interface Book {
-  committed: string[];
-  failures: Failure[];
-  waits: Wait[];
-  byAction: Record<string, number>;
-}
-
 /**
  * One client of the shop: one connection, one transaction after the other. Knows the tables by their names of today and nothing of a move. Customers and products belong to one client
  * each, so that it can tell what they must hold; stock is everybody's.
  */
-export class Shopper {
+export class Shopper implements Client {
   readonly #number: number;
   readonly #options: ClientOptions;
   readonly #book: Book;

@@ -3,6 +3,8 @@ import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 
+import type { Compared, Counted } from '../result.ts';
+
 /** Blue in the shape of green, written by hand: what the mapping is meant to say, said a second time in SQL. */
 const EXPECTED: Readonly<Record<string, { readonly columns: string; readonly sql: string }>> = {
   'shop.client': {
@@ -51,15 +53,6 @@ const EXPECTED: Readonly<Record<string, { readonly columns: string; readonly sql
   },
 };
 
-export interface Compared {
-  readonly table: string;
-  readonly rows: number;
-  /** Rows that only blue asks for. */
-  readonly missing: number;
-  /** Rows that only green has. */
-  readonly extra: number;
-}
-
 /**
  * Compares blue, mapped by hand, with what `green` sees: a session with the snapshot of the switch open. Blue must not have been written since. The rows travel as the servers'
  * own COPY text; nothing of the code under test has a hand in it.
@@ -96,16 +89,6 @@ export async function compare(blue: pg.Client, green: pg.Client): Promise<readon
     await green.query('DROP TABLE expected');
   }
   return compared;
-}
-
-/** A changed row is missing on one side and extra on the other: it counts once. */
-export const differencesOf = (tables: readonly Compared[]): number =>
-  tables.reduce((sum, { missing, extra }) => sum + Math.max(missing, extra), 0);
-
-/** Transactions whose commit was answered, on one side. */
-export interface Counted {
-  readonly lost: number;
-  readonly duplicated: number;
 }
 
 /** Looks for every transaction in the log of the shop: it must be there, and once. */
