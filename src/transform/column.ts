@@ -338,20 +338,19 @@ function evaluator(program: {
 
 /** A part of a split that was changed by nothing else: with its sibling it gives the text back. */
 function splitPartOf(spec: ColumnObject, start: Start, steps: readonly Step[]): ColumnProgram['splitPart'] {
-  const { by, take, empty } = spec;
+  const { by, take, empty, on_error: onError } = spec;
   const only =
-    steps.filter((step) => step.apply !== IDENTITY).length === 1 && operationNames(spec)[0] === 'split';
-  if (
-    !only ||
-    by === undefined ||
-    empty !== undefined ||
-    spec.default !== undefined ||
-    spec.on_error === null
-  )
-    return null;
+    steps.filter((step) => step.apply !== IDENTITY && !isCheck(step)).length === 1 &&
+    operationNames(spec)[0] === 'split';
+  const replaced = onError !== undefined && onError !== 'fail' && onError !== 'reject';
+  if (!only || by === undefined || empty !== undefined || spec.default !== undefined || replaced) return null;
   if (start.shape.derived || (take !== 'first' && take !== 'rest')) return null;
   return { by, take };
 }
+
+/** It refuses a text or leaves it as it is: a length, a label. */
+const isCheck = ({ inverse, output }: Step): boolean =>
+  output.kind === 'text' && 'apply' in inverse && inverse.apply === IDENTITY;
 
 function describe(
   start: Start,

@@ -196,6 +196,29 @@ describe('one table', () => {
   });
 });
 
+describe('a split into columns of a bounded length', () => {
+  const split = (take: 'first' | 'rest') => ({ from: 'full', op: 'split', by: ' ', take });
+  const columns = { id: 'copy', first: split('first'), last: split('rest') };
+
+  test('the parts, which were only measured, give the whole back', () => {
+    const to = { id: 'integer', first: 'varchar(20)', last: 'varchar(20)?' };
+    const { back, insert, update } = one(columns, { id: 'integer', full: 'varchar(30)' }, to);
+    expect(whys(back)).toEqual([]);
+    expect(back.report[0]?.columns[1]).toMatchObject({ way: 'exact' });
+    const row: Tuple = ['1', 'Ann', 'van Dyk'];
+    expect(insert(row).runs).toEqual([['insert t', [['1', 'Ann van Dyk']], [null]]]);
+    expect(update(row, row.with(2, null)).runs).toEqual([['update t', [['1', 'Ann']], [null]]]);
+    // Together longer than blue's column.
+    expect(insert(['2', 'A'.repeat(20), 'B'.repeat(20)]).rejects).toHaveLength(1);
+  });
+
+  test('a part that a conversion changed does not', () => {
+    const to = { id: 'integer', first: 'varchar(20)', last: 'integer?' };
+    const { back } = one(columns, { id: 'integer', full: 'varchar(30)' }, to);
+    expect(whys(back)).not.toEqual([]);
+  });
+});
+
 describe('reverse: what the operator decides', () => {
   const from = { id: 'integer', full: 'text', status: 'smallint', balance: 'numeric(8,2)', at: 'timestamp' };
   const to = {
