@@ -13,6 +13,8 @@ const USAGE = `The demo: a shop under load moves to other servers with another s
 Usage: npm run demo -- [options]
 
   --engine ENGINE   postgres: 16 to 18 through PgBouncer (default)
+                    mysql: MySQL 9.7 to 9.7 through HAProxy
+  --blue FLAVOUR    mysql only: mysql (default), or mariadb: MariaDB 10.11 to 10.11
   --scale NUMBER    how much there is to move; 1 (default) is a little more than 300,000 rows
   --after SECONDS   how long the clients go on after the switch, and after the rollback (default 6)
   --json            one line with the result in the end, on standard output
@@ -21,7 +23,9 @@ Usage: npm run demo -- [options]
 Exit codes: 0 when everything held, 1 when something did not, 2 for a wrong option.
 
 Examples:
-  npm run demo -- --scale 0.1
+  npm run demo
+  npm run demo -- --engine mysql
+  npm run demo -- --engine mysql --blue mariadb --scale 0.1
   npm run demo -- --json | tail -n 1
 `;
 
@@ -30,6 +34,7 @@ const ENGINES: Readonly<
   Record<string, { readonly flavours: readonly string[]; load(): Promise<{ runDemo: RunDemo }> }>
 > = {
   postgres: { flavours: ['postgres'], load: () => import('./postgres/demo.ts') },
+  mysql: { flavours: ['mysql', 'mariadb'], load: () => import('./mysql/demo.ts') },
 };
 
 const values = readOptions();
