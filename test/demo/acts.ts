@@ -97,7 +97,7 @@ export async function play(
   await engine.plan(planFile);
   report.phase('verdigris start: copy, then stream, then verify, under load');
   engine.start(planFile);
-  await Promise.race([run.gatesOpen(), engine.failed.promise]);
+  await ready('replicating');
   report.phase('verdigris cutover --dry-run');
   report.cutover(await engine.dryRun());
 
@@ -183,15 +183,22 @@ export async function play(
     };
   }
 
+  /** Every gate is open. @throws Error with the differences where the verification found some */
+  async function ready(phase: 'replicating' | 'reversing'): Promise<void> {
+    try {
+      await Promise.race([run.gatesOpen(phase), engine.failed.promise]);
+    } catch (error) {
+      if (run.differences() === 0) throw error;
+      throw new Error(`${(error as Error).message}\n${await engine.differences()}`, { cause: error });
+    }
+  }
+
   /** A gate may shut between the look and the command, on a machine that is busy: then nothing was changed. */
   async function turn(
     command: 'cutover' | 'rollback',
   ): Promise<{ done: CutoverReport; from: number; until: number }> {
     for (;;) {
-      await Promise.race([
-        run.gatesOpen(command === 'cutover' ? 'replicating' : 'reversing'),
-        engine.failed.promise,
-      ]);
+      await ready(command === 'cutover' ? 'replicating' : 'reversing');
       report.phase(`verdigris ${command}`);
       const startedMs = Date.now();
       const done = await engine.turn(command, planFile, stage.migration);

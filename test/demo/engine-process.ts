@@ -76,6 +76,11 @@ export class EngineProcess implements AsyncDisposable {
     return (await this.#ask(['cutover', '--dry-run'], [0, GATE_SHUT])).data as CutoverReport;
   }
 
+  /** What the verification found, for people: tables, keys and columns. */
+  async differences(): Promise<string> {
+    return JSON.stringify((await this.#ask(['verify', 'show'])).data);
+  }
+
   /** Null when a gate was shut. */
   async turn(
     command: 'cutover' | 'rollback',

@@ -56,6 +56,11 @@ export class Run implements Disposable {
     return this.#last;
   }
 
+  /** Of the last verification. */
+  differences(): number {
+    return this.#last?.verify.differences ?? 0;
+  }
+
   copyRowsPerSecond(): number {
     return this.#copied === null ? 0 : Math.round(this.#copied.rows / this.#copied.seconds);
   }

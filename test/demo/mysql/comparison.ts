@@ -12,8 +12,8 @@ const EXPECTED: Readonly<Record<string, { readonly green: string; readonly blue:
              CAST(balance * 100 AS SIGNED), ELT(status + 1, 'prospect', 'active', 'suspended', 'closed'), street, city, tags, created_at FROM customers`,
   },
   product: {
-    green: `SELECT id, HEX(public_id), title, price_cents, labels, HEX(thumbnail), datasheet, revision FROM product`,
-    blue: `SELECT id, HEX(public_id), title, CAST(price * 100 AS SIGNED), labels, HEX(thumbnail), datasheet, JSON_EXTRACT(datasheet, '$.revision') FROM products`,
+    green: `SELECT id, HEX(public_id), title, price_cents, labels, HEX(thumbnail), datasheet FROM product`,
+    blue: `SELECT id, HEX(public_id), title, CAST(price * 100 AS SIGNED), labels, HEX(thumbnail), datasheet FROM products`,
   },
   product_supplier: {
     green: `SELECT product_id, name, weight_grams, rating FROM product_supplier`,

@@ -27,7 +27,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
 
 async function open(stack: AsyncDisposableStack, { scale, report, flavour }: DemoOptions): Promise<Stage> {
   const name = flavour === 'mariadb' ? 'mariadb' : 'mysql';
-  report.phase(`starting ${NAMES[name]} (blue), ${NAMES[name]} (green) and HAProxy`);
+  report.phase(
+    `starting ${NAMES[name]} (blue), ${NAMES[name]} (green) and HAProxy; the first run fetches them`,
+  );
   const blueServer = stack.use(await startMysqlWithAccounts(name));
   const greenServer = stack.use(await startMysqlWithAccounts(name));
   const home = await newDir('demo');

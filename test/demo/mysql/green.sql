@@ -21,9 +21,7 @@ CREATE TABLE product (
   price_cents bigint NOT NULL,
   labels json NOT NULL,
   thumbnail varbinary(64),
-  datasheet json NOT NULL,
-  revision int,
-  KEY (revision)
+  datasheet json NOT NULL
 );
 
 CREATE TABLE product_supplier (

@@ -84,8 +84,8 @@ const STATEMENTS = {
   addProduct: {
     today:
       'INSERT INTO products (public_id, title, price, labels, datasheet, thumbnail) VALUES (:public, :title, 9.99, :labels, :sheet, :thumbnail)',
-    tomorrow: `INSERT INTO product (public_id, title, price_cents, labels, datasheet, revision, thumbnail)
-      VALUES (:public, :title, 999, :labels, :sheet, JSON_EXTRACT(:sheet, '$.revision'), :thumbnail)`,
+    tomorrow: `INSERT INTO product (public_id, title, price_cents, labels, datasheet, thumbnail)
+      VALUES (:public, :title, 999, :labels, :sheet, :thumbnail)`,
   },
   sheet: {
     today: `SELECT JSON_UNQUOTE(JSON_EXTRACT(datasheet, '$.text')) AS sheet FROM products WHERE id = :id`,
