@@ -1,4 +1,4 @@
-import type { BenchFacts, BenchLoad, BenchProfile } from '../core/bench.ts';
+import type { Bench, BenchFacts, BenchLoad, BenchProfile } from '../core/bench.ts';
 import { asVerdigrisError, VerdigrisError } from '../core/errors.ts';
 import type { Logger } from '../core/log.ts';
 import { createEngine } from '../app/engine.ts';
@@ -44,18 +44,21 @@ const notesOf: Readonly<Record<BenchProfile, (loaded: LoadedConfig) => string[]>
   ],
 };
 
+/** The engine's part. @throws VerdigrisError USAGE when it has none */
+export function benchOf({ engine }: LoadedConfig): Bench {
+  if (engine.bench !== undefined) return engine.bench;
+  throw new VerdigrisError('USAGE', `there is no bench for ${engine.name} yet`, {
+    remedy: '`verdigris plan` and `verdigris doctor` work for it as for every engine.',
+  });
+}
+
 /**
  * Measures our own run beside what the server brings itself, on the databases of a configuration, in tables of its own. Leaves nothing.
- * @throws VerdigrisError of the engine when it has no bench or may not do it here, of the run, VERIFY_DIFFERENT when a run lost a row
+ * @throws VerdigrisError USAGE for an engine without a bench, of `open` where it may not be done, of the run, VERIFY_DIFFERENT when a run lost a row
  */
 export async function runBench(loaded: LoadedConfig, options: RunBenchOptions): Promise<BenchOutcome> {
   const { load, repeat, signal, log, say } = options;
-  const { bench } = loaded.engine;
-  if (bench === undefined) {
-    throw new VerdigrisError('USAGE', `there is no bench for ${loaded.engine.name} yet`, {
-      remedy: 'It can be measured on servers of its own: see bench/README.md of the sources.',
-    });
-  }
+  const bench = benchOf(loaded);
   const parts = {
     blue: bench.withoutNames(loaded.blue.config),
     green: bench.withoutNames(loaded.green.config),

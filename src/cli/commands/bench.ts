@@ -7,7 +7,7 @@ import type { LoadedConfig } from '../../app/load.ts';
 import { Redactor } from '../../app/redact.ts';
 import { onShutdown, type StopSignal } from '../../app/shutdown.ts';
 import { hasEnded, readStored } from '../../app/stored.ts';
-import { runBench } from '../../bench/bench.ts';
+import { benchOf, runBench } from '../../bench/bench.ts';
 import { configurationOf } from '../../bench/configuration.ts';
 import type { CommandContext, Outcome } from '../context.ts';
 import { plain } from '../format.ts';
@@ -29,6 +29,7 @@ export async function bench(context: CommandContext, options: BenchCommandOption
   const say = (text: string): void => {
     if (!context.options.quiet) context.terminal.err(`${plain(context.redactor.text(text))}\n`);
   };
+  benchOf(loaded);
   if (options.blue === undefined) await refuseBesideRun(context, loaded);
   await confirm(context, load, repeat);
   using _heap = boundHeap();
@@ -38,7 +39,11 @@ export async function bench(context: CommandContext, options: BenchCommandOption
     close: (signal) => {
       stopped = signal;
       say('removing what the bench made; a second signal ends at once and leaves it');
-      stop.abort(new VerdigrisError('INTERRUPTED', 'the bench was interrupted'));
+      stop.abort(
+        new VerdigrisError('INTERRUPTED', 'the bench was interrupted', {
+          remedy: 'What it made was removed, unless a line above says otherwise. There are no figures.',
+        }),
+      );
       // The command itself ends the process, once both sides are clean.
       return new Promise<never>(() => undefined);
     },
