@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
@@ -6,6 +5,7 @@ import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { Workplace, type EngineProcess } from '../test/support/engine-process.ts';
 import { waitFor } from '../test/support/wait.ts';
 import { compare, same, type Pair } from './compare.ts';
+import { diesOf, endOurs, startOurs } from './ours.ts';
 import type { BenchOptions, Contender, Facts, Prepared, Profile, Run } from './profile.ts';
 import { cloneDatabase, Rig, row } from './rig.ts';
 import { Sampler } from './sampler.ts';
@@ -168,7 +168,6 @@ class CatchUp implements Prepared {
     await dropSlot(this.#blue, OURS_SLOT);
     await slotCopy(this.#blue, 'ours_base', OURS_SLOT);
     await this.#admin.query('CHECKPOINT');
-    if (cpuProfile !== null) await mkdir(cpuProfile, { recursive: true });
     let pid: number | null = null;
     const started = Promise.withResolvers<EngineProcess>();
     const run = await Promise.race([
@@ -176,25 +175,15 @@ class CatchUp implements Prepared {
         'ours',
         OURS_SLOT,
         () => pid,
-        () => {
-          const engine = this.#place.start({
-            args: ['--interval', '1s', '--log-level', 'warn'],
-            env:
-              cpuProfile === null
-                ? {}
-                : {
-                    NODE_OPTIONS: `${process.env['NODE_OPTIONS'] ?? ''} --cpu-prof --cpu-prof-dir=${cpuProfile}`,
-                  },
-          });
+        async () => {
+          const engine = await startOurs(this.#place, cpuProfile);
           pid = engine.pid;
           started.resolve(engine);
-          return Promise.resolve();
         },
       ),
       started.promise.then(diesOf),
     ]);
-    const ended = await (await started.promise).kill('SIGTERM');
-    if (ended !== 143 && ended !== 'SIGTERM') throw new Error(`the engine ended with ${ended}`);
+    await endOurs(await started.promise);
     await this.#compared('ours', this.#spec.mapped?.pairs);
     return run;
   }
@@ -290,12 +279,6 @@ class CatchUp implements Prepared {
     await this.#place[Symbol.asyncDispose]();
     await this.#rig[Symbol.asyncDispose]();
   }
-}
-
-/** Rejects when the engine ends. */
-async function diesOf(engine: EngineProcess): Promise<never> {
-  const code = await engine.ended;
-  throw new Error(`the engine ended with ${code}:\n${engine.output().slice(-4000)}`);
 }
 
 function configuration(spec: CatchUpSpec, rig: Rig): string {
