@@ -1,3 +1,5 @@
+import type { DocumentFormat } from './document.ts';
+
 /** A cell that the source did not send because the statement left it as it was (PostgreSQL: unchanged TOAST). Never null. */
 export const UNCHANGED: unique symbol = Symbol('UNCHANGED');
 
@@ -68,6 +70,8 @@ export interface Column {
   readonly mayBeUnchanged: boolean;
   /** The labels of an enumerated type, in its order. */
   readonly labels?: readonly string[];
+  /** Kind `document`: how the mapping looks into it. Absent: it cannot. */
+  readonly format?: DocumentFormat;
 }
 
 /** A table in one version of its schema. */

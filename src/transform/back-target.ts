@@ -233,9 +233,14 @@ function touches(way: Way, changed: readonly boolean[]): boolean {
 
 function checkOf({ feed }: BackDraft, program: ColumnProgram): Check {
   const read = feed.read[program.column] as number;
-  const canonical = canonicalOf(feed.green.columns[read] as Column) ?? ((cell: Cell) => cell);
+  const canonical =
+    program.document === undefined
+      ? (canonicalOf(feed.green.columns[read] as Column) ?? ((cell: Cell) => cell))
+      : (program.document.unordered ?? bytesText);
   return { program, read, same: (left, right) => left === right || canonical(left) === canonical(right) };
 }
+
+const bytesText = (document: Cell): Cell => Buffer.from(document as Uint8Array).toString('latin1');
 
 function evaluate(way: Way, tuple: Tuple): Cell {
   for (const index of way.inputs) {

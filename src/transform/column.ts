@@ -4,6 +4,7 @@ import { hint } from './closest.ts';
 import { backOf, chain, elementPart, type ElementPart } from './column-back.ts';
 import { constantFor } from './constant.ts';
 import { moduleHead } from './module-head.ts';
+import type { DocumentColumn } from './document-column.ts';
 import { toTarget } from './operations/cast.ts';
 import { asIsProblem, IDENTITY } from './operations/convert.ts';
 import { extract } from './operations/json.ts';
@@ -43,6 +44,8 @@ export interface ColumnProgram {
   readonly pure: boolean;
   /** Merge: the cell while the part's row does not exist. */
   readonly absent: Cell;
+  /** Set where fields of a document are mapped. */
+  readonly document?: DocumentColumn;
 }
 
 interface Start {
@@ -300,7 +303,11 @@ function stepsOf(spec: ColumnObject, start: Start, target: Column, problem: Prob
 }
 
 /** What on_error puts in the place of a value: a cell, or null for fail and reject. */
-function replacementOf(spec: ColumnObject, column: Column, problem: Problem): { readonly cell: Cell } | null {
+export function replacementOf(
+  spec: ColumnObject,
+  column: Column,
+  problem: Problem,
+): { readonly cell: Cell } | null {
   const option = spec.on_error;
   if (option === undefined || option === 'fail' || option === 'reject') return null;
   const value = option === null || option === 'null' ? null : option.value;

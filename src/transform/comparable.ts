@@ -59,7 +59,11 @@ export function comparableOf(table: TargetTable, plans: readonly CompiledPlan[])
     sources: feeding.map(({ plan }) => plan.from),
     columns,
     notCompared,
-    canonical: relation.columns.map(canonicalOf),
+    canonical: relation.columns.map((column, index) => {
+      const programs = feeding.flatMap(({ target }) => target.programs);
+      const document = programs.find((one) => one.column === index)?.document;
+      return document?.unordered ?? canonicalOf(column);
+    }),
     direct: direct ? { from: passthrough.from, columns: passthrough.columns } : null,
   };
 }

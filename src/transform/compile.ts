@@ -3,6 +3,7 @@ import { columnIndex, showTable, tableId, type Relation, type TableName } from '
 import { hint } from './closest.ts';
 import { comparableOf, type Comparable } from './comparable.ts';
 import { compileCondition, type Condition } from './condition.ts';
+import { documentColumn, draftDocuments, mapsFields } from './document-draft.ts';
 import { fullImageReasons, type FullImageNeed } from './full-images.ts';
 import { Issues } from './issue.ts';
 import { feed, type FedTable } from './merge.ts';
@@ -118,14 +119,17 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
       issues.add(own, `green has no table ${showTable(target.table)}`);
       continue;
     }
-    drafts.push(draftTarget({ blue, green, target, modules: options.modules, issues }));
+    const fields = mapsFields(target.spec) && documentColumn(blue) !== null && documentColumn(green) !== null;
+    const draft = fields ? draftDocuments : draftTarget;
+    const entry = { reverse: spec.reverse, path };
+    drafts.push(draft({ blue, green, target, modules: options.modules, issues, entry }));
   }
   checkNothingLost(selected, blue, { when, drafts }, issues);
   checkReverse(selected, blue, issues);
   return { selected, blue, when, drafts };
 }
 
-/** Documents come as they are and change in parts (see Delta): there is no column of which an operation could make something. */
+/** What is not made of documents: their rows come and change as wholes, and none of their columns can be left out. */
 function checkDocuments({ selected, blue, when, drafts }: Entry, issues: Issues): void {
   if (!blue.columns.some((column) => column.kind === 'document')) return;
   const complain = (why: string): void =>
@@ -135,9 +139,10 @@ function checkDocuments({ selected, blue, when, drafts }: Entry, issues: Issues)
     complain('when and emit_when cannot look into them');
   for (const { programs, explode, green } of drafts) {
     if (explode !== null) complain('they cannot be exploded');
-    if (programs.some((program) => program.copy === null)) complain('operations cannot look into them');
+    if (programs.some((program) => program.copy === null && program.document === undefined))
+      complain('operations cannot look into them');
     if (programs.length !== green.columns.length || programs.length !== blue.columns.length)
-      complain('they are taken over as a whole; only the name of the table can be another one');
+      complain('the other side has no such documents');
   }
 }
 
@@ -189,6 +194,8 @@ function checkNothingLost(
 }
 
 function checkReverse({ spec, path }: SelectedTable, blue: Relation, issues: Issues): void {
+  // Then they are fields of its documents, which the draft has looked at.
+  if (documentColumn(blue) !== null) return;
   const names = blue.columns.map((column) => column.name);
   for (const name of Object.keys(spec.reverse?.columns ?? {})) {
     if (columnIndex(blue, name) < 0) {

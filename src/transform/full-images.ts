@@ -30,6 +30,8 @@ export function fullImageReasons(plan: CompiledPlan): FullImageNeed[] {
     if (target.relation.key.length === 0)
       reasons.push(`${name} has no key, so rows are found by their old values`);
     else need(target.keyInputs, `the key of ${name}`);
+    if (target.programs.some((program) => program.document !== undefined))
+      reasons.push(`fields of ${name} are mapped, and its log brings updates as parts of documents`);
     for (const inputs of mixedInputs(plan, target, identity)) {
       const column = inputs.column;
       reasons.push(`${name}.${column} is made of several columns, of which the log may leave some out`);

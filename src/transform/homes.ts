@@ -1,6 +1,7 @@
 import type { Cell, Relation } from '../core/table.ts';
 import { hint } from './closest.ts';
 import { constantFor } from './constant.ts';
+import { documentColumn } from './document-draft.ts';
 import type { Feed } from './feed.ts';
 import type { Issues } from './issue.ts';
 import { overrideWay } from './override.ts';
@@ -41,7 +42,8 @@ export function findHomes(main: Feed, others: readonly Feed[], places: Places): 
     ...sometimes.map((feed) => [feed, false] as const),
     ...others.map((feed) => [feed, true] as const),
   ];
-  const overrides = spec?.reverse?.columns ?? {};
+  // Of documents they are fields, which are in the way back of the document.
+  const overrides = documentColumn(blue) === null ? (spec?.reverse?.columns ?? {}) : {};
   for (const [index, column] of blue.columns.entries()) {
     const own = Object.hasOwn(overrides, column.name) ? overrides[column.name] : undefined;
     if (own !== undefined) {

@@ -38,7 +38,10 @@ export function reverseComparable(draft: BlueDraft, table: TargetTable): Reverse
     sources: written.map((back) => back.feed.green),
     columns,
     notCompared,
-    canonical: relation.columns.map(canonicalOf),
+    canonical: relation.columns.map((column, index) => {
+      const program = row?.ways.find((one) => one.to === index)?.way.checks[0];
+      return program?.document?.unordered ?? canonicalOf(column);
+    }),
     direct: row === undefined ? null : directOf(row, written.length, columns),
     ignores: row === undefined ? null : ignoresOf(row),
     mayHaveMore: part

@@ -132,7 +132,7 @@ const COLUMN = {
   from: name
     .optional()
     .describe(
-      'Column of blue; of an exploded element: `name` or `name.key`. Default: the column of the same name.',
+      'Column of blue; of an exploded element: `name` or `name.key`; of documents: a field by its path, `a.b`. Default: the one of the same name.',
     ),
   op: z
     .union([operationName, z.array(operationStep).min(1)])
@@ -202,9 +202,9 @@ const target = z.strictObject({
     .record(z.string(), column)
     .optional()
     .describe(
-      'Column of green to how it is made. `"*": copy` stands for every other column that has the same name on blue.',
+      'Column of green to how it is made; of documents: a field by its path, `a.b` (`\\.` is a dot of a name). `"*": copy` stands for every other column that has the same name on blue, and for every other field.',
     ),
-  drop: z.array(name).optional().describe('Columns of blue that go nowhere on purpose.'),
+  drop: z.array(name).optional().describe('Columns (or fields) of blue that go nowhere on purpose.'),
   emit_when: z
     .string()
     .min(1)
@@ -225,7 +225,7 @@ const reverse = z
     columns: z
       .record(z.string(), reverseColumn)
       .optional()
-      .describe('Column of blue to how it is made from green.'),
+      .describe('Column (or field) of blue to how it is made from green.'),
     off: z
       .record(z.string(), scalar)
       .optional()

@@ -4,7 +4,7 @@ import { compileColumn, type ColumnProgram } from './column.ts';
 import { compileCondition, type Condition } from './condition.ts';
 import type { Issues } from './issue.ts';
 import type { Scope } from './scope.ts';
-import type { ColumnObject, ColumnSpec, ModuleFunction, TargetSpec } from './spec.ts';
+import type { ColumnObject, ColumnSpec, ModuleFunction, ReverseSpec, TargetSpec } from './spec.ts';
 import type { ExplodeProgram } from './target-program.ts';
 import type { SelectedTarget } from './table-selection.ts';
 
@@ -29,9 +29,11 @@ export interface DraftOptions {
   readonly target: SelectedTarget;
   readonly modules: ReadonlyMap<string, ModuleFunction>;
   readonly issues: Issues;
+  /** The table's entry: its `reverse`, and where it stands in the file. */
+  readonly entry: { readonly reverse: ReverseSpec | undefined; readonly path: readonly (string | number)[] };
 }
 
-/** Compiles the columns of one `to` entry. */
+/** Compiles the columns of one `to` entry of a table with columns. */
 export function draftTarget(options: DraftOptions): TargetDraft {
   return new Draft(options).compile();
 }

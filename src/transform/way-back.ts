@@ -71,6 +71,7 @@ export function guarded(column: Column, evaluate: (tuple: Tuple) => Cell): (tupl
 function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
   const { inverse } = program;
   const from = feed.read[program.column] as number;
+  if (program.document !== undefined) return ofDocument(feed, index, program);
   if (from < 0 || program.inputs.length !== 1 || program.inputs[0] !== index) return null;
   const blue = feed.blue.columns[index] as Column;
   const green = feed.green.columns[from] as Column;
@@ -101,6 +102,25 @@ function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
       program.copy === null ? `inverse of ${program.operation}` : plain ? 'copy' : `cast ${blue.type}`,
     reason: reason === '' ? '' : `${program.name}: ${reason}`,
     checks: reason === '' && program.copy === null ? [program] : [],
+  };
+}
+
+/** A document is made of a document; green's must come out again, save for the order of fields where that is not kept. */
+function ofDocument(feed: Feed, index: number, program: ColumnProgram): Way | null {
+  const back = program.document?.back;
+  const from = feed.read[program.column] as number;
+  if (from < 0 || typeof back !== 'function') return null;
+  return {
+    blue: index,
+    name: (feed.blue.columns[index] as Column).name,
+    inputs: [from],
+    evaluate: (tuple) => back(tuple[from] as Cell),
+    policy: 'reject',
+    exact: true,
+    faithful: false,
+    operation: program.document?.backOperation ?? '',
+    reason: '',
+    checks: [program],
   };
 }
 

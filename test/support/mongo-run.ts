@@ -21,6 +21,10 @@ export interface MongoRunOptions {
   readonly collections: readonly string[];
   /** First documents of blue. */
   readonly seed?: (db: Db) => Promise<void>;
+  /** More YAML of a collection's entry under `tables:`, in one line of JSON without the braces. */
+  readonly entries?: Readonly<Record<string, string>>;
+  /** Collections of blue that keep documents as they were before and after a change. */
+  readonly images?: readonly string[];
   /** More commands of green's schema file. */
   readonly green?: readonly object[];
   /** More top-level YAML. */
@@ -78,7 +82,12 @@ export class MongoRun implements AsyncDisposable {
       has('apply') ? '' : 'apply: { heartbeat: 200ms }',
       settings,
       'tables:',
-      ...run.collections.map((collection) => `  - from: ${name}.${collection}`),
+      ...run.collections.map((collection) => {
+        const more = options.entries?.[collection]?.replaceAll('$db', name);
+        return more === undefined
+          ? `  - from: ${name}.${collection}`
+          : `  - { "from": "${name}.${collection}", ${more} }`;
+      }),
     ];
     const create = run.collections.map((collection) => ({ $db: name, create: collection }));
     await writeFile(run.file, `${yaml.join('\n')}\n`);
@@ -86,7 +95,10 @@ export class MongoRun implements AsyncDisposable {
       join(run.dir, 'green.json'),
       JSON.stringify([...create, ...(options.green ?? []).map((one) => ({ $db: name, ...one }))]),
     );
-    for (const collection of run.collections) await run.blue.createCollection(collection);
+    for (const collection of run.collections) {
+      const enabled = options.images?.includes(collection) === true;
+      await run.blue.createCollection(collection, { changeStreamPreAndPostImages: { enabled } });
+    }
     await options.seed?.(run.blue);
     return run;
   }

@@ -45,6 +45,10 @@ export function unsupported({ type, options }: CollectionInfo): string | null {
   return null;
 }
 
+/** The log brings documents as they were before and after a change. */
+export const keepsImages = ({ options }: Pick<CollectionInfo, 'options'>): boolean =>
+  (options['changeStreamPreAndPostImages'] as Document | undefined)?.['enabled'] === true;
+
 export function createCatalog(parts: {
   readonly client: MongoClient;
   readonly stateDatabase: string;
@@ -70,7 +74,7 @@ export function createCatalog(parts: {
           context: { table: showTable(table) },
         });
       }
-      return relationOf(table, info.uuid);
+      return relationOf(table, info.uuid, keepsImages(info));
     });
 
   return {
@@ -98,14 +102,17 @@ export function createCatalog(parts: {
         return true;
       }),
     previewSchema: async (text, tables) => {
-      const made = new Set(
-        parseSchema(text).map(({ database, command }) =>
-          tableId({ schema: database, name: String(command['create'] ?? '') }),
+      const made = new Map(
+        parseSchema(text).flatMap(({ database, command }) =>
+          command['create'] === undefined
+            ? []
+            : [[tableId({ schema: database, name: String(command['create']) }), command] as const],
         ),
       );
-      return tables
-        .filter((table) => made.has(tableId(table)))
-        .map((table) => relationOf(table, 'not made yet'));
+      return tables.flatMap((table) => {
+        const options = made.get(tableId(table));
+        return options === undefined ? [] : [relationOf(table, 'not made yet', keepsImages({ options }))];
+      });
     },
     rewrites: (tables) => guarded(null, () => identities(client, tables)),
     fingerprint: (tables) => guarded(null, () => identities(client, tables)),

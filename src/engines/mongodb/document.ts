@@ -7,6 +7,7 @@ import {
   type TableName,
 } from '../../core/table.ts';
 import { asBuffer, fields } from './bson.ts';
+import { documentFormat } from './document-format.ts';
 import { keyTextOf } from './key.ts';
 
 /** A collection as a relation: what identifies a document, and the document. */
@@ -30,17 +31,19 @@ const COLUMNS: readonly Column[] = [
     hasDefault: false,
     exact: true,
     mayBeUnchanged: true,
+    format: documentFormat,
   },
 ];
 
 export const ID = 0;
 export const DOCUMENT = 1;
 
-export const relationOf = (table: TableName, version: string): Relation => ({
+/** @param images the collection keeps documents as they were before and after a change */
+export const relationOf = (table: TableName, version: string, images = false): Relation => ({
   table,
   columns: COLUMNS,
   key: [ID],
-  identity: 'key',
+  identity: images ? 'full' : 'key',
   version,
 });
 

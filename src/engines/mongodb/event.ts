@@ -12,7 +12,10 @@ export interface ChangeEvent {
   readonly database: string;
   readonly collection: string;
   readonly id: Field | null;
+  /** After the change: of inserts and replacements, and of updates where the collection keeps images. */
   readonly document: Buffer | null;
+  /** Before the change, where the collection keeps images. */
+  readonly before: Buffer | null;
   /** The raw update description. */
   readonly update: Buffer | null;
   /** Of a multi-document transaction: session and number; null for everything else. */
@@ -78,6 +81,7 @@ function eventOf(parts: ReadonlyMap<string, Field>, bytes: number): ChangeEvent 
     collection: textIn(ns, 'coll'),
     id: key === undefined ? null : fieldOf(key.bytes, '_id'),
     document: documentIn(parts.get('fullDocument')),
+    before: documentIn(parts.get('fullDocumentBeforeChange')),
     update: documentIn(parts.get('rawUpdateDescription')),
     transaction: transactionOf(parts.get('lsid'), parts.get('txnNumber')),
     to: to === undefined ? null : { database: textIn(to, 'db'), collection: textIn(to, 'coll') },

@@ -216,17 +216,19 @@ const majority: Check = {
 
 const images: Check = {
   id: 'G9',
-  title: 'images of documents before a change',
+  title: 'documents as they were before and after a change',
   level: 'block',
-  expected: 'not needed by the mapping',
+  expected: 'kept by every collection whose fields are mapped',
   role: 'source',
   run: ({ scope }) => {
     const needed = scope.needsFullImages;
-    if (needed.length === 0) return seen('not needed');
+    if (needed.length === 0) return seen('kept, or not needed');
     return Promise.resolve(
       needed.map(({ table, why }) => ({
         observed: `${showTable(table)}: ${why}`,
-        remedy: 'Mappings that look into documents are not supported in this version.',
+        remedy:
+          'Have the collection keep them before the copy begins; each update then also writes the document as it was.',
+        sql: `db.getSiblingDB(${JSON.stringify(table.schema)}).runCommand({ collMod: ${JSON.stringify(table.name)}, changeStreamPreAndPostImages: { enabled: true } })`,
       })),
     );
   },

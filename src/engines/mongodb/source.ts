@@ -2,10 +2,10 @@ import type { Document, MongoClient, Timestamp } from 'mongodb';
 import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
-import type { ChangeSource, ChangeStream, SourceHealth } from '../../core/source.ts';
-import { showTable, tableId, type Relation } from '../../core/table.ts';
+import type { ChangeSource, ChangeStream, ImageChange, SourceHealth } from '../../core/source.ts';
+import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
 import { parseDuration } from '../../core/units.ts';
-import { collectionInfo } from './catalog.ts';
+import { collectionInfo, keepsImages } from './catalog.ts';
 import type { MongoConfig } from './config.ts';
 import { appName, connect } from './connect.ts';
 import { currentOperations } from './current-op.ts';
@@ -112,6 +112,7 @@ export class MongoSource implements ChangeSource {
             maxBatchBytes: options.maxBatchBytes,
           }),
           match: wanted(this.#relations, env.stateSchema),
+          images: this.#relations.some(({ identity }) => identity === 'full'),
           signal,
           onAck: (durable) => {
             this.#acknowledged = durable;
@@ -142,6 +143,35 @@ export class MongoSource implements ChangeSource {
       const hello = await this.#parts.client.db('admin').command({ hello: 1 });
       return (hello['localTime'] as Date).getTime();
     });
+  }
+
+  /** Our user passes the block of user writes, so it may be done while the side is fenced. */
+  fullImages(tables: readonly TableName[]): Promise<readonly ImageChange[]> {
+    return this.#guarded(async () => {
+      const changed: ImageChange[] = [];
+      for (const table of tables) {
+        const info = await collectionInfo(this.#parts.client, table);
+        if (info === null || keepsImages(info)) continue;
+        await this.#keepImages(table, true);
+        changed.push({ table, before: JSON.stringify({ enabled: false }) });
+      }
+      return changed;
+    });
+  }
+
+  restoreImages(changes: readonly ImageChange[]): Promise<void> {
+    return this.#guarded(async () => {
+      for (const { table } of changes) {
+        const info = await collectionInfo(this.#parts.client, table);
+        if (info !== null && keepsImages(info)) await this.#keepImages(table, false);
+      }
+    });
+  }
+
+  async #keepImages({ schema, name }: TableName, enabled: boolean): Promise<void> {
+    await this.#parts.client
+      .db(schema)
+      .command({ collMod: name, changeStreamPreAndPostImages: { enabled }, writeConcern: { w: 'majority' } });
   }
 
   /** The log is kept by size and age: how much of it is left behind our position is the distance to its loss. */

@@ -185,11 +185,16 @@ export class Assembler {
     if (event.id === null) throw lacking(event, 'its key');
     if (event.transaction === null) builder.begin(this.#transaction(event));
     const key = keyTextOf(event.id);
+    const before: Tuple | null = event.before === null ? null : [key, Buffer.from(event.before)];
     switch (event.type) {
       case 'delete':
-        builder.row(relation, 'delete', null, [key, UNCHANGED]);
+        builder.row(relation, 'delete', null, before ?? [key, UNCHANGED]);
         return;
       case 'update':
+        if (event.document !== null && before !== null) {
+          builder.row(relation, 'update', [key, Buffer.from(event.document)], before);
+          return;
+        }
         if (event.update === null) throw lacking(event, 'its description');
         builder.row(
           relation,
@@ -201,7 +206,8 @@ export class Assembler {
       default: {
         if (event.document === null) throw lacking(event, 'its document');
         const row: Tuple = [key, Buffer.from(event.document)];
-        builder.row(relation, event.type === 'insert' ? 'insert' : 'update', row, null);
+        if (event.type === 'insert') builder.row(relation, 'insert', row, null);
+        else builder.row(relation, 'update', row, before);
       }
     }
   }

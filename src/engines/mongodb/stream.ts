@@ -24,6 +24,8 @@ export interface StreamParts {
   readonly assembler: Assembler;
   /** Which events the server sends. */
   readonly match: Document;
+  /** Ask for documents as they were before and after a change, where their collection keeps them. */
+  readonly images: boolean;
   readonly signal: AbortSignal;
   readonly onAck: (durable: Position) => void;
 }
@@ -57,7 +59,7 @@ export class MongoChangeStream implements ChangeStream {
 
   /** @throws VerdigrisError SOURCE_* */
   static async open(parts: StreamParts): Promise<MongoChangeStream> {
-    const { client, from, match, signal } = parts;
+    const { client, from, match, images, signal } = parts;
     signal.throwIfAborted();
     const session = client.startSession({ causalConsistency: false });
     try {
@@ -73,6 +75,9 @@ export class MongoChangeStream implements ChangeStream {
                 // The update as the log has it: which fields keep their place and which go to the end. The description that
                 // applications get does not tell.
                 showRawUpdateDescription: true,
+                ...(images
+                  ? { fullDocument: 'whenAvailable', fullDocumentBeforeChange: 'whenAvailable' }
+                  : {}),
                 ...(from.token === null
                   ? { startAtOperationTime: timestampOf(from.time) }
                   : { resumeAfter: { _data: from.token } }),

@@ -1,0 +1,394 @@
+import { BSON } from 'mongodb';
+import { describe, expect, it } from 'vitest';
+
+import type { RowRun } from '../../src/core/change.ts';
+import { VerdigrisError } from '../../src/core/errors.ts';
+import type { Relation, TableName, Tuple } from '../../src/core/table.ts';
+import { DOCUMENT, DocumentDelta, relationOf, rowOfDocument } from '../../src/engines/mongodb/document.ts';
+import { compileMapping, type CompiledMapping } from '../../src/transform/compile.ts';
+import type { MappingIssue } from '../../src/transform/issue.ts';
+import { compileReverse } from '../../src/transform/reverse.ts';
+import { mappingSchema, moduleKey } from '../../src/transform/spec.ts';
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const { Decimal128, Double, Int32, Long, ObjectId } = BSON;
+const items: TableName = { schema: 'shop', name: 'items' };
+const id = new ObjectId('0123456789abcdef01234567');
+
+/** Bytes with the fields in the order they are written in. */
+const bytes = (fields: Fields | readonly (readonly [string, unknown])[]): Buffer =>
+  Buffer.from(BSON.serialize(new Map(Array.isArray(fields) ? fields : Object.entries(fields))));
+
+const modules = new Map([
+  [moduleKey('./shop.ts', 'initials'), (name: unknown) => String(name).replace(/[^A-Z]/g, '')],
+]);
+
+function compile(
+  entry: object,
+  images = true,
+): { mapping: CompiledMapping; spec: object[]; green: Relation } {
+  const blue = relationOf(items, 'b', images);
+  const green = relationOf(items, 'g', images);
+  const spec = [{ from: 'shop.items', ...entry }];
+  const mapping = compileMapping({
+    spec: mappingSchema.parse(spec),
+    tables: [items],
+    source: () => blue,
+    target: () => green,
+    modules,
+  });
+  return { mapping, spec, green };
+}
+
+const to = (target: object): object => ({ to: [{ table: 'shop.items', ...target }] });
+
+function issuesOf(entry: object): string[] {
+  try {
+    compile(entry);
+  } catch (error) {
+    const found = (error as VerdigrisError).context['issues'] as readonly MappingIssue[];
+    return found.map(({ path, message }) => `${path.slice(2).join('.')}: ${message}`);
+  }
+  return [];
+}
+
+const inserted = ({ from }: { from: Relation }, document: Buffer): RowRun => ({
+  relation: from,
+  op: 'insert',
+  after: [rowOfDocument(document)],
+  before: [null],
+});
+
+/** Green's document as the shell would show it, or why it was refused. */
+function mapped(target: object, document: Fields | readonly (readonly [string, unknown])[] | Buffer): string {
+  const { mapping } = compile(to(target));
+  const [plan] = mapping.plans;
+  if (plan === undefined) throw new Error('no plan');
+  const source = Buffer.isBuffer(document) ? document : bytes(document);
+  try {
+    const { runs, rejects } = plan.run(inserted(plan, source));
+    const row = runs[0]?.after[0];
+    if (row === undefined) return `rejected: ${rejects[0]?.reason}`;
+    expect(row[0]).toBe(rowOfDocument(source)[0]);
+    return shown(row);
+  } catch (error) {
+    if (error instanceof VerdigrisError) return `${error.code}: ${String(error.context['reason'])}`;
+    throw error;
+  }
+}
+
+const shown = (row: Tuple): string => text(row[DOCUMENT] as Uint8Array);
+
+const text = (document: Uint8Array): string =>
+  BSON.EJSON.stringify(BSON.deserialize(document, { promoteValues: false, bsonRegExp: true }), {
+    relaxed: false,
+  });
+
+const like = (fields: Fields | readonly (readonly [string, unknown])[]): string => text(bytes(fields));
+
+const copy = { '*': 'copy' };
+
+describe('paths of documents', () => {
+  it('takes documents over untouched where nothing is named', () => {
+    const { mapping } = compile(to({ columns: copy }));
+    expect(mapping.plans[0]?.passthrough).not.toBeNull();
+    expect(mapping.needsFullImages).toEqual([]);
+  });
+
+  it('renames in place, moves into parents that it makes, and out of them', () => {
+    expect(mapped({ columns: { ...copy, n: { from: 'name' } } }, { _id: 1, name: 'a', z: 2 })).toBe(
+      like({ _id: 1, n: 'a', z: 2 }),
+    );
+    expect(
+      mapped(
+        { columns: { ...copy, 'customer.name': { from: 'name' }, 'customer.mail': { from: 'mail' } } },
+        { _id: 1, name: 'a', z: 2, mail: 'm' },
+      ),
+    ).toBe(
+      like({
+        _id: 1,
+        z: 2,
+        customer: new Map([
+          ['name', 'a'],
+          ['mail', 'm'],
+        ]),
+      }),
+    );
+    expect(
+      mapped(
+        { columns: { ...copy, city: { from: 'a.b.city' } } },
+        { _id: 1, a: { b: { city: 'x', q: 1 } }, z: 1 },
+      ),
+    ).toBe(like({ _id: 1, a: { b: { q: 1 } }, z: 1, city: 'x' }));
+    expect(
+      mapped({ columns: { ...copy, 'a.c': { from: 'a.b' } } }, { _id: 1, a: { x: 1, b: 2, y: 3 } }),
+    ).toBe(like({ _id: 1, a: { x: 1, c: 2, y: 3 } }));
+    expect(mapped({ columns: { ...copy, 'a.b': { from: 'a' } } }, { _id: 1, a: 5, z: 1 })).toBe(
+      like({ _id: 1, a: { b: 5 }, z: 1 }),
+    );
+  });
+
+  it('puts what goes into a document that is there at its end', () => {
+    const columns = { ...copy, 'customer.name': { from: 'name' } };
+    expect(mapped({ columns }, { _id: 1, name: 'a', customer: { vip: true }, z: 1 })).toBe(
+      like({ _id: 1, customer: { vip: true, name: 'a' }, z: 1 }),
+    );
+  });
+
+  it('copies where the field is also named, and keeps only what is named without "*"', () => {
+    expect(mapped({ columns: { ...copy, a: 'copy', b: { from: 'a' } } }, { _id: 1, a: 5 })).toBe(
+      like({ _id: 1, a: 5, b: 5 }),
+    );
+    expect(
+      mapped(
+        { columns: { x: { from: 'a.b' }, 'p.q': 'copy' } },
+        { z: 1, p: { q: 2, r: 3 }, _id: 1, a: { b: 4 } },
+      ),
+    ).toBe(like({ _id: 1, x: 4, p: { q: 2 } }));
+    expect(mapped({ columns: { ...copy, 'ref.id': { from: '_id' } } }, { _id: id })).toBe(
+      like({ _id: id, ref: { id } }),
+    );
+  });
+
+  it('drops fields', () => {
+    expect(mapped({ columns: copy, drop: ['a.b', 'c'] }, { _id: 1, a: { b: 1, d: 2 }, c: 3 })).toBe(
+      like({ _id: 1, a: { d: 2 } }),
+    );
+    expect(mapped({ columns: copy, drop: ['a.b'] }, { _id: 1, a: { b: 1 } })).toBe(like({ _id: 1 }));
+    expect(mapped({ columns: copy, drop: ['a.b'] }, { _id: 1, a: {} })).toBe(like({ _id: 1, a: {} }));
+    expect(mapped({ drop: ['a'] }, { _id: 1, a: { b: 1 }, c: 3 })).toBe(like({ _id: 1, c: 3 }));
+  });
+
+  it('leaves out what is not there, and keeps null as null', () => {
+    const columns = { ...copy, 'x.y': { from: 'a.b' } };
+    expect(mapped({ columns }, { _id: 1 })).toBe(like({ _id: 1 }));
+    expect(mapped({ columns }, { _id: 1, a: null })).toBe(like({ _id: 1, a: null }));
+    expect(mapped({ columns }, { _id: 1, a: 'text' })).toBe(like({ _id: 1, a: 'text' }));
+    expect(mapped({ columns }, { _id: 1, a: { b: null } })).toBe(like({ _id: 1, x: { y: null } }));
+  });
+
+  it('refuses an array on the way, a parent that is no document, names that are there twice, and what would be overwritten', () => {
+    const columns = { ...copy, 'x.y': { from: 'a.b' } };
+    expect(mapped({ columns }, { _id: 1, a: [{ b: 1 }] })).toBe(
+      'MAPPING_VALUE: x.y has an array on the way (a)',
+    );
+    expect(mapped({ columns }, { _id: 1, a: { b: 1 }, x: [] })).toContain('has an array on the way (x)');
+    expect(mapped({ columns }, { _id: 1, a: { b: 1 }, x: null })).toContain(
+      'into something that is no document (x)',
+    );
+    expect(
+      mapped({ columns }, [
+        ['_id', 1],
+        ['a', { b: 1 }],
+        ['x', { y: 2 }],
+      ]),
+    ).toContain('a value of its own at x.y');
+    expect(mapped({ columns: copy, drop: ['l.secret'] }, { _id: 1, l: [{ secret: 1 }] })).toContain(
+      'an array on the way (l)',
+    );
+    const reject = { ...copy, 'x.y': { from: 'a.b', on_error: 'reject' } };
+    expect(mapped({ columns: reject }, { _id: 1, a: [1] })).toBe('rejected: x.y has an array on the way (a)');
+  });
+
+  it('takes names with dots, dollars and digits for what they are', () => {
+    const target = { columns: { ...copy, 'a\\.b': { from: '$x' }, '7.$y': { from: 'p\\.q.r' } } };
+    const { mapping } = compile(to(target));
+    const [plan] = mapping.plans;
+    const before = bytes([
+      ['9', 'n'],
+      ['1', 'm'],
+      ['_id', 1],
+      ['$x', 5],
+      ['p.q', { r: 6 }],
+      ['a', { b: 7 }],
+      ['__proto__', 1],
+    ]);
+    const after = plan?.run(inserted(plan, before)).runs[0]?.after[0]?.[DOCUMENT] as Buffer;
+    const wanted = bytes([
+      ['9', 'n'],
+      ['1', 'm'],
+      ['_id', 1],
+      ['a.b', 5],
+      ['a', { b: 7 }],
+      ['__proto__', 1],
+      ['7', new Map([['$y', 6]])],
+    ]);
+    expect(after.toString('latin1')).toBe(wanted.toString('latin1'));
+  });
+
+  it('passes on what is not named to the byte: order, repeated names, numbers of every kind', () => {
+    // { b: 1, b: 2, n: NumberInt(1) } with a name that is there twice.
+    const odd = encodeTwice();
+    const { mapping } = compile(to({ columns: { ...copy, m: { from: 'n' } } }));
+    const [plan] = mapping.plans;
+    const after = plan?.run(inserted(plan, odd)).runs[0]?.after[0]?.[DOCUMENT] as Buffer;
+    expect(after.toString('latin1')).toBe(odd.toString('latin1').replace('n\0', 'm\0'));
+    expect(mapped({ columns: { ...copy, m: { from: 'b' } } }, odd)).toContain('is there twice (b)');
+  });
+});
+
+function encodeTwice(): Buffer {
+  const document = bytes([
+    ['_id', 1],
+    ['b', new Double(1)],
+    ['c', Long.fromNumber(2)],
+    ['n', new Int32(1)],
+  ]);
+  document[document.indexOf('c\0', 0, 'latin1')] = 'b'.charCodeAt(0);
+  return document;
+}
+
+describe('types of fields', () => {
+  const cast = (type: string, value: unknown, more: object = {}): string =>
+    mapped({ columns: { ...copy, v: { cast: type, ...more } } }, { _id: 1, a: 1, v: value, z: 1 });
+  const as = (value: unknown): string => like({ _id: 1, a: 1, v: value, z: 1 });
+
+  it('casts in place, exactly', () => {
+    expect(cast('decimal', '12.50')).toBe(as(Decimal128.fromString('12.50')));
+    expect(cast('Decimal', new Int32(7))).toBe(as(Decimal128.fromString('7')));
+    expect(cast('decimal', new Double(0.1))).toBe(as(Decimal128.fromString('0.1')));
+    expect(cast('string', id)).toBe(as('0123456789abcdef01234567'));
+    expect(cast('objectId', '0123456789abcdef01234567')).toBe(as(id));
+    expect(cast('string', Long.fromString('9007199254740993'))).toBe(as('9007199254740993'));
+    expect(cast('long', '9007199254740993')).toBe(as(Long.fromString('9007199254740993')));
+    expect(cast('int', new Double(5))).toBe(as(new Int32(5)));
+    expect(cast('bool', 'true')).toBe(as(true));
+    expect(cast('string', true)).toBe(as('true'));
+    expect(cast('date', '2024-02-29T12:00:00.5Z')).toBe(as(new Date('2024-02-29T12:00:00.500Z')));
+    expect(cast('string', new Date(1_709_208_000_500))).toBe(as('2024-02-29T12:00:00.500Z'));
+    expect(cast('double', '1.5')).toBe(as(new Double(1.5)));
+  });
+
+  it('leaves values alone that have the type, null, and what is not there', () => {
+    const precise = Decimal128.fromString('1E+3');
+    expect(cast('decimal', precise)).toBe(as(precise));
+    expect(cast('decimal', null)).toBe(as(null));
+    expect(mapped({ columns: { ...copy, v: { cast: 'decimal' } } }, { _id: 1 })).toBe(like({ _id: 1 }));
+    expect(mapped({ columns: { ...copy, v: { cast: 'int', default: 3 } } }, { _id: 1 })).toBe(
+      like({ _id: 1, v: new Int32(3) }),
+    );
+  });
+
+  it('refuses what does not fit, and says where', () => {
+    expect(cast('decimal', 'twelve')).toBe('MAPPING_VALUE: v is not a number');
+    expect(cast('int', '2147483648')).toMatch(/^MAPPING_VALUE: v is out of range/);
+    expect(cast('long', '9223372036854775808')).toBe('MAPPING_VALUE: v does not fit a long');
+    expect(cast('decimal', '1234567890123456789012345678901234567')).toBe(
+      'MAPPING_VALUE: v does not fit a decimal',
+    );
+    expect(cast('objectId', 'xyz')).toMatch(/^MAPPING_VALUE: v is not 24/);
+    expect(cast('string', { a: 1 })).toBe('MAPPING_VALUE: v is a document');
+    expect(cast('string', [1])).toBe('MAPPING_VALUE: v is an array');
+    expect(cast('decimal', 'twelve', { on_error: 'reject' })).toBe('rejected: v is not a number');
+    expect(cast('decimal', 'twelve', { on_error: null })).toBe(as(null));
+    expect(cast('decimal', [1], { on_error: { value: '0' } })).toBe(as(Decimal128.fromString('0')));
+  });
+
+  it('takes operations, constants and functions', () => {
+    const columns = {
+      ...copy,
+      full: { op: 'concat', of: ['name.first', 'name.last'], with: ' ' },
+      state: { from: 's', op: 'map', values: { A: 'active' } },
+      version: { value: 2 },
+      mark: { module: './shop.ts', export: 'initials', from: 'title' },
+    };
+    expect(
+      mapped({ columns }, { _id: 1, name: { first: 'Ada', last: 'L', mid: 1 }, s: 'A', title: 'Big Sale' }),
+    ).toBe(
+      like({ _id: 1, name: { mid: 1 }, state: 'active', mark: 'BS', full: 'Ada L', version: new Int32(2) }),
+    );
+  });
+});
+
+describe('what a mapping of fields may not say', () => {
+  it.each([
+    [{ columns: { ...copy, _id: { cast: 'string' } } }, 'to.0.columns._id: _id stays what it is'],
+    [{ columns: copy, drop: ['_id.a'] }, 'to.0.drop.0: _id stays what it is'],
+    [{ columns: { ...copy, 'a..b': 'copy' } }, 'has an empty name'],
+    [{ columns: { ...copy, a: { from: 'b\\c' } } }, 'has a backslash'],
+    [{ columns: { ...copy, a: { from: 'x' }, 'a.b': { from: 'y' } } }, 'a.b is inside a'],
+    [{ columns: { ...copy, a: { from: 'a.b' } } }, 'cannot be made of what is inside it'],
+    [{ columns: { ...copy, a: { cast: 'decimel' } } }, 'did you mean decimal?'],
+    [{ columns: { ...copy, a: 'default' } }, 'no default of the server'],
+    [{ columns: { a: 'copy' }, drop: ['b'] }, 'nothing is taken over'],
+  ])('%j', (target, message) => {
+    expect(issuesOf(to(target)).join('\n')).toContain(message);
+  });
+});
+
+describe('changes and the way back', () => {
+  const renamed = to({ columns: { ...copy, 'customer.name': { from: 'name' }, n: { from: 'm' } } });
+
+  it('asks for whole documents, and refuses a part of one', () => {
+    const { mapping } = compile(renamed, false);
+    expect(mapping.needsFullImages).toEqual([
+      { table: items, why: expect.stringContaining('fields of shop.items are mapped') as string },
+    ]);
+    const [plan] = mapping.plans;
+    if (plan === undefined) throw new Error('no plan');
+    const part = new DocumentDelta(null, [bytes({ u: { name: 'b' } })]);
+    const run: RowRun = { relation: plan.from, op: 'update', after: [['1', part]], before: [null] };
+    expect(() => plan.run(run)).toThrowError(expect.objectContaining({ code: 'SCHEMA_UNSUPPORTED' }));
+  });
+
+  function back(entry: object, document: Fields): string {
+    const { mapping, spec, green } = compile(entry);
+    const reverse = compileReverse({
+      compiled: mapping,
+      spec: mappingSchema.parse(spec),
+      blueTarget: () => relationOf(items, 'b', true),
+      greenSource: () => green,
+      modules,
+      misfits: 'keep',
+    });
+    if (reverse.impossible.length > 0)
+      return `impossible: ${reverse.impossible.map(({ why }) => why).join('; ')}`;
+    const [plan] = reverse.plans;
+    if (plan === undefined) throw new Error('no plan');
+    const { runs, rejects } = plan.run(inserted(plan, bytes(document)));
+    return runs[0]?.after[0] === undefined ? `rejected: ${rejects[0]?.reason}` : shown(runs[0].after[0]);
+  }
+
+  it('moves back what was moved', () => {
+    expect(back(renamed, { _id: 1, n: 5, z: 1, customer: { name: 'a', vip: true } })).toBe(
+      like({ _id: 1, m: 5, z: 1, customer: { vip: true }, name: 'a' }),
+    );
+  });
+
+  it('does not count the order of fields where the way back does not keep it, and counts it where it does', () => {
+    const { mapping } = compile(renamed);
+    const [canonical] = [mapping.comparables[0]?.canonical[DOCUMENT]];
+    expect(canonical?.(bytes({ _id: 1, a: { x: 1, y: 2 } }))).toBe(
+      canonical?.(bytes({ a: { y: 2, x: 1 }, _id: 1 })),
+    );
+    expect(canonical?.(bytes({ _id: 1, a: 1 }))).not.toBe(canonical?.(bytes({ _id: 1, a: new Double(1) })));
+    const inPlace = compile(to({ columns: { ...copy, n: { from: 'm' } } }));
+    expect(inPlace.mapping.comparables[0]?.canonical[DOCUMENT]).toBeNull();
+  });
+
+  it('needs to be told what a field of another type was, and then takes constants off again', () => {
+    const columns = { ...copy, total: { cast: 'decimal' }, v: { value: 1 } };
+    expect(back(to({ columns }), { _id: 1, total: 1 })).toMatch(/^impossible: .*total: write under reverse/);
+    const entry = { ...to({ columns }), reverse: { columns: { total: { cast: 'string' } } } };
+    expect(back(entry, { _id: 1, total: Decimal128.fromString('1.50'), v: new Int32(1), z: 1 })).toBe(
+      like({ _id: 1, total: '1.50', z: 1 }),
+    );
+    expect(back(entry, { _id: 1, total: Decimal128.fromString('1.5'), v: new Int32(2) })).toMatch(
+      /^rejected: /,
+    );
+  });
+
+  it('brings back what was wrapped, unless there is more in it by now', () => {
+    const entry = to({ columns: { ...copy, 'a.b': { from: 'a' } } });
+    expect(back(entry, { _id: 1, a: { b: 5 }, z: 1 })).toBe(like({ _id: 1, a: 5, z: 1 }));
+    expect(back(entry, { _id: 1, a: { b: 5, c: 6 } })).toMatch(/^rejected: /);
+    const torn = to({ columns: { ...copy, x: { from: 'a' }, y: { from: 'a.b' } } });
+    expect(back(torn, { _id: 1 })).toMatch(/^impossible: .*a.b is inside a/);
+  });
+
+  it('has no way back for what is dropped or not taken over', () => {
+    expect(back(to({ columns: copy, drop: ['a'] }), { _id: 1 })).toMatch(/^impossible: .*a: it is dropped/);
+    expect(back(to({ columns: { a: 'copy' } }), { _id: 1 })).toMatch(/^impossible: .*not name/);
+  });
+});
