@@ -8,7 +8,6 @@ import { configFolder, SMALLEST } from '../config/write-config.ts';
 import { cli } from './run.ts';
 
 const example = new URL('../../../config/postgres.example.yaml', import.meta.url).pathname;
-const mysqlExample = new URL('../../../config/mysql.example.yaml', import.meta.url).pathname;
 const env = {
   BLUE_URL: 'postgres://app:c4n4ry-pass@127.0.0.1:1/old',
   GREEN_URL: 'postgres://app:c4n4ry-pass@127.0.0.1:1/new',
@@ -56,7 +55,10 @@ test.each([
   [['bench', '--rows', '5'], '--rows is for --profile copy'],
   [['bench', '--transactions', '1.5'], '--transactions is a whole number'],
   [['bench', '--blue', 'postgres://127.0.0.1:1/x'], '--blue and --green go together'],
-  [['bench', '--yes', '-c', mysqlExample], 'there is no bench for mysql yet'],
+  [
+    ['bench', '--yes', '--blue', 'mysql://127.0.0.1:1/x', '--green', 'mysql://127.0.0.1:1/y'],
+    'there is no bench for mysql yet',
+  ],
 ])('usage error %j is an envelope on stdout, text on stderr, exit 2', async (argv, message) => {
   const run = await cli([...argv, '--json'], { env });
   expect(run).toMatchObject({ code: 2, err: '' });
