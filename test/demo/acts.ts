@@ -114,7 +114,7 @@ export async function play(
   report.phase('comparing blue, mapped by hand, with green, as they were at the switch');
   const tables = await watch.compare();
   await stage.checkFenced();
-  const { activeSide } = run.last();
+  const activeSide = await sideOnce('reversing');
   const colliding = await stage.colliding();
   // By the clock of green: what was made there, as blue has it by now or not.
   const transactionsOnGreen = await stage.madeOnGreen(ledger.committed, until);
@@ -156,7 +156,7 @@ export async function play(
     report.phase('the same clients, now on blue again; green follows it');
     await new Promise((resolve) => setTimeout(resolve, Math.max(afterMs, AFTER_MS)));
     const after = await second.hold();
-    const side = run.last().activeSide;
+    const side = await sideOnce('replicating');
     report.phase('comparing blue, mapped by hand, with green once it has followed to the end');
     const last = randomUUID();
     await stage.mark(last);
@@ -191,6 +191,15 @@ export async function play(
       if (run.differences() === 0) throw error;
       throw new Error(`${(error as Error).message}\n${await engine.differences()}`, { cause: error });
     }
+  }
+
+  /** The active side as the engine tells it once its status says that the switch is over: that comes later than the end of the command. */
+  async function sideOnce(phase: 'replicating' | 'reversing'): Promise<'blue' | 'green'> {
+    await waitFor(() => run.last().phase === phase, {
+      what: `the status of the engine to be ${phase}`,
+      timeoutMs: 60_000,
+    });
+    return run.last().activeSide;
   }
 
   /** A gate may shut between the look and the command, on a machine that is busy: then nothing was changed. */

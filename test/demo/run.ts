@@ -14,6 +14,7 @@ Usage: npm run demo -- [options]
 
   --engine ENGINE   postgres: 16 to 18 through PgBouncer (default)
                     mysql: MySQL 9.7 to 9.7 through HAProxy
+                    mongodb: a replica set of MongoDB 8.2 to another through HAProxy
   --blue FLAVOUR    mysql only: mysql (default), or mariadb: MariaDB 10.11 to 10.11
   --scale NUMBER    how much there is to move; 1 (default) is a little more than 300,000 rows
   --after SECONDS   how long the clients go on after the switch, and after the rollback (default 6)
@@ -26,6 +27,7 @@ Examples:
   npm run demo
   npm run demo -- --engine mysql
   npm run demo -- --engine mysql --blue mariadb --scale 0.1
+  npm run demo -- --engine mongodb --scale 0.05
   npm run demo -- --json | tail -n 1
 `;
 
@@ -35,6 +37,7 @@ const ENGINES: Readonly<
 > = {
   postgres: { flavours: ['postgres'], load: () => import('./postgres/demo.ts') },
   mysql: { flavours: ['mysql', 'mariadb'], load: () => import('./mysql/demo.ts') },
+  mongodb: { flavours: ['mongodb'], load: () => import('./mongodb/demo.ts') },
 };
 
 const values = readOptions();

@@ -1,16 +1,23 @@
 import { createHash } from 'node:crypto';
 
-import { BSON, type Db } from 'mongodb';
+import { BSON, type Db, type Timestamp } from 'mongodb';
 
-import type { Compared } from '../comparison.ts';
+import type { Compared, Counted } from '../result.ts';
+import { TALLIED } from './shopper.ts';
 
 const COLLECTIONS = ['customers', 'products', 'orders', 'tally', 'audit'] as const;
+
+/** One side as it is now, or as it was at a cluster time of the last five minutes. */
+export interface View {
+  readonly db: Db;
+  readonly at?: Timestamp;
+}
 
 /**
  * Compares blue, in the shape of green by hand, with green: to the byte where nothing is mapped; regardless of the order of fields in
  * products, whose fields change places.
  */
-export async function compare(blue: Db, green: Db): Promise<Compared[]> {
+export async function compare(blue: View, green: View): Promise<readonly Compared[]> {
   const compared: Compared[] = [];
   for (const name of COLLECTIONS) {
     const wanted = await digests(blue, name, name === 'products' ? product : null);
@@ -28,12 +35,16 @@ const sum = (counted: ReadonlyMap<string, number>): number =>
   [...counted.values()].reduce((a, b) => a + b, 0);
 
 async function digests(
-  db: Db,
+  { db, at }: View,
   name: string,
   shape: ((document: BSON.Document) => BSON.Document) | null,
 ): Promise<Map<string, number>> {
   const counted = new Map<string, number>();
-  for await (const raw of db.collection(name).find({}, { raw: true, batchSize: 5_000 })) {
+  const readConcern = at === undefined ? {} : { readConcern: { level: 'snapshot', atClusterTime: at } };
+  for await (const raw of db.runCursorCommand(
+    { find: name, batchSize: 5_000, ...readConcern },
+    { raw: true },
+  )) {
     const bytes = raw as unknown as Uint8Array;
     const content =
       shape === null
@@ -75,23 +86,23 @@ function sorted(value: unknown): unknown {
   return order(shown);
 }
 
-/** What clients were told, against what is there: transactions by their id, and the tallies, in which one that was applied twice shows. */
-export async function countTransactions(
-  db: Db,
-  committed: readonly string[],
-  tallied: Readonly<Record<number, number>>,
-): Promise<{ readonly lost: number; readonly duplicated: number }> {
-  const wanted = new Set(committed);
-  let there = 0;
-  const audit = db.collection<{ _id: string; client: number }>('audit');
-  for await (const { _id } of audit.find({ client: { $gte: 0 } }, { projection: { _id: 1 } }))
-    if (wanted.has(_id)) there += 1;
+/**
+ * Looks for every transaction in the log of the shop. Each is there once at most, by its id; one that was applied twice shows in the
+ * tally of its client, which then counts more than the log has.
+ */
+export async function countTransactions(db: Db, committed: readonly string[]): Promise<Counted> {
+  const there = new Set<string>();
+  const logged = new Map<number, number>();
+  const audit = db.collection<{ _id: string; client: number; action: string }>('audit');
+  for await (const { _id, client, action } of audit.find({ client: { $gte: 0 } })) {
+    there.add(_id);
+    if (TALLIED.includes(action)) logged.set(client, (logged.get(client) ?? 0) + 1);
+  }
   let duplicated = 0;
   let short = 0;
   for await (const { _id, count } of db.collection<{ _id: number; count: number }>('tally').find()) {
-    const told = tallied[_id] ?? 0;
-    duplicated += Math.max(0, count - told);
-    short += Math.max(0, told - count);
+    duplicated += Math.max(0, count - (logged.get(_id) ?? 0));
+    short += Math.max(0, (logged.get(_id) ?? 0) - count);
   }
-  return { lost: Math.max(wanted.size - there, short), duplicated };
+  return { lost: committed.filter((id) => !there.has(id)).length + short, duplicated };
 }

@@ -9,6 +9,8 @@ export interface Seeded {
   readonly rows: number;
   readonly customers: number;
   readonly products: number;
+  /** This shop has none. */
+  readonly warehouses: 0;
 }
 
 /** Creates the shop on blue and fills it. The same scale gives the same documents. */
@@ -57,7 +59,7 @@ export async function seed(db: Db, scale: number, clients: number): Promise<Seed
   }));
   await fill(db, 'tally', clients, (g) => ({ _id: g - 1, count: 0 }));
   const rows = n('customers') + n('products') + n('orders') + n('audit') + clients;
-  return { rows, customers: n('customers'), products: n('products') };
+  return { rows, customers: n('customers'), products: n('products'), warehouses: 0 };
 }
 
 async function fill(db: Db, name: string, count: number, make: (g: number) => BSON.Document): Promise<void> {

@@ -3,33 +3,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { type ClientSession, type Db, type Document, MongoClient } from 'mongodb';
 
-import type { Failure, Wait } from '../ledger.ts';
-import type { Orders } from './load.ts';
+import type { Client } from '../client-process.ts';
+import type { Book, ClientOptions } from '../ledger.ts';
 
 /** A client tries once more on a new connection, for as many switches as may fall into one transaction. */
 const ATTEMPTS = 4;
 /** A held connection is answered only when the proxy lets go. */
 const CONNECT_MS = 60_000;
-/** Shorter answers are no waits. */
-const WAIT_MS = 50;
-
-export interface Book {
-  readonly committed: string[];
-  readonly failures: Failure[];
-  readonly waits: Wait[];
-  readonly byAction: Record<string, number>;
-  readonly tallied: Record<number, number>;
-  reconnects: number;
-}
-
-export const newBook = (): Book => ({
-  committed: [],
-  failures: [],
-  waits: [],
-  byAction: {},
-  tallied: {},
-  reconnects: 0,
-});
+/** A wait that is kept: shorter ones cannot be the longest. */
+const NOTED_MS = 5;
 
 type Named = Document & { readonly _id: string };
 type Numbered = Document & { readonly _id: number };
@@ -39,18 +21,19 @@ type Numbered = Document & { readonly _id: number };
  * there (by the id it gave it), and try once more where it is not: what a retryable write does, across servers that do not know one
  * another's sessions.
  */
-export class Shopper {
+export class Shopper implements Client {
   readonly #number: number;
-  readonly #orders: Orders;
+  readonly #options: ClientOptions;
   readonly #book: Book;
   readonly #held = new AbortController();
   #client: MongoClient | null = null;
   #connected = false;
 
-  constructor(number: number, orders: Orders, book: Book) {
+  constructor(number: number, options: ClientOptions, book: Book) {
     this.#number = number;
-    this.#orders = orders;
+    this.#options = options;
     this.#book = book;
+    book.reconnects ??= 0;
   }
 
   hold(): void {
@@ -58,7 +41,7 @@ export class Shopper {
   }
 
   async connect(): Promise<void> {
-    const client = new MongoClient(this.#orders.url, {
+    const client = new MongoClient(this.#options.url, {
       appName: 'shop',
       // Else the driver would follow the addresses that the members tell, past the proxy.
       directConnection: true,
@@ -70,7 +53,7 @@ export class Shopper {
     });
     // The driver connects anew by itself too, when a write is one that it may send again.
     client.on('connectionReady', () => {
-      if (this.#connected) this.#book.reconnects += 1;
+      if (this.#connected) this.#book.reconnects = (this.#book.reconnects ?? 0) + 1;
       this.#connected = true;
     });
     this.#client = client;
@@ -84,8 +67,8 @@ export class Shopper {
       const from = Date.now();
       await this.#once(transaction, action);
       const ms = Date.now() - from;
-      if (ms >= WAIT_MS) this.#book.waits.push({ atMs: from, ms });
-      await delay(this.#orders.thinkMs);
+      if (ms >= NOTED_MS) this.#book.waits.push({ atMs: from, ms });
+      await delay(this.#options.thinkMs);
     }
     await this.#client?.close();
   }
@@ -101,7 +84,6 @@ export class Shopper {
         if (!known) await action.run(this.#act(client, db, transaction));
         this.#book.committed.push(transaction);
         this.#book.byAction[action.name] = (this.#book.byAction[action.name] ?? 0) + 1;
-        if (action.tallies) this.#book.tallied[this.#number] = (this.#book.tallied[this.#number] ?? 0) + 1;
         return;
       } catch (error) {
         const client = this.#client;
@@ -116,7 +98,7 @@ export class Shopper {
   }
 
   #act(client: MongoClient, db: Db, transaction: string): Act {
-    const { customers, products } = this.#orders;
+    const { customers, products } = this.#options;
     return {
       client,
       db,
@@ -238,3 +220,6 @@ const ACTIONS: readonly Action[] = [
     },
   },
 ];
+
+/** Whose transactions count in the tally of their client. */
+export const TALLIED = ACTIONS.filter(({ tallies }) => tallies).map(({ name }) => name);
