@@ -22,6 +22,8 @@ export interface EngineOptions {
 
 /** Exit code of a cutover that found a gate shut: nothing was changed. */
 const GATE_SHUT = 4;
+/** `verify show` where both sides differ. */
+const DIFFERENT = 5;
 
 /** The engine as an operator runs it: `verdigris start` in a process of its own, and the other commands beside it. */
 export class EngineProcess implements AsyncDisposable {
@@ -78,7 +80,7 @@ export class EngineProcess implements AsyncDisposable {
 
   /** What the verification found, for people: tables, keys and columns. */
   async differences(): Promise<string> {
-    return JSON.stringify((await this.#ask(['verify', 'show'])).data);
+    return JSON.stringify((await this.#ask(['verify', 'show'], [0, DIFFERENT])).data);
   }
 
   /** Null when a gate was shut. */

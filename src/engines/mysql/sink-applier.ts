@@ -92,6 +92,8 @@ export class Applier {
         else await this.#put(layout, run, run.columns ?? layout.writable);
         return;
       case 'update': {
+        // Without a key only the old image names a row: what is written as state would leave the old row beside the new one.
+        if (layout.key.length === 0) return await this.#update(layout, run);
         const columns = this.#complete(layout, run);
         if (!strict && columns !== null) await this.#put(layout, run, columns);
         else await this.#update(layout, run);
