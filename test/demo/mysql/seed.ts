@@ -3,28 +3,9 @@ import { readFile } from 'node:fs/promises';
 import type mysql from 'mysql2/promise';
 
 import type { MysqlServer } from '../../support/mysql-server.ts';
+import { ROWS, type Seeded, WAREHOUSES } from '../shop-size.ts';
 
 export const DATABASE = 'shop';
-
-/** Rows at scale 1: a little more than 300,000. */
-const ROWS = {
-  customers: 50_000,
-  products: 3_000,
-  orders: 60_000,
-  invoices: 50_000,
-  payments: 40_000,
-  reviews: 20_000,
-  audit_log: 80_000,
-} as const;
-const WAREHOUSES = 10;
-
-/** How many rows there are of what clients pick from by number. */
-export interface Seeded {
-  readonly rows: number;
-  readonly customers: number;
-  readonly products: number;
-  readonly warehouses: number;
-}
 
 /** Runs one of the two files, statement by statement, in a new database. */
 export async function createShop(server: MysqlServer, file: 'blue.sql' | 'green.sql'): Promise<void> {

@@ -1,26 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import type pg from 'pg';
-
-/** Rows at scale 1: a little more than 300,000. */
-const ROWS = {
-  customers: 50_000,
-  products: 3_000,
-  orders: 60_000,
-  invoices: 50_000,
-  payments: 40_000,
-  reviews: 20_000,
-  audit_log: 80_000,
-} as const;
-const WAREHOUSES = 10;
-
-/** How many rows there are of what clients pick from by number. */
-export interface Seeded {
-  readonly rows: number;
-  readonly customers: number;
-  readonly products: number;
-  readonly warehouses: number;
-}
+import { ROWS, type Seeded, WAREHOUSES } from '../shop-size.ts';
 
 /** Creates the shop on blue and fills it. The same scale gives the same numbers of rows. */
 export async function seed(client: pg.Client, scale: number): Promise<Seeded> {
