@@ -72,6 +72,8 @@ export async function compile(
     source: (table) => sources.get(tableId(table)) ?? null,
     target: (table) => targets.get(tableId(table)) ?? null,
   });
+  const origins = originsOf(mapping);
+  const byGreen = Map.groupBy(origins, ({ green }) => tableId(green));
   return {
     plans: mapping.plans,
     units: mapping.units,
@@ -81,8 +83,10 @@ export async function compile(
     missingTargets: missing.length > 0,
     needsFullImages: mapping.needsFullImages,
     report: mapping.report,
-    verifyTables: mapping.comparables.map((comparable) => verifyTable(mapping, comparable)),
-    origins: originsOf(mapping),
+    verifyTables: mapping.comparables.map((comparable) =>
+      verifyTable(mapping, comparable, byGreen.get(tableId(comparable.table.relation.table)) ?? []),
+    ),
+    origins,
     ignored: mapping.ignored,
     unmentioned: mapping.unmentioned,
     warnings: mapping.warnings,
@@ -145,48 +149,45 @@ async function layouts(
   return found;
 }
 
+/** @param origins those of the columns of this table */
 function verifyTable(
   mapping: CompiledMapping,
   comparable: CompiledMapping['comparables'][number],
+  origins: readonly Origin[],
 ): VerifyTable {
   const { table: target, sources } = comparable;
-  const plans = sources.flatMap((source) =>
-    mapping.plans.filter((plan) => tableId(plan.from.table) === tableId(source.table)),
-  );
+  const read = new Set(sources.map((source) => tableId(source.table)));
+  const plans = mapping.plans.filter((plan) => read.has(tableId(plan.from.table)));
   return {
     target,
     plans,
     compared: comparable.columns,
-    canonical: canonicalOf(mapping, comparable),
+    canonical: canonicalOf(comparable, origins),
     direct: comparable.direct,
     notCompared: comparable.notCompared,
-    links: linksOf(mapping, plans, target),
-    sameRanges: plans.every((plan) => firstKeyPasses(mapping, plan, target)),
+    links: linksOf(origins, plans, target),
+    sameRanges: plans.every((plan) => firstKeyPasses(origins, plan, target)),
   };
 }
 
 /** Where a value is passed on between columns of one type its text is the same on both sides, and so compared as it is. */
 function canonicalOf(
-  mapping: CompiledMapping,
   comparable: CompiledMapping['comparables'][number],
+  origins: readonly Origin[],
 ): VerifyTable['canonical'] {
   const { relation } = comparable.table;
   const exact = new Set(comparable.direct?.columns);
-  for (const { green, sameType } of originsOf(mapping)) {
-    if (sameType && tableId(green) === tableId(relation.table))
-      exact.add(columnIndex(relation, green.column));
-  }
+  for (const { green, sameType } of origins) if (sameType) exact.add(columnIndex(relation, green.column));
   return comparable.canonical.map((canonical, index) => (exact.has(index) ? null : canonical));
 }
 
 /** Per plan the columns of green's key that hold blue's key; null unless all plans agree on them. */
 function linksOf(
-  mapping: CompiledMapping,
+  origins: readonly Origin[],
   plans: readonly TablePlan[],
   target: TargetTable,
 ): VerifyTable['links'] {
   const { relation } = target;
-  const origins = originsOf(mapping).filter(({ green }) => tableId(green) === tableId(relation.table));
   const links: number[][] = [];
   for (const plan of plans) {
     const link = plan.from.key.map((blue) => {
@@ -208,23 +209,25 @@ function linksOf(
 }
 
 /** The first key column of green is the first key column of blue, with the same text. */
-function firstKeyPasses(mapping: CompiledMapping, plan: TablePlan, target: TargetTable): boolean {
+function firstKeyPasses(origins: readonly Origin[], plan: TablePlan, target: TargetTable): boolean {
   const green = target.relation.columns[target.relation.key[0] ?? -1];
   const blue = plan.from.columns[plan.from.key[0] ?? -1];
   if (green === undefined || blue === undefined) return false;
-  return originsOf(mapping).some(
+  return origins.some(
     (origin) =>
       tableId(origin.blue) === tableId(plan.from.table) &&
       origin.blue.column === blue.name &&
-      tableId(origin.green) === tableId(target.relation.table) &&
       origin.green.column === green.name,
   );
 }
 
+type Origin = ColumnOrigin & { readonly sameType: boolean };
+
 /** Columns that are copied, renamed, or widened among integers: the text of the value stays what it is. */
-function originsOf(mapping: CompiledMapping): (ColumnOrigin & { readonly sameType: boolean })[] {
+function originsOf(mapping: CompiledMapping): Origin[] {
+  const plans = new Map(mapping.plans.map((plan) => [showTable(plan.from.table), plan]));
   return mapping.report.flatMap((table) => {
-    const plan = mapping.plans.find((candidate) => showTable(candidate.from.table) === table.from);
+    const plan = plans.get(table.from);
     if (plan === undefined) return [];
     return table.to.flatMap(({ table: name, columns }) => {
       const target = plan.to.find((candidate) => showTable(candidate.relation.table) === name);
