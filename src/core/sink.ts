@@ -75,8 +75,16 @@ export interface FinishStep {
  * Every call after a failed one throws.
  */
 export interface ChunkWriter extends AsyncDisposable {
-  /** Bulk bytes from {@link import('./snapshot.ts').ChunkReader.raw} of the same engine, into these columns. */
-  raw(target: TargetTable, columns: readonly number[], bytes: AsyncIterable<Uint8Array>): Promise<number>;
+  /**
+   * Bulk bytes from {@link import('./snapshot.ts').ChunkReader.raw} of the same engine, into these columns.
+   * @param alike as the reader was told
+   */
+  raw(
+    target: TargetTable,
+    columns: readonly number[],
+    bytes: AsyncIterable<Uint8Array>,
+    alike: boolean,
+  ): Promise<number>;
   /** Mapped rows: insert, put, or replace. */
   write(run: RowRun): Promise<void>;
   /**

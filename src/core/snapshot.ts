@@ -33,8 +33,9 @@ export interface ChunkReader extends AsyncDisposable {
   /**
    * The chosen columns of the range as the engine's bulk format, untouched, for {@link import('./sink.ts').ChunkWriter.raw}
    * of the same engine. Chunks of bytes are not row boundaries. Only where `capabilities.rawCopy`.
+   * @param alike the columns have the same types on both sides: the form may be one that only they have in common. The writer is told the same
    */
-  raw(relation: Relation, columns: readonly number[]): AsyncIterable<Uint8Array>;
+  raw(relation: Relation, columns: readonly number[], alike: boolean): AsyncIterable<Uint8Array>;
   /** The rows of the range in relation order, in pieces of some thousand. */
   rows(relation: Relation): AsyncIterable<readonly Tuple[]>;
 }

@@ -216,8 +216,13 @@ class Chunk {
   async copy(reader: ChunkReader, plan: TablePlan, signal: AbortSignal): Promise<void> {
     const target = plan.to[0];
     if (this.#raw && plan.passthrough !== null && target !== undefined && plan.to.length === 1) {
-      const bytes = reader.raw(plan.from, plan.passthrough.from);
-      this.rows += await this.#writer.raw(target, plan.passthrough.columns, this.#counted(bytes, signal));
+      const { from, columns } = plan.passthrough;
+      const { relation } = target;
+      const alike = from.every(
+        (blue, index) => plan.from.columns[blue]?.type === relation.columns[columns[index] ?? -1]?.type,
+      );
+      const bytes = this.#counted(reader.raw(plan.from, from, alike), signal);
+      this.rows += await this.#writer.raw(target, columns, bytes, alike);
       return;
     }
     for await (const rows of reader.rows(plan.from)) {

@@ -1,9 +1,10 @@
 import type pg from 'pg';
-import { to as copyTo } from 'pg-copy-streams';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { ChunkReader, KeyRange, Visibility } from '../../core/snapshot.ts';
 import { tableId, type Relation, type Tuple } from '../../core/table.ts';
 import { selectRange, type TableAccess } from './chunk-reader-sql.ts';
+import { binaryAlike } from './copy-binary.ts';
+import { CopyOut } from './copy-out.ts';
 import { parseCopyText } from './copy-text.ts';
 import { translate, type Where } from './errors.ts';
 
@@ -20,17 +21,18 @@ export async function* copyOut(
     readonly broken: () => void;
     readonly signal?: AbortSignal;
     readonly table?: string;
+    readonly binary?: boolean;
   },
 ): AsyncGenerator<Uint8Array> {
   options.signal?.throwIfAborted();
-  const stream = client.query(copyTo(`COPY (${query}) TO STDOUT`));
-  const abort = (): void => {
-    stream.destroy(options.signal?.reason as Error);
-  };
+  const stream = client.query(
+    new CopyOut(`COPY (${query}) TO STDOUT (FORMAT ${options.binary === true ? 'binary' : 'text'})`),
+  );
+  const abort = (): void => stream.fail(options.signal?.reason);
   options.signal?.addEventListener('abort', abort, { once: true });
   let ended = false;
   try {
-    for await (const chunk of stream) yield chunk as Uint8Array;
+    yield* stream;
     ended = true;
   } catch (error) {
     if (options.signal?.aborted === true) throw options.signal.reason;
@@ -67,13 +69,18 @@ export class PostgresChunkReader implements ChunkReader {
     this.#parts = parts;
   }
 
-  raw(relation: Relation, columns: readonly number[]): AsyncIterable<Uint8Array> {
+  raw(relation: Relation, columns: readonly number[], alike: boolean): AsyncIterable<Uint8Array> {
+    return this.#read(relation, columns, alike && binaryAlike(relation, columns));
+  }
+
+  #read(relation: Relation, columns: readonly number[], binary: boolean): AsyncIterable<Uint8Array> {
     if (this.#closed || this.#broken) throw new VerdigrisError('INTERNAL', 'The chunk reader is closed.');
     const { client, signal, range } = this.#parts;
     return copyOut(client, selectRange(relation, this.#access(relation), { columns, range }), {
       where: 'source',
       signal,
       table: `${relation.table.schema}.${relation.table.name}`,
+      binary,
       broken: () => {
         this.#broken = true;
       },
@@ -83,7 +90,7 @@ export class PostgresChunkReader implements ChunkReader {
   async *rows(relation: Relation): AsyncGenerator<readonly Tuple[]> {
     const columns = relation.columns.map((_, index) => index);
     try {
-      yield* parseCopyText(this.raw(relation, columns), { columns: columns.length });
+      yield* parseCopyText(this.#read(relation, columns, false), { columns: columns.length });
     } catch (error) {
       throw translate(error, 'source');
     }

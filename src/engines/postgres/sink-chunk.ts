@@ -5,6 +5,7 @@ import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
 import { tableId } from '../../core/table.ts';
+import { binaryAlike } from './copy-binary.ts';
 import { translate } from './errors.ts';
 import { Applier } from './sink-applier.ts';
 import { holeStatements } from './sink-checkpoint.ts';
@@ -157,11 +158,17 @@ class PostgresChunkWriter implements ChunkWriter {
     options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  raw(target: TargetTable, columns: readonly number[], bytes: AsyncIterable<Uint8Array>): Promise<number> {
+  raw(
+    target: TargetTable,
+    columns: readonly number[],
+    bytes: AsyncIterable<Uint8Array>,
+    alike: boolean,
+  ): Promise<number> {
     return this.#attempt(async () => {
       await this.#endCopy();
       const place = await this.#destination({ relation: target.relation });
-      const text = `COPY ${place.sql} (${columnList(place.layout, columns)}) FROM STDIN`;
+      const format = alike && binaryAlike(target.relation, columns) ? 'binary' : 'text';
+      const text = `COPY ${place.sql} (${columnList(place.layout, columns)}) FROM STDIN (FORMAT ${format})`;
       const rows = await this.#wire.copy(text, bytes, this.#options.signal);
       this.#rows += rows;
       return rows;

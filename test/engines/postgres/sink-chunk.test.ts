@@ -37,7 +37,7 @@ test('a chunk: raw bytes and mapped rows, held changes on top, done with the row
   expect(await failure(g.sink.defineRanges('public.t', []))).toMatchObject({ code: 'STATE_CONFLICT' });
   const writer = await g.sink.openChunk(chunk([t]), never);
   // Chunks of bytes are not row boundaries.
-  expect(await writer.raw(t, [0, 1], bytes('1\ta\\t\n2', '\t\\N\n3\tc', '\n'))).toBe(3);
+  expect(await writer.raw(t, [0, 1], bytes('1\ta\\t\n2', '\t\\N\n3\tc', '\n'), false)).toBe(3);
   await writer.write(insert(t.relation, ['4', `d\t\\"`, U], ['5', null, U]));
   await writer.write(insert(t.relation, ['6', 'f', U]));
   expect(await g.rows('SELECT * FROM t')).toEqual([]);
@@ -88,7 +88,7 @@ test('a chunk that is cancelled, aborted, or loses its session leaves nothing', 
   await g.sink.begin(g.at);
   await g.sink.defineRanges('public.t', []);
   const cancelled = await g.sink.openChunk(chunk([t]), never);
-  await cancelled.raw(t, [0, 1], bytes('1\ta\n'));
+  await cancelled.raw(t, [0, 1], bytes('1\ta\n'), false);
   await cancelled.cancel();
   await cancelled.cancel();
 
@@ -106,13 +106,13 @@ test('a chunk that is cancelled, aborted, or loses its session leaves nothing', 
   expect(await failure(killed.close([], NO_HOLES, asPosition('p'), 0))).toMatchObject({ code: 'SINK_LOST' });
 
   const bad = await g.sink.openChunk(chunk([t]), never);
-  expect(await failure(bad.raw(t, [0, 1], bytes('1\ta\n', 'secret\tb\n')))).toMatchObject({
+  expect(await failure(bad.raw(t, [0, 1], bytes('1\ta\n', 'secret\tb\n'), false))).toMatchObject({
     code: 'SINK_FAILED',
   });
   expect(await g.rows('SELECT count(*) FROM t')).toEqual(['0']);
   expect((await g.sink.ranges()).map((range) => range.upto)).toEqual([null]);
   await using writer = await g.sink.openChunk(chunk([t]), never);
-  await writer.raw(t, [0, 1], bytes('1\ta\n'));
+  await writer.raw(t, [0, 1], bytes('1\ta\n'), false);
   await writer.close([], NO_HOLES, asPosition('p'), 0);
   expect(await g.rows('SELECT count(*) FROM t')).toEqual(['1']);
 });
@@ -140,7 +140,7 @@ test('a group is never blocked by an open chunk under a live unique index, and r
   await g.apply(insert(t.relation, ['1', 'old', '1']));
   await g.sink.defineRanges('public.t', []);
   const writer = await g.sink.openChunk(chunk([t]), never);
-  await writer.raw(t, [0, 1], bytes('10\tten\n'));
+  await writer.raw(t, [0, 1], bytes('10\tten\n'), false);
   await writer.write({ ...insert(t.relation, ['11', 'eleven', U]), columns: [0, 1] });
   await g.apply(insert(t.relation, ['2', 'ten', '2']));
   await g.apply(remove(t.relation, ['2', U, U]));

@@ -274,7 +274,7 @@ describe('reads', () => {
       neverAborted,
     );
     const parts: Uint8Array[] = [];
-    for await (const part of reader.raw(relation, [columnIndex(relation, 'b'), 0])) parts.push(part);
+    for await (const part of reader.raw(relation, [columnIndex(relation, 'b'), 0], false)) parts.push(part);
     expect(Buffer.concat(parts).toString()).toBe('b\\t10\t10\nb\\t11\t11\n');
   });
 
