@@ -5,7 +5,7 @@ import { asPosition } from '../../src/core/position.ts';
 import { UNCHANGED, type Column, type Relation } from '../../src/core/table.ts';
 import { applicationName } from '../../src/engines/postgres/lease.ts';
 import { Durability } from '../../src/engines/postgres/sink-durability.ts';
-import { bindMessage } from '../../src/engines/postgres/sink-bind.ts';
+import { bindMessage } from '../../src/engines/postgres/sink-messages.ts';
 import { realPlace, type SinkLayout } from '../../src/engines/postgres/sink-layout.ts';
 import { isCopy, stepsFor } from '../../src/engines/postgres/sink-program.ts';
 import { cellText, copyText, textArray, textArrayBytes } from '../../src/engines/postgres/sink-text.ts';

@@ -39,6 +39,7 @@ export interface Layout {
   readonly types: ReadonlyMap<string, TypeFacts>;
 }
 
+/** OFFSET 0 keeps the planner from reading all of pg_type, which has a row for every table: it does not know how few types a table has. */
 const LAYOUT = `
 WITH RECURSIVE rel AS (
   SELECT c.oid, c.relkind, c.relreplident FROM pg_catalog.pg_class c
@@ -68,7 +69,7 @@ WITH RECURSIVE rel AS (
     WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem
     ELSE (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) END AS over) o
   UNION
-  SELECT t.oid, o.over FROM typ JOIN pg_catalog.pg_type t ON t.oid = typ.over
+  SELECT t.oid, o.over FROM typ CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_type t WHERE t.oid = typ.over OFFSET 0) t
   CROSS JOIN LATERAL (SELECT CASE
     WHEN t.typtype = 'd' THEN t.typbasetype
     WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem
@@ -97,7 +98,8 @@ SELECT json_build_object(
       'category', t.typtype, 'over', typ.over::text, 'array', t.typcategory = 'A' AND t.typelem <> 0 AND t.typtype <> 'd',
       'notNull', t.typnotnull,
       'labels', (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)
-    ) ORDER BY t.oid), '[]') FROM (SELECT DISTINCT * FROM typ) typ JOIN pg_catalog.pg_type t ON t.oid = typ.oid)
+    ) ORDER BY t.oid), '[]') FROM (SELECT DISTINCT * FROM typ) typ
+      CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_type t WHERE t.oid = typ.oid OFFSET 0) t)
 )::text AS layout
 FROM rel`;
 

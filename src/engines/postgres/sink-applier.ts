@@ -1,6 +1,6 @@
 import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
-import { tableId } from '../../core/table.ts';
+import { tableId, type Relation } from '../../core/table.ts';
 import { translate } from './errors.ts';
 import { foldElements, takeElements, touchedParents, type TouchedParents } from './sink-elements.ts';
 import { execute, type ProgramFailure } from './sink-execute.ts';
@@ -74,14 +74,9 @@ export class Applier {
    * @returns the outcomes of `envelope.close`
    */
   async apply(runs: readonly RowRun[], envelope: Envelope): Promise<readonly Outcome[]> {
-    const places = new Map<string, Place>();
+    let places: ReadonlyMap<string, Place>;
     try {
-      for (const { relation } of runs) {
-        for (const one of [relation, ...this.#options.layouts.related(relation.table)]) {
-          const id = tableId(one.table);
-          if (!places.has(id)) places.set(id, await this.place({ relation: one }));
-        }
-      }
+      places = await this.#places(runs);
     } catch (error) {
       throw error instanceof VerdigrisError ? error : translate(error, 'sink', envelope.context);
     }
@@ -97,6 +92,20 @@ export class Applier {
       shadows = new Map([...shadows, ...further]);
       this.#options.onFallback([...further.keys()]);
     }
+  }
+
+  /** Of the tables that the runs touch, by id. */
+  async #places(runs: readonly RowRun[]): Promise<ReadonlyMap<string, Place>> {
+    const { layouts, storage } = this.#options;
+    const relations = new Map<string, Relation>();
+    for (const { relation } of runs) {
+      for (const one of [relation, ...layouts.related(relation.table)]) {
+        const id = tableId(one.table);
+        if (!relations.has(id)) relations.set(id, one);
+      }
+    }
+    const known = await layouts.all(this.#wire, [...relations.values()]);
+    return new Map(known.map((layout) => [tableId(layout.table), realPlace(layout, storage(layout))]));
   }
 
   async #attempt(

@@ -2,7 +2,7 @@ import type { RowRun } from '../../core/change.ts';
 import { type Tuple } from '../../core/table.ts';
 import type { LateConstraint, Place, SinkLayout } from './sink-layout.ts';
 import { Arrays, housekeeping, keyJoin, typeOf, type Step } from './sink-statements.ts';
-import type { Param } from './sink-bind.ts';
+import type { Param } from './sink-messages.ts';
 
 /** Looks for rows that break a constraint which the server does not check for us. */
 export interface LateStep extends Step {

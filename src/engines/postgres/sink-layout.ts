@@ -2,7 +2,7 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { ArrayElements, MergePart, TargetTable } from '../../core/plan.ts';
 import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
 import { ident, qualified } from './sql.ts';
-import type { Wire } from './sink-wire.ts';
+import type { Outcome, Wire } from './sink-wire.ts';
 
 /** A column as statements need it. */
 export interface SinkColumn {
@@ -71,11 +71,15 @@ LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = col.attrelid AND d.adnum = col.
 ORDER BY col.attnum`;
 
 const TABLE = `
-SELECT c.oid::text,
-  EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid AND f.conrelid <> c.oid)::int::text,
-  EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid AND f.confdeltype IN ('c', 'n', 'd'))::int::text
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+SELECT c.oid::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')`;
+
+/** By table: a foreign key of another table points there; deleting a row of it would change rows elsewhere. */
+const POINTED_TO = `
+SELECT confrelid::oid::text, bool_or(conrelid <> confrelid)::int::text, bool_or(confdeltype IN ('c', 'n', 'd'))::int::text
+FROM pg_catalog.pg_constraint WHERE contype = 'f' GROUP BY confrelid`;
+
+type PointedTo = ReadonlyMap<string, Pick<SinkLayout, 'referenced' | 'cascades'>>;
 
 const MEMBERS = `
 SELECT n.nspname, c.relname FROM pg_catalog.pg_partition_tree($1::oid::regclass) p
@@ -99,6 +103,8 @@ export class Layouts {
   readonly #targets = new Map<string, TargetTable>();
   readonly #known = new Map<string, SinkLayout>();
   readonly #related = new Map<string, readonly Relation[]>();
+  /** Read once for all tables: the catalog has no index for it. */
+  #pointedTo: PointedTo | null = null;
 
   /** Tells which tables are merged or exploded; others are plain. */
   register(targets: readonly TargetTable[]): void {
@@ -108,6 +114,7 @@ export class Layouts {
       this.#known.delete(id);
     }
     this.#related.clear();
+    this.#pointedTo = null;
     for (const { relation, parent } of this.elements) {
       const [own, of] = [tableId(relation.table), tableId(parent.table)];
       this.#related.set(own, [parent]);
@@ -135,6 +142,7 @@ export class Layouts {
   /** After DDL. */
   forget(): void {
     this.#known.clear();
+    this.#pointedTo = null;
   }
 
   known(relation: Relation): SinkLayout | undefined {
@@ -147,15 +155,48 @@ export class Layouts {
    * @throws VerdigrisError SCHEMA_TABLE_MISSING, SCHEMA_CHANGED when the table lacks a column of the relation
    */
   async of(wire: Wire, relation: Relation): Promise<SinkLayout> {
-    const known = this.known(relation);
-    if (known !== undefined) return known;
-    const target = this.#targets.get(tableId(relation.table));
-    const layout =
-      target?.elements === undefined
-        ? await readSinkLayout(wire, relation, target ?? null)
-        : elementsLayout(relation, target.elements, await this.of(wire, target.elements.of));
-    this.#known.set(tableId(relation.table), layout);
-    return layout;
+    const [layout] = await this.all(wire, [relation]);
+    return layout as SinkLayout;
+  }
+
+  /** The layouts of several, in order; those that are not known yet are read together. @throws as {@link Layouts.of} */
+  async all(wire: Wire, relations: readonly Relation[]): Promise<readonly SinkLayout[]> {
+    const elementsOf = ({ table }: Relation): ArrayElements | undefined =>
+      this.#targets.get(tableId(table))?.elements;
+    const real = new Set(relations.map((relation) => elementsOf(relation)?.of ?? relation));
+    const wanted = [...real]
+      .filter((relation) => this.known(relation) === undefined)
+      .map((relation) => ({ relation, target: this.#targets.get(tableId(relation.table)) ?? null }));
+    const read = new Map<Relation, SinkLayout>();
+    if (wanted.length > 0) {
+      for (const layout of await readSinkLayouts(wire, wanted, await this.#foreignKeys(wire))) {
+        read.set(layout.relation, layout);
+        this.#known.set(tableId(layout.table), layout);
+      }
+    }
+    const layoutOf = (relation: Relation): SinkLayout => {
+      const known = read.get(relation) ?? this.known(relation);
+      if (known !== undefined) return known;
+      const elements = elementsOf(relation);
+      if (elements === undefined) throw new VerdigrisError('INTERNAL', 'A layout was not read.');
+      const layout = elementsLayout(relation, elements, layoutOf(elements.of));
+      this.#known.set(tableId(relation.table), layout);
+      return layout;
+    };
+    return relations.map(layoutOf);
+  }
+
+  async #foreignKeys(wire: Wire): Promise<PointedTo> {
+    const known = this.#pointedTo;
+    if (known !== null) return known;
+    const { rows } = await wire.one(POINTED_TO);
+    this.#pointedTo = new Map(
+      rows.map(([oid, referenced, cascades]) => [
+        oid as string,
+        { referenced: referenced === '1', cascades: cascades === '1' },
+      ]),
+    );
+    return this.#pointedTo;
   }
 }
 
@@ -165,26 +206,58 @@ const sameColumns = (left: Relation, right: Relation): boolean =>
     left.columns.length === right.columns.length &&
     left.columns.every((column, index) => column.name === right.columns[index]?.name));
 
-async function readSinkLayout(
+interface Wanted {
+  readonly relation: Relation;
+  readonly target: TargetTable | null;
+}
+
+/** Two round trips, however many tables. */
+async function readSinkLayouts(
   wire: Wire,
-  relation: Relation,
-  target: TargetTable | null,
-): Promise<SinkLayout> {
-  const { table } = relation;
-  const found = (await wire.one(TABLE, [table.schema, table.name])).rows[0];
-  if (found === undefined) {
+  wanted: readonly Wanted[],
+  pointedTo: PointedTo,
+): Promise<readonly SinkLayout[]> {
+  const found = await wire.all(
+    wanted.map(({ relation: { table } }) => ({ text: TABLE, values: [table.schema, table.name] })),
+  );
+  const oids = found.map(({ rows }, index) => {
+    const oid = rows[0]?.[0];
+    if (typeof oid === 'string') return oid;
+    const { table } = (wanted[index] as Wanted).relation;
     throw new VerdigrisError('SCHEMA_TABLE_MISSING', `The sink has no table ${showTable(table)}.`);
-  }
-  const [oid, referenced, cascades] = found as [string, string, string];
-  const members = (await wire.one(MEMBERS, [oid])).rows;
-  const late = (await wire.one(LATE, [oid])).rows.map(([name, names, operators]): LateConstraint => ({
+  });
+  const answers = await wire.all(
+    oids.flatMap((oid) => [MEMBERS, LATE, COLUMNS].map((text) => ({ text, values: [oid] }))),
+  );
+  return wanted.map((one, index) => {
+    const [members, constraints, attributes] = answers
+      .slice(3 * index, 3 * index + 3)
+      .map(({ rows }) => rows);
+    const rows = { members, constraints, attributes } as Found;
+    return sinkLayout(one, rows, pointedTo.get(oids[index] as string));
+  });
+}
+
+interface Found {
+  readonly members: Outcome['rows'];
+  readonly constraints: Outcome['rows'];
+  readonly attributes: Outcome['rows'];
+}
+
+function sinkLayout(
+  { relation, target }: Wanted,
+  { members, constraints, attributes }: Found,
+  pointed: Pick<SinkLayout, 'referenced' | 'cascades'> = { referenced: false, cascades: false },
+): SinkLayout {
+  const { table } = relation;
+  const late = constraints.map(([name, names, operators]): LateConstraint => ({
     name: name as string,
     columns: (JSON.parse(names as string) as string[]).map((column, index) => ({
       sql: ident(column),
       operator: (JSON.parse(operators as string) as string[])[index] as string,
     })),
   }));
-  const byName = new Map((await wire.one(COLUMNS, [oid])).rows.map((row) => [row[0] as string, row]));
+  const byName = new Map(attributes.map((row) => [row[0] as string, row]));
   const columns = relation.columns.map((column): SinkColumn => {
     const row = byName.get(column.name);
     if (row === undefined) {
@@ -208,8 +281,7 @@ async function readSinkLayout(
     columns,
     key: relation.key,
     writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
-    referenced: referenced === '1',
-    cascades: cascades === '1',
+    ...pointed,
     members: new Set([
       tableId(table),
       ...members.map(([schema, name]) => tableId({ schema: schema as string, name: name as string })),

@@ -3,7 +3,7 @@ import type { MergePart } from '../../core/plan.ts';
 import type { Tuple } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
 import { Arrays, columnList, deleteStep, keyJoin, moveStep, typeOf, type Step } from './sink-statements.ts';
-import type { Param } from './sink-bind.ts';
+import type { Param } from './sink-messages.ts';
 import { cellText } from './sink-text.ts';
 import { literal } from './sql.ts';
 

@@ -3,7 +3,7 @@ import type { RowRun } from '../../core/change.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple, type Column, type Kind } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
 import { cellText, textArrayBytes } from './sink-text.ts';
-import type { Param } from './sink-bind.ts';
+import type { Param } from './sink-messages.ts';
 import type { Statement } from './sink-wire.ts';
 
 /** SQLSTATE of width_bucket with equal bounds: how a statement says on the server that it hit a wrong number of rows. */

@@ -2,7 +2,16 @@ import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { VerdigrisError } from '../../core/errors.ts';
-import { bindMessage, copyMessages, type Param } from './sink-bind.ts';
+import {
+  closeMessage,
+  copyMessages,
+  bindMessage,
+  EXECUTE,
+  Gather,
+  parseMessage,
+  SYNC,
+  type Param,
+} from './sink-messages.ts';
 
 /** One statement of a batch. */
 export interface Statement {
@@ -44,13 +53,11 @@ export const sqlState = (error: unknown): string => {
  */
 const MAX_PREPARED = 2_000;
 
-/** The protocol calls of a `pg` connection that a batch uses (present since pg 7, typed narrower there). */
-interface Protocol {
-  readonly stream: { cork(): void; uncork(): void; write(bytes: Buffer): boolean };
-  parse(message: { name: string; text: string }): void;
-  execute(message: Record<string, never>): void;
-  close(message: { type: 'S'; name: string }): void;
-  sync(): void;
+/** The socket of a `pg` connection, typed narrower there. */
+interface Socket {
+  cork(): void;
+  uncork(): void;
+  write(bytes: Buffer): boolean;
 }
 
 /**
@@ -80,22 +87,23 @@ class Batch {
 
   /** Called by `pg` when the connection is free. */
   submit(connection: pg.Connection): void {
-    const protocol = connection as unknown as Protocol;
-    protocol.stream.cork();
+    const { stream } = connection as unknown as { readonly stream: Socket };
+    const gather = new Gather((bytes) => stream.write(bytes));
+    stream.cork();
     try {
       this.#names = this.#statements.map((statement) => {
         const { name, parse, close } = this.#prepared.use(statement.text);
-        for (const old of close) protocol.close({ type: 'S', name: old });
-        if (parse) protocol.parse({ name, text: statement.text });
-        for (const piece of bindMessage(name, statement.values)) protocol.stream.write(piece);
-        protocol.execute({});
-        if (statement.data !== undefined)
-          for (const piece of copyMessages(statement.data)) protocol.stream.write(piece);
+        for (const old of close) gather.add(closeMessage(old));
+        if (parse) gather.add(parseMessage(name, statement.text));
+        for (const piece of bindMessage(name, statement.values)) gather.add(piece);
+        gather.add(EXECUTE);
+        if (statement.data !== undefined) for (const piece of copyMessages(statement.data)) gather.add(piece);
         return name;
       });
-      protocol.sync();
+      gather.add(SYNC);
     } finally {
-      protocol.stream.uncork();
+      gather.flush();
+      stream.uncork();
     }
   }
 
@@ -226,9 +234,14 @@ export class Wire implements AsyncDisposable {
 
   /** One statement. */
   async one(text: string, values: readonly Param[] = []): Promise<Outcome> {
+    const [outcome] = await this.all([{ text, values }]);
+    return outcome as Outcome;
+  }
+
+  /** Some statements in one round trip. @throws what `pg` reported */
+  async all(statements: readonly Statement[]): Promise<readonly Outcome[]> {
     try {
-      const [outcome] = await this.run([{ text, values }]);
-      return outcome as Outcome;
+      return await this.run(statements);
     } catch (failure) {
       throw failure instanceof BatchFailure ? failure.error : failure;
     }

@@ -28,6 +28,8 @@ export class RelationMap {
   readonly #known = new Map<string, Relation>();
   readonly #byMessage = new WeakMap<RelationMessage, Relation | null>();
   readonly #lastOf = new Map<number, RelationMessage>();
+  /** Spellings of the server's own types, which do not change: hundreds of tables have the same few. */
+  readonly #spelt = new Map<string, string | null>();
 
   constructor(known: readonly Relation[], lookup: RelationLookup) {
     for (const relation of known) this.#known.set(tableId(relation.table), relation);
@@ -61,9 +63,7 @@ export class RelationMap {
 
   async reconcile(message: RelationMessage): Promise<Reconciled> {
     const table: TableName = { schema: message.schema, name: message.name };
-    const types = await this.#lookup.formatTypes(
-      message.columns.map(({ typeOid: oid, typmod }) => ({ oid, typmod })),
-    );
+    const types = await this.#spellings(message);
     const known = this.#known.get(tableId(table));
     const mismatch = known === undefined ? 'not known' : difference(known, message, types);
     if (known !== undefined && mismatch === null) return this.#settle(message, known, null);
@@ -72,6 +72,17 @@ export class RelationMap {
     if (known === undefined) return this.#settle(message, relation, null);
     const detail = `${showTable(table)}: ${mismatch}${relation === null ? ', and it was changed again since' : ''}`;
     return this.#settle(message, relation, { table, relation, detail });
+  }
+
+  async #spellings({ columns }: RelationMessage): Promise<readonly (string | null)[]> {
+    const known = columns.map((column) => this.#spelt.get(spelling(column)));
+    if (!known.includes(undefined)) return known as (string | null)[];
+    const types = await this.#lookup.formatTypes(
+      columns.map(({ typeOid: oid, typmod }) => ({ oid, typmod })),
+    );
+    for (const [index, column] of columns.entries())
+      if (column.typeOid < FIRST_NORMAL_OID) this.#spelt.set(spelling(column), types[index] ?? null);
+    return types;
   }
 
   #settle(message: RelationMessage, relation: Relation | null, change: SchemaChange | null): Reconciled {
@@ -90,6 +101,11 @@ export class RelationMap {
     }
   }
 }
+
+/** Types from here on were made by somebody (FirstNormalObjectId, PostgreSQL's transam.h). */
+const FIRST_NORMAL_OID = 16_384;
+
+const spelling = ({ typeOid, typmod }: RelationMessage['columns'][number]): string => `${typeOid} ${typmod}`;
 
 const same = (left: RelationMessage, right: RelationMessage): boolean =>
   left.schema === right.schema &&
