@@ -15,7 +15,7 @@ import type { Sink } from './sink.ts';
 import type { SnapshotSource } from './snapshot.ts';
 import type { ChangeSource } from './source.ts';
 import type { StateStore } from './state.ts';
-import type { Relation, TableName, Tuple } from './table.ts';
+import type { Column, Relation, TableName, Tuple } from './table.ts';
 import type { VerificationStore } from './verification.ts';
 
 export type Side = 'blue' | 'green';
@@ -24,6 +24,8 @@ export type Side = 'blue' | 'green';
 export interface Capabilities {
   /** Chunks can move from reader to writer as the engine's bulk format, without a look at the rows. */
   readonly rawCopy: boolean;
+  /** That format brings values of the one column to the other as `write` would. Absent: wherever the mapping copies them as they are. */
+  readonly rawFits?: (from: Column, to: Column) => boolean;
   /** A mark can be written while the side is fenced. */
   readonly marksWhileFenced: boolean;
   /** The catalog's changes are transactional (a schema file can be tried and rolled back). */

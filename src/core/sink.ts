@@ -76,7 +76,8 @@ export interface FinishStep {
  */
 export interface ChunkWriter extends AsyncDisposable {
   /**
-   * Bulk bytes from {@link import('./snapshot.ts').ChunkReader.raw} of the same engine, into these columns.
+   * Bulk bytes from {@link import('./snapshot.ts').ChunkReader.raw} of the same engine, into these columns. Gives the number of rows, or
+   * null when they cannot be taken in that way: then nothing of them is written, and they have to come through `write`.
    * @param alike as the reader was told
    */
   raw(
@@ -84,7 +85,7 @@ export interface ChunkWriter extends AsyncDisposable {
     columns: readonly number[],
     bytes: AsyncIterable<Uint8Array>,
     alike: boolean,
-  ): Promise<number>;
+  ): Promise<number | null>;
   /** Mapped rows: insert, put, or replace. */
   write(run: RowRun): Promise<void>;
   /**

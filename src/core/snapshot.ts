@@ -32,7 +32,8 @@ export interface ChunkReader extends AsyncDisposable {
   readonly visibility: Visibility;
   /**
    * The chosen columns of the range as the engine's bulk format, untouched, for {@link import('./sink.ts').ChunkWriter.raw}
-   * of the same engine. Chunks of bytes are not row boundaries. Only where `capabilities.rawCopy`.
+   * of the same engine. Chunks of bytes are not row boundaries. Only where `capabilities.rawCopy`, and read to its end
+   * before anything else is asked of the reader.
    * @param alike the columns have the same types on both sides: the form may be one that only they have in common. The writer is told the same
    */
   raw(relation: Relation, columns: readonly number[], alike: boolean): AsyncIterable<Uint8Array>;

@@ -32,6 +32,7 @@ export function buildWay(o: MigrationOptions, plan: WayPlan): Way {
     sink,
     positions: engine.positions,
     rawCopy: engine.capabilities.rawCopy,
+    rawFits: engine.capabilities.rawFits,
     plans: plan.plans,
     units: plan.units,
     settings: {

@@ -164,6 +164,7 @@ export class Stage {
       sink,
       positions: engine.positions,
       rawCopy: engine.capabilities.rawCopy,
+      rawFits: engine.capabilities.rawFits,
       plans: [asItIs(from, to)],
       units: [{ id: 'canary', relations: [from] }],
       settings: {

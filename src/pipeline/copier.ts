@@ -9,7 +9,7 @@ import type { TablePlan } from '../core/plan.ts';
 import type { ChunkWriter, Sink } from '../core/sink.ts';
 import type { ChunkReader, KeyRange, SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource } from '../core/source.ts';
-import { keyText, tableId, type Relation, type Tuple, rowOf } from '../core/table.ts';
+import { keyText, tableId, type Column, type Relation, type Tuple, rowOf } from '../core/table.ts';
 import type { HoleSet } from './holes.ts';
 import type { Pump } from './pump.ts';
 import type { UnitRanges } from './ranges.ts';
@@ -30,6 +30,8 @@ export interface CopierOptions {
   readonly maxRowsPerSecond: number | null;
   /** The engine's bulk format may go through untouched. */
   readonly rawCopy: boolean;
+  /** It brings values of the one column to the other. */
+  readonly rawFits: (from: Column, to: Column) => boolean;
   readonly counters: PipelineCounters;
   readonly clock: Clock;
   readonly failpoints: Failpoints;
@@ -138,8 +140,11 @@ export class Copier {
         { unit: ranges.unit.id, ordinal, range, tables: [...new Set(tables)] },
         both,
       );
-      const chunk = new Chunk(writer, window, this.#o.rawCopy && ordinal !== null);
-      for (const relation of unit.relations) await chunk.copy(reader, this.#plan(relation), both);
+      const chunk = new Chunk(writer, window);
+      for (const relation of unit.relations) {
+        const plan = this.#plan(relation);
+        await chunk.copy(reader, plan, { raw: ordinal !== null && this.#passes(plan), signal: both });
+      }
       await failpoints.hit('copy.rows-written');
       const closing = pump.closeWindow(window, ranges, {
         writer,
@@ -173,6 +178,18 @@ export class Copier {
     throw new VerdigrisError('SOURCE_BUSY', 'A missing row arrived by itself before it was read again.');
   }
 
+  /** Its rows can go through as they are. */
+  #passes({ from, to, passthrough }: TablePlan): boolean {
+    const [target] = to;
+    if (!this.#o.rawCopy || passthrough === null || target === undefined || to.length > 1) return false;
+    return passthrough.from.every((column, index) =>
+      this.#o.rawFits(
+        from.columns[column] as Column,
+        target.relation.columns[passthrough.columns[index] as number] as Column,
+      ),
+    );
+  }
+
   #plan(relation: Relation): TablePlan {
     const plan = this.#plans.get(tableId(relation.table));
     if (plan === undefined) throw new VerdigrisError('INTERNAL', 'A copied table has no plan.');
@@ -200,30 +217,37 @@ interface ChunkReject {
 class Chunk {
   readonly #writer: ChunkWriter;
   readonly #window: Window;
-  readonly #raw: boolean;
   rows = 0;
   bytes = 0;
   readonly rejects: ChunkReject[] = [];
   /** Of a re-read of keys only: a range that is copied is not compared before it is done. */
   readonly written: RowRun[] = [];
 
-  constructor(writer: ChunkWriter, window: Window, raw: boolean) {
+  constructor(writer: ChunkWriter, window: Window) {
     this.#writer = writer;
     this.#window = window;
-    this.#raw = raw;
   }
 
-  async copy(reader: ChunkReader, plan: TablePlan, signal: AbortSignal): Promise<void> {
+  async copy(
+    reader: ChunkReader,
+    plan: TablePlan,
+    { raw, signal }: { readonly raw: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
     const target = plan.to[0];
-    if (this.#raw && plan.passthrough !== null && target !== undefined && plan.to.length === 1) {
+    if (raw && plan.passthrough !== null && target !== undefined) {
       const { from, columns } = plan.passthrough;
       const { relation } = target;
       const alike = from.every(
         (blue, index) => plan.from.columns[blue]?.type === relation.columns[columns[index] ?? -1]?.type,
       );
+      const before = this.bytes;
       const bytes = this.#counted(reader.raw(plan.from, from, alike), signal);
-      this.rows += await this.#writer.raw(target, columns, bytes, alike);
-      return;
+      const rows = await this.#writer.raw(target, columns, bytes, alike);
+      if (rows !== null) {
+        this.rows += rows;
+        return;
+      }
+      this.bytes = before;
     }
     for await (const rows of reader.rows(plan.from)) {
       signal.throwIfAborted();

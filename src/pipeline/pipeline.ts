@@ -8,7 +8,7 @@ import type { Position, Positions } from '../core/position.ts';
 import type { Sink } from '../core/sink.ts';
 import type { SnapshotSource, Visibility } from '../core/snapshot.ts';
 import type { ChangeSource, ChangeStream, SourceHealth } from '../core/source.ts';
-import { keyText, type Relation, rowOf } from '../core/table.ts';
+import { keyText, type Column, type Relation, rowOf } from '../core/table.ts';
 import { Copier } from './copier.ts';
 import type { CopyUnit } from './copy-unit.ts';
 import { ChangedKeys, type Identify } from './changed-keys.ts';
@@ -43,6 +43,8 @@ export interface PipelineOptions {
   readonly sink: Sink;
   readonly positions: Positions;
   readonly rawCopy: boolean;
+  /** Default: whatever the mapping copies as it is. */
+  readonly rawFits?: ((from: Column, to: Column) => boolean) | undefined;
   readonly plans: readonly TablePlan[];
   readonly units: readonly CopyUnit[];
   readonly settings: PipelineSettings;
@@ -406,6 +408,7 @@ export class Pipeline {
       workers: settings.workers,
       maxRowsPerSecond: settings.maxRowsPerSecond,
       rawCopy: this.#o.rawCopy,
+      rawFits: this.#o.rawFits ?? (() => true),
       markPrefix,
       permit: this.#o.copyPermit,
       onRange: (unit, rows, bytes) => this.#count(unit, rows, bytes),

@@ -154,12 +154,15 @@ export class Link implements AsyncDisposable {
     });
   }
 
-  /** LOAD DATA LOCAL: whatever file the server asks for, it is given these bytes and no others. */
+  /** LOAD DATA LOCAL: whatever file the server asks for, it is given these bytes and no others, and once. */
   load(sql: string, bytes: () => Readable): Promise<Outcome> {
+    let given: Readable | null = null;
+    const give = (): Readable => (given ??= bytes());
     return new Promise((resolve, reject) => {
       this.#connection.query<mysql.ResultSetHeader>(
-        { sql, infileStreamFactory: bytes } as mysql.QueryOptions,
+        { sql, infileStreamFactory: give } as mysql.QueryOptions,
         (error, result) => {
+          given?.destroy();
           if (error !== null) reject(this.#failed(error));
           else resolve({ affected: result.affectedRows ?? 0, warnings: result.warningStatus ?? 0 });
         },
@@ -244,7 +247,11 @@ export class Link implements AsyncDisposable {
 
 /** Connects and pins the session. @throws VerdigrisError SOURCE_CONNECT, SINK_CONNECT */
 export async function connect(config: MysqlConfig, options: LinkOptions): Promise<Link> {
-  const connection = mysql.createConnection(await connectionOptions(config, options));
+  const connection = mysql.createConnection({
+    ...(await connectionOptions(config, options)),
+    // Statements come with their values in them: the driver need not look for places to put some in.
+    queryFormat: (sql: string) => sql,
+  });
   connection.on('error', () => undefined);
   try {
     const server = await new Promise<{ id: number; version: string }>((resolve, reject) => {

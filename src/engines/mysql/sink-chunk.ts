@@ -1,10 +1,12 @@
 import type { RowRun } from '../../core/change.ts';
 import { asVerdigrisError, VerdigrisError } from '../../core/errors.ts';
+import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
-import { type Tuple } from '../../core/table.ts';
+import { showTable, type Tuple } from '../../core/table.ts';
 import type { Link } from './connect.ts';
 import { Applier } from './sink-applier.ts';
+import { loadRows } from './sink-bulk.ts';
 import type { Layouts } from './sink-layout.ts';
 import { beginGuarded, openSinkLink, sinkError, type Ghosts } from './sink-session.ts';
 import { doneStatement, writeHoles, type SinkStream } from './sink-storage.ts';
@@ -15,6 +17,8 @@ export class ChunkSessions implements AsyncDisposable {
   readonly #ghosts: Ghosts;
   readonly #idle: Link[] = [];
   readonly #busy = new Set<Link>();
+  /** The server takes LOAD DATA LOCAL, as far as we know. */
+  bulk = true;
   #closed = false;
 
   constructor(stream: SinkStream, ghosts: Ghosts) {
@@ -98,10 +102,35 @@ class MysqlChunkWriter implements ChunkWriter {
     options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  raw(): Promise<number> {
-    return Promise.reject(
-      new VerdigrisError('INTERNAL', 'This engine has no bulk format that passes untouched.'),
-    );
+  raw(
+    target: TargetTable,
+    columns: readonly number[],
+    bytes: AsyncIterable<Uint8Array>,
+  ): Promise<number | null> {
+    return this.#attempt(async () => {
+      const { sessions, layouts, stream } = this.#options;
+      const layout = await layouts.of(this.#link, target.relation);
+      if (!sessions.bulk || layout.otherUnique) return null;
+      const loaded = await loadRows(this.#link, layout, columns, bytes);
+      if (typeof loaded !== 'string') {
+        this.#rows += loaded.rows;
+        return loaded.rows;
+      }
+      const table = showTable(target.relation.table);
+      if (loaded === 'inexact')
+        stream.env.log.info(
+          { table, range: this.#options.target.ordinal },
+          'range is written row by row: LOAD DATA would change it',
+        );
+      else if (sessions.bulk) {
+        sessions.bulk = false;
+        stream.env.log.warn(
+          {},
+          'LOAD DATA LOCAL is not allowed on this server (local_infile), so the copy takes longer',
+        );
+      }
+      return null;
+    });
   }
 
   write(run: RowRun): Promise<void> {

@@ -9,6 +9,7 @@ const STRING = /"(?:[^"\\]|\\.)*"/y;
 const WORD = /true|false|null/y;
 /** A place in the text where a number may begin outside of a string. */
 const ANY_FRACTION = /[:,[\s]-?\d*(\.\d|\d{16})|^-?\d+(\.|\d{15})/;
+const LONG_NUMBER = /\d{15}/;
 
 /**
  * JSON in a statement. The server reads a number with a point as a double; one that is a DECIMAL on the other side, with digits that a
@@ -17,10 +18,15 @@ const ANY_FRACTION = /[:,[\s]-?\d*(\.\d|\d{16})|^-?\d+(\.|\d{15})/;
 export function jsonExpression(cell: Cell): string {
   const json = text(cell);
   if (!ANY_FRACTION.test(json)) return literal(json);
-  const reader = new Reader(json);
-  const built = reader.value();
+  const built = new Reader(json).value();
   return built.exact ? literal(json) : built.sql;
 }
+
+/** The text brings back the value. Looks at ASCII only. Most documents have no point and no long number: they cost one look each. */
+export const isExactText = (json: string): boolean =>
+  (!json.includes('.') && !LONG_NUMBER.test(json)) ||
+  !ANY_FRACTION.test(json) ||
+  new Reader(json).value().exact;
 
 interface Built {
   readonly sql: string;

@@ -18,6 +18,7 @@ import { ident, qualified } from './sql.ts';
 export interface SinkColumn {
   /** Quoted. */
   readonly sql: string;
+  readonly dataType: string;
   readonly codec: Codec;
   readonly generated: boolean;
   /** An insert must name it. */
@@ -95,6 +96,7 @@ async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayou
       );
     return {
       sql: ident(column.name),
+      dataType: known.dataType,
       codec: sinkCodec(known),
       generated: known.generated,
       required: !known.nullable && !known.hasDefault && !known.generated,

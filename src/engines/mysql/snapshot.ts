@@ -6,6 +6,7 @@ import { readLayout, relationOf } from './catalog-layout.ts';
 import type { Link } from './connect.ts';
 import { translate } from './errors.ts';
 import type { Pool } from './pool.ts';
+import { bulkRows } from './snapshot-bulk.ts';
 import { accessOf, rangeCondition, readRow, selectList, type TableAccess } from './snapshot-range.ts';
 import { bucketKeys, comparatorOf, firstKeyColumn, readSize, splitKeys } from './snapshot-split.ts';
 import { ident, qualified } from './sql.ts';
@@ -173,18 +174,30 @@ class MysqlChunkReader implements ChunkReader {
     parts.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  // oxlint-disable-next-line require-yield
-  async *raw(): AsyncGenerator<Uint8Array> {
-    throw new VerdigrisError('INTERNAL', 'This engine has no bulk format that passes untouched.');
+  raw(relation: Relation, columns: readonly number[]): AsyncGenerator<Uint8Array> {
+    const access = this.#access(relation);
+    return this.#guarded(relation, bulkRows(this.#link, access, columns, this.#range));
   }
 
-  async *rows(relation: Relation): AsyncGenerator<readonly Tuple[]> {
+  rows(relation: Relation): AsyncGenerator<readonly Tuple[]> {
+    const access = this.#access(relation);
+    const sql = `SELECT ${selectList(access)} FROM ${access.from} WHERE ${rangeCondition(access, this.#range)}`;
+    const read = async function* (link: Link): AsyncGenerator<readonly Tuple[]> {
+      for await (const rows of link.stream(sql)) yield rows.map((row) => readRow(access, row));
+    };
+    return this.#guarded(relation, read(this.#link));
+  }
+
+  #access(relation: Relation): TableAccess {
     const access = this.#accesses.get(tableId(relation.table));
     if (access === undefined)
       throw new VerdigrisError('INTERNAL', 'A chunk was asked for a table that it does not hold.');
-    const sql = `SELECT ${selectList(access)} FROM ${access.from} WHERE ${rangeCondition(access, this.#range)}`;
+    return access;
+  }
+
+  async *#guarded<T>(relation: Relation, pieces: AsyncGenerator<T>): AsyncGenerator<T> {
     try {
-      for await (const rows of this.#link.stream(sql)) yield rows.map((row) => readRow(access, row));
+      yield* pieces;
     } catch (error) {
       this.#signal.throwIfAborted();
       throw translate(error, 'source', { table: showTable(relation.table) });

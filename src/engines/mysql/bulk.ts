@@ -1,0 +1,68 @@
+import type { Column } from '../../core/table.ts';
+
+/**
+ * The format of a chunk that goes through untouched: values as the server prints them, texts in UTF-8 and enclosed, bytes as hexadecimal
+ * digits. What separates and encloses them are bytes that no UTF-8 text holds, so that nothing has to be escaped on the way.
+ */
+export const FIELD = 0xff;
+export const ENCLOSE = 0xfe;
+export const LINE = 0xfd;
+
+/** In the place of a row: the rows before it are not all of them, or not exactly what blue holds. */
+export const NOT_WHOLE = 0xfc;
+/** A field that is not enclosed. */
+export const NULL_FIELD = Buffer.from('NULL');
+
+export const inHex = (...bytes: readonly number[]): string => `X'${Buffer.from(bytes).toString('hex')}'`;
+
+/** Kinds of columns by how a value of theirs travels. */
+export type Travel = 'plain' | 'text' | 'json' | 'bits' | 'bytes';
+
+export function travelOf(dataType: string): Travel {
+  switch (dataType) {
+    case 'tinyint':
+    case 'smallint':
+    case 'mediumint':
+    case 'int':
+    case 'bigint':
+    case 'year':
+    case 'decimal':
+    case 'float':
+    case 'double':
+    case 'date':
+    case 'time':
+    case 'datetime':
+    case 'timestamp':
+      return 'plain';
+    case 'char':
+    case 'varchar':
+    case 'tinytext':
+    case 'text':
+    case 'mediumtext':
+    case 'longtext':
+    case 'enum':
+    case 'set':
+      return 'text';
+    case 'json':
+      return 'json';
+    case 'bit':
+      return 'bits';
+    default:
+      return 'bytes';
+  }
+}
+
+/** The order of the fields in a row: JSON comes last, since the reader looks at it. Both sides have the same types. */
+export const travelOrder = (types: readonly string[]): readonly number[] => {
+  const places = types.map((_, index) => index);
+  const json = (index: number): boolean => travelOf(types[index] as string) === 'json';
+  return [...places.filter((index) => !json(index)), ...places.filter(json)];
+};
+
+/**
+ * Values of the one column, as they travel, are what the other one takes without a change that no warning tells of. Not so for a number
+ * that a YEAR takes as text (0 is 2000 there), and for digits of a second, which are rounded in silence.
+ */
+export const rawFits = (from: Column, to: Column): boolean =>
+  from.type === to.type ||
+  (from.kind === to.kind && to.type !== 'year' && ['integer', 'text', 'bytes'].includes(to.kind));
