@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import type { ConfigIssue } from '../../core/engine.ts';
 import { parseDuration } from '../../core/units.ts';
@@ -81,8 +82,32 @@ export function parseConfig(input: unknown): { config: MysqlConfig } | { issues:
     };
   }
   const issues = urlIssues(result.data.url);
-  return issues.length > 0 ? { issues } : { config: result.data };
+  if (issues.length > 0) return { issues };
+  const config = result.data;
+  // The driver would compare the certificate with "localhost" instead of the address.
+  if (tlsMode(config) === 'verify-full' && isIP(hostOf(config)) !== 0)
+    return {
+      issues: [
+        {
+          path: ['url'],
+          message:
+            'an IP address cannot be compared with a certificate here: give the name of the server, or set tls.mode to verify-ca (or disable)',
+        },
+      ],
+    };
+  return { config };
 }
+
+/** What is asked of TLS. Default: verify-full, or nothing for a loopback address. */
+export function tlsMode(config: MysqlConfig): 'disable' | 'verify-ca' | 'verify-full' {
+  const host = hostOf(config);
+  const local = host === 'localhost' || host === '::1' || host.startsWith('127.');
+  return config.tls.mode ?? (local ? 'disable' : 'verify-full');
+}
+
+/** The host that the address names. */
+export const hostOf = (config: MysqlConfig): string =>
+  decodeURIComponent(new URL(config.url).hostname).replace(/^\[|\]$/g, '');
 
 function urlIssues(text: string): ConfigIssue[] {
   let url: URL;

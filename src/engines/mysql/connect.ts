@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import mysql from 'mysql2';
 import { VerdigrisError } from '../../core/errors.ts';
 import { parseDuration } from '../../core/units.ts';
-import type { MysqlConfig } from './config.ts';
+import { hostOf, tlsMode, type MysqlConfig } from './config.ts';
 import { translate, type Where } from './errors.ts';
 
 export type Row = readonly (string | null)[];
@@ -47,9 +47,8 @@ const PINNED: Readonly<Record<string, string>> = {
 
 /** TLS options of every connection to this side; undefined: none. */
 export async function tlsOptions(config: MysqlConfig): Promise<mysql.SslOptions | undefined> {
-  const host = hostOf(config);
-  const local = host === 'localhost' || host === '::1' || host.startsWith('127.');
-  const { mode = local ? 'disable' : 'verify-full', ca, cert, key } = config.tls;
+  const mode = tlsMode(config);
+  const { ca, cert, key } = config.tls;
   if (mode === 'disable') return undefined;
   return {
     rejectUnauthorized: true,
@@ -60,9 +59,6 @@ export async function tlsOptions(config: MysqlConfig): Promise<mysql.SslOptions 
     ...(key === undefined ? {} : { key: await readFile(key) }),
   };
 }
-
-const hostOf = (config: MysqlConfig): string =>
-  decodeURIComponent(new URL(config.url).hostname).replace(/^\[|\]$/g, '');
 
 /** What every connection is made with, the one that reads the log included. */
 export async function connectionOptions(
