@@ -33,13 +33,15 @@ describe('docker-compose.yml', () => {
     expect([...document.errors, ...document.warnings]).toEqual([]);
   });
 
-  it('has blue, green, the pooler and the two of the other engine, of the versions that the README names', () => {
+  it('has blue, green, the pooler and those of the other engines, of the versions that the README names', () => {
     const images = Object.entries(compose.services).map(([name, { image }]) => [name, image.split('-')[0]]);
     expect(images).toEqual([
       ['blue', 'postgres:16'],
       ['green', 'postgres:18'],
       ['mysql-blue', 'mysql:8.4'],
       ['mysql-green', 'mysql:9.7'],
+      ['mariadb-blue', 'mariadb:10.11'],
+      ['mariadb-green', 'mariadb:11.4'],
       ['pgbouncer', 'edoburu/pgbouncer:v1.24.1'],
       ['mongo-blue', 'mongo:7'],
       ['mongo-green', 'mongo:8'],
@@ -48,7 +50,7 @@ describe('docker-compose.yml', () => {
 
   it('opens no port to other machines, and none twice', () => {
     const ports = Object.values(compose.services).flatMap((one) => one.ports);
-    expect(ports.length).toBe(7);
+    expect(ports.length).toBe(9);
     for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);
     expect(new Set(ports.map((port) => port.split(':')[1])).size).toBe(ports.length);
   });
