@@ -101,7 +101,7 @@ function sizeOf(type: number, buffer: Buffer, at: number): number {
   }
 }
 
-const broken = (): VerdigrisError =>
+export const broken = (): VerdigrisError =>
   new VerdigrisError('SOURCE_PROTOCOL', 'The server sent a document that is cut off.');
 
 /** The first field of that name, or null. */

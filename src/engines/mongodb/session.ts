@@ -144,7 +144,7 @@ class MongoSession implements Session {
         limit: options.rows,
         singleBatch: true,
       });
-      return [...documentsOf(batch)].map(rowOfDocument);
+      return documentsOf(batch).map(rowOfDocument);
     } catch (error) {
       throw translate(error, this.#where, { table: showTable(table) });
     }

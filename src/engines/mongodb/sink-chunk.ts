@@ -15,11 +15,13 @@ import { rangeId, rangesOf } from './sink-storage.ts';
 import type { SinkStream } from './sink-stream.ts';
 import { transact, transactAgain } from './state-database.ts';
 import { deleteStatement } from './update.ts';
-import { documentsOf, write } from './wire.ts';
+import { documentsOf, spansOf, write } from './wire.ts';
 
 /** Rows of one transaction. Its entry in the log holds them all, and a secondary applies it as one. */
 const MOST_BYTES = 8 * 2 ** 20;
 const MOST_ROWS = 10_000;
+/** A small range takes no more than this. */
+const PIECE_BYTES = 2 ** 20;
 
 /**
  * Writes one range. Its rows do not fit into one transaction of this server, so they are written in several, each of which names the attempt
@@ -73,7 +75,7 @@ async function takeOff(
     const { table } = relation;
     const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
     for await (const { batch } of left.batches) {
-      const statements = [...documentsOf(batch)].map((document) => deleteStatement(idFilter(idOf(document))));
+      const statements = documentsOf(batch).map((document) => deleteStatement(idFilter(idOf(document))));
       if (statements.length === 0) continue;
       await inAttempt(stream, _id, attempt, async (session) => {
         const command = {
@@ -108,6 +110,33 @@ async function inAttempt(
   });
 }
 
+/** Documents of one insert, behind one another in few buffers: one object for each costs more than its bytes. */
+class Packed {
+  readonly table: TableName;
+  readonly #full: Buffer[] = [];
+  #open = Buffer.alloc(0);
+  #used = 0;
+  count = 0;
+
+  constructor(table: TableName) {
+    this.table = table;
+  }
+
+  add(bytes: Buffer, from: number, to: number): void {
+    if (this.#used + to - from > this.#open.length) {
+      this.#full.push(this.#open.subarray(0, this.#used));
+      this.#open = Buffer.allocUnsafe(Math.max(PIECE_BYTES, to - from));
+      this.#used = 0;
+    }
+    this.#used += bytes.copy(this.#open, this.#used, from, to);
+    this.count += 1;
+  }
+
+  pieces(): Buffer[] {
+    return [...this.#full, this.#open.subarray(0, this.#used)];
+  }
+}
+
 class MongoChunkWriter implements ChunkWriter {
   readonly #stream: SinkStream;
   readonly #target: ChunkTarget;
@@ -116,7 +145,7 @@ class MongoChunkWriter implements ChunkWriter {
   /** Of a re-read of keys. */
   readonly #keys: RowRun[] = [];
   /** Documents that wait for a full transaction, or for the one that closes. */
-  #waiting = new Map<string, { readonly table: TableName; documents: Buffer[] }>();
+  #waiting = new Map<string, Packed>();
   #waitingRows = 0;
   #waitingBytes = 0;
   #rows = 0;
@@ -136,7 +165,14 @@ class MongoChunkWriter implements ChunkWriter {
     return this.#step(async () => {
       const before = this.#rows;
       for await (const piece of pieces) {
-        for (const document of documentsOf(asBuffer(piece))) await this.#add(target.relation.table, document);
+        const batch = asBuffer(piece);
+        const spans = spansOf(batch);
+        for (let i = 0; i < spans.length; i += 2) {
+          const from = spans[i] as number;
+          const to = spans[i + 1] as number;
+          if (this.#isFull(to - from)) await this.#flush();
+          this.#add(target.relation.table, batch, from, to);
+        }
       }
       return this.#rows - before;
     });
@@ -149,7 +185,11 @@ class MongoChunkWriter implements ChunkWriter {
         this.#rows += run.after.length;
         return;
       }
-      for (const row of run.after) await this.#add(run.relation.table, asBuffer(row[DOCUMENT] as Uint8Array));
+      for (const row of run.after) {
+        const document = asBuffer(row[DOCUMENT] as Uint8Array);
+        if (this.#isFull(document.length)) await this.#flush();
+        this.#add(run.relation.table, document, 0, document.length);
+      }
     });
   }
 
@@ -202,8 +242,7 @@ class MongoChunkWriter implements ChunkWriter {
     const { unit, ordinal } = this.#target;
     await transact(stream.client, async (session) => {
       await stream.holdCheckpoint(session);
-      for (const { table, documents } of this.#waiting.values())
-        await this.#insert(session, table, documents);
+      for (const packed of this.#waiting.values()) await this.#insert(session, packed);
       const applying = stream.applying(session);
       // Over what stands there: a repair may ask for a key that was not taken off.
       await applyRuns(this.#keys, { ...applying, lenient: true, exact: end.exact });
@@ -220,17 +259,20 @@ class MongoChunkWriter implements ChunkWriter {
     });
   }
 
-  async #add(table: TableName, document: Buffer): Promise<void> {
-    if (
-      this.#waitingRows >= MOST_ROWS ||
-      (this.#waitingRows > 0 && this.#waitingBytes + document.length > MOST_BYTES)
-    )
-      await this.#flush();
-    const known = this.#waiting.get(tableId(table));
-    if (known === undefined) this.#waiting.set(tableId(table), { table, documents: [document] });
-    else known.documents.push(document);
+  /** @param next bytes of the next document */
+  #isFull(next: number): boolean {
+    if (this.#waitingRows === 0) return false;
+    return this.#waitingRows >= MOST_ROWS || this.#waitingBytes + next > MOST_BYTES;
+  }
+
+  /** A document that stands in `bytes`. */
+  #add(table: TableName, bytes: Buffer, from: number, to: number): void {
+    const id = tableId(table);
+    let packed = this.#waiting.get(id);
+    if (packed === undefined) this.#waiting.set(id, (packed = new Packed(table)));
+    packed.add(bytes, from, to);
     this.#waitingRows += 1;
-    this.#waitingBytes += document.length;
+    this.#waitingBytes += to - from;
     this.#rows += 1;
   }
 
@@ -244,15 +286,17 @@ class MongoChunkWriter implements ChunkWriter {
     this.#waitingBytes = 0;
     this.#written = true;
     await inAttempt(stream, id, this.#attempt, async (session) => {
-      for (const { table, documents } of waiting.values()) await this.#insert(session, table, documents);
+      for (const packed of waiting.values()) await this.#insert(session, packed);
     });
   }
 
-  async #insert(session: ClientSession, table: TableName, statements: readonly Buffer[]): Promise<void> {
+  async #insert(session: ClientSession, packed: Packed): Promise<void> {
     const { client, keepTimestamps } = this.#stream;
+    const { table, count } = packed;
+    const statements = packed.pieces();
     const command = { kind: 'insert', collection: table.name, statements, keepTimestamps } as const;
     const { n, error } = await write(client.db(table.schema), command, session);
-    if (error === null && n === statements.length) return;
+    if (error === null && n === count) return;
     throw new VerdigrisError('SINK_CONFLICT', `A document of a range of ${showTable(table)} was refused.`, {
       context: { table: showTable(table), serverCode: error?.code, index: error?.keys },
     });

@@ -1,4 +1,4 @@
-import type { Document } from 'mongodb';
+import type { Document, MongoServerError } from 'mongodb';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { FinishStep } from '../../core/sink.ts';
@@ -56,39 +56,72 @@ export async function deferIndexes(stream: SinkStream, tables: readonly TargetTa
   }
 }
 
-/** Builds what {@link deferIndexes} took off. Idempotent: an index that is there is not built again. */
+/** Collections whose indexes are built at the same time: a build of the server takes one core, and waits for the journal in between. */
+const BUILDS = 2;
+
+/** Builds what {@link deferIndexes} took off, all of a collection in one scan of it. Idempotent: an index that is there is not built again. */
 export async function buildIndexes(
   stream: SinkStream,
   tables: readonly TargetTable[],
   progress: (step: FinishStep) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { client, db, id } = stream;
-  for (const { relation } of tables) {
-    const { table } = relation;
-    const specs = await db
-      .collection<DeferredIndex>('deferred')
-      .find({ stream: id, table, spec: { $exists: true } })
-      .toArray();
-    for (const [index, { name, spec }] of specs.entries()) {
-      signal.throwIfAborted();
-      progress({ table, kind: 'index', name, done: index, total: specs.length });
-      try {
-        await client
-          .db(table.schema)
-          .command({ createIndexes: table.name, indexes: [withoutExpiry(spec)] }, { signal });
-      } catch (error) {
-        signal.throwIfAborted();
-        if (codeOfError(error) !== SERVER_CODE.duplicateKey) throw error;
-        throw new VerdigrisError(
-          'SINK_CONFLICT',
-          `The unique index ${name} of ${showTable(table)} cannot be built: documents of blue have the same key.`,
-          { context: { table: showTable(table), index: name } },
-        );
-      }
-      progress({ table, kind: 'index', name, done: index + 1, total: specs.length });
+  const waiting = tables.map(({ relation }) => relation.table);
+  const failed = new AbortController();
+  const both = AbortSignal.any([signal, failed.signal]);
+  const builder = async (): Promise<void> => {
+    for (let table = waiting.shift(); table !== undefined; table = waiting.shift()) {
+      both.throwIfAborted();
+      await buildIndexesOf(stream, table, progress, both);
     }
+  };
+  // The first failure ends the others, and is the one that is told.
+  await Promise.all(
+    Array.from({ length: BUILDS }, () => builder().catch((error: unknown) => failed.abort(error))),
+  );
+  both.throwIfAborted();
+}
+
+async function buildIndexesOf(
+  { client, db, id }: SinkStream,
+  table: TableName,
+  progress: (step: FinishStep) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const specs = await db
+    .collection<DeferredIndex>('deferred')
+    .find({ stream: id, table, spec: { $exists: true } })
+    .toArray();
+  if (specs.length === 0) return;
+  const name = specs.map((spec) => spec.name).join(', ');
+  const report = (done: number): void => progress({ table, kind: 'index', name, done, total: specs.length });
+  report(0);
+  try {
+    await client
+      .db(table.schema)
+      .command(
+        { createIndexes: table.name, indexes: specs.map(({ spec }) => withoutExpiry(spec)) },
+        { signal },
+      );
+  } catch (error) {
+    signal.throwIfAborted();
+    if (codeOfError(error) !== SERVER_CODE.duplicateKey) throw error;
+    const index = refusedIndex(error, specs);
+    throw new VerdigrisError(
+      'SINK_CONFLICT',
+      `The unique index ${index} of ${showTable(table)} cannot be built: documents of blue have the same key.`,
+      { context: { table: showTable(table), index } },
+    );
   }
+  report(specs.length);
+}
+
+/** The index that found two documents with one key; the server names its fields. */
+function refusedIndex(error: unknown, specs: readonly DeferredIndex[]): string {
+  const fields = JSON.stringify((error as MongoServerError)['keyPattern']);
+  const unique = specs.filter(({ spec }) => spec['unique'] === true);
+  const found = unique.filter(({ spec }) => JSON.stringify(spec['key']) === fields);
+  return (found.length > 0 ? found : unique).map(({ name }) => name).join(' or ');
 }
 
 function withoutExpiry(spec: Document): Document {

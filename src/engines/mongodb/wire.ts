@@ -1,12 +1,15 @@
 import type { ClientSession, Db, Document, RunCommandOptions } from 'mongodb';
 import commands from 'mongodb/lib/cmap/commands.js';
-import { asBuffer, fieldMap, fields, numberOf, type Field } from './bson.ts';
+import { TYPE, asBuffer, broken, fieldMap, numberOf, type Field } from './bson.ts';
 
 /** A write command takes at most so many statements and so many bytes (48 MB of a message, less its head). */
 const MOST_STATEMENTS = 50_000;
 const MOST_BYTES = 40 * 2 ** 20;
 
 const NOTHING = {};
+
+/** Bytes of a document without fields. */
+const LEAST = 5;
 
 export interface WriteFailure {
   readonly index: number;
@@ -24,7 +27,7 @@ export interface Written {
 
 /**
  * Sends statements that are bytes already. Stops at the first one that fails.
- * @param statements insert: documents; update: `{ q, u }`; delete: `{ q, limit }`
+ * @param statements insert: documents, also several behind one another in one buffer; update: `{ q, u }`; delete: `{ q, limit }`
  */
 export async function write(
   db: Db,
@@ -105,7 +108,32 @@ export async function rawCursor(
   };
 }
 
-/** The documents of a reply, as views. */
-export function* documentsOf(batch: Buffer): Generator<Buffer> {
-  for (const { bytes } of fields(batch)) yield bytes;
+/** The documents of a reply, as views. @throws VerdigrisError SOURCE_PROTOCOL */
+export function documentsOf(batch: Buffer): Buffer[] {
+  const spans = spansOf(batch);
+  return Array.from({ length: spans.length / 2 }, (_, index) =>
+    batch.subarray(spans[index * 2], spans[index * 2 + 1]),
+  );
+}
+
+/**
+ * Where each document of a reply begins and ends, one behind the other: a view of each would cost more than a small document's bytes. The
+ * names, which are the numbers of an array, are not read.
+ * @throws VerdigrisError SOURCE_PROTOCOL
+ */
+export function spansOf(batch: Buffer): number[] {
+  const spans: number[] = [];
+  const end = batch.readInt32LE(0) - 1;
+  if (end + 1 > batch.length) throw broken();
+  for (let at = 4; at < end;) {
+    // A type, a short name with a zero behind it, the document.
+    let from = at + 1;
+    while (batch[from] !== 0 && from < end) from += 1;
+    from += 1;
+    const size = from + 4 > end ? 0 : batch.readInt32LE(from);
+    if (size < LEAST || from + size > end || batch[at] !== TYPE.document) throw broken();
+    at = from + size;
+    spans.push(from, at);
+  }
+  return spans;
 }
