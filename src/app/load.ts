@@ -71,7 +71,11 @@ export async function loadConfig(file: string, options: LoadOptions = {}): Promi
       ? {}
       : parseEnv(await readSource(resolve(options.envFile), options.envFile));
   const env = { ...fromFile, ...(options.env ?? process.env) };
-  const guide = new SchemaGuide(await configJsonSchema());
+  // An engine may be named by any of these, and nowhere else but in a file or by a command, whose keys are then checked all the same.
+  const texts = [source, ...Object.values(env), ...(options.set ?? []), ...(options.flags?.values() ?? [])];
+  const guide = new SchemaGuide(
+    await configJsonSchema((name) => texts.some((text) => text?.includes(name) === true)),
+  );
   const layers = layer(
     document,
     { env, folder: dirname(path), allowExec: options.allowExec ?? false },
