@@ -3,6 +3,7 @@ import { columnIndex, showTable, tableId, type Relation, type TableName } from '
 import { hint } from './closest.ts';
 import { comparableOf, type Comparable } from './comparable.ts';
 import { compileCondition, type Condition } from './condition.ts';
+import { compileDocumentCondition } from './document-condition.ts';
 import { documentColumn, draftDocuments, mapsFields } from './document-draft.ts';
 import { fullImageReasons, type FullImageNeed } from './full-images.ts';
 import { Issues } from './issue.ts';
@@ -110,7 +111,13 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
   }
   checkSourceKey(selected, blue, issues);
   const complain = (message: string): void => issues.add([...path, 'when'], message);
-  const when = spec.when === undefined ? null : compileCondition(spec.when, blue, complain);
+  const documents = documentColumn(blue);
+  const when =
+    spec.when === undefined
+      ? null
+      : documents === null
+        ? compileCondition(spec.when, blue, complain)
+        : compileDocumentCondition(spec.when, documents, complain);
   const drafts: TargetDraft[] = [];
   for (const target of selected.targets) {
     const green = options.target(target.table);
@@ -119,7 +126,7 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
       issues.add(own, `green has no table ${showTable(target.table)}`);
       continue;
     }
-    const fields = mapsFields(target.spec) && documentColumn(blue) !== null && documentColumn(green) !== null;
+    const fields = mapsFields(target.spec) && documents !== null && documentColumn(green) !== null;
     const draft = fields ? draftDocuments : draftTarget;
     const entry = { reverse: spec.reverse, path };
     drafts.push(draft({ blue, green, target, modules: options.modules, issues, entry }));
@@ -130,13 +137,11 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
 }
 
 /** What is not made of documents: their rows come and change as wholes, and none of their columns can be left out. */
-function checkDocuments({ selected, blue, when, drafts }: Entry, issues: Issues): void {
+function checkDocuments({ selected, blue, drafts }: Entry, issues: Issues): void {
   if (!blue.columns.some((column) => column.kind === 'document')) return;
   const complain = (why: string): void =>
     issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
   if (drafts.length > 1) complain('one cannot feed several tables');
-  if (when !== null || drafts.some((draft) => draft.emitWhen !== null))
-    complain('when and emit_when cannot look into them');
   for (const { programs, explode, green } of drafts) {
     if (explode !== null) complain('they cannot be exploded');
     if (programs.some((program) => program.copy === null && program.document === undefined))

@@ -15,17 +15,24 @@ export interface Condition {
   test(tuple: Tuple): boolean;
 }
 
-const environment = new Environment().registerVariable('row', 'dyn');
+/** Stands in conditions for what is there and has no text: only a test for null says something about it. */
+export class WithoutText {}
 
-/**
- * Compiles a CEL expression over `row`. Every use of `row` must name a column, so that what the condition depends on is known.
- * Null and the reported problem when it is not valid.
- */
-export function compileCondition(
+const environment = new Environment()
+  .registerVariable('row', 'dyn')
+  .registerType('value_without_text', WithoutText);
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** Null and the reported problem when it is no valid CEL expression over `row`. */
+export function parseCondition(
   text: string,
-  relation: Relation,
   problem: (message: string) => void,
-): Condition | null {
+): {
+  readonly ast: ASTNode;
+  /** @throws BadValue when the expression fails on the row */
+  readonly test: (row: Row) => boolean;
+} | null {
   let evaluate: ReturnType<Environment['parse']>;
   try {
     evaluate = environment.parse(text);
@@ -42,13 +49,42 @@ export function compileCondition(
     problem(`is ${String(checked.type)}, not true or false`);
     return null;
   }
+  return {
+    ast: evaluate.ast,
+    test(row) {
+      let result: unknown;
+      try {
+        result = evaluate({ row });
+      } catch (error) {
+        // The message may quote values; the code does not.
+        throw new BadValue(
+          `cannot be evaluated (${codeOf(error)}); a comparison with null needs a test for null before it`,
+        );
+      }
+      if (typeof result !== 'boolean') throw new BadValue('is neither true nor false');
+      return result;
+    },
+  };
+}
+
+/**
+ * Compiles a CEL expression over `row`. Every use of `row` must name a column, so that what the condition depends on is known.
+ * Null and the reported problem when it is not valid.
+ */
+export function compileCondition(
+  text: string,
+  relation: Relation,
+  problem: (message: string) => void,
+): Condition | null {
+  const parsed = parseCondition(text, problem);
+  if (parsed === null) return null;
   const names = new Set<string>();
   let known = true;
   const complain = (message: string): void => {
     known = false;
     problem(message);
   };
-  collect(evaluate.ast, names, complain);
+  collect(parsed.ast, names, complain);
   const columns = relation.columns.map((column) => column.name);
   for (const name of names) {
     if (!columns.includes(name))
@@ -65,24 +101,13 @@ export function compileCondition(
   // One object for all rows: an evaluation keeps nothing of it.
   const row: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
   for (const { name } of reads) row[name] = null;
-  const scope = { row };
   return {
     text,
     inputs,
-    anyNotNull: anyNotNull(evaluate.ast)?.map((name) => columns.indexOf(name)) ?? null,
+    anyNotNull: anyNotNull(parsed.ast)?.map((name) => columns.indexOf(name)) ?? null,
     test(tuple) {
       for (const { index, name, value } of reads) row[name] = value(tuple[index] as Cell);
-      let result: unknown;
-      try {
-        result = evaluate(scope);
-      } catch (error) {
-        // The message may quote values; the code does not.
-        throw new BadValue(
-          `cannot be evaluated (${codeOf(error)}); a comparison with null needs a test for null before it`,
-        );
-      }
-      if (typeof result !== 'boolean') throw new BadValue('is neither true nor false');
-      return result;
+      return parsed.test(row);
     },
   };
 }
@@ -130,7 +155,8 @@ function columnOf(node: ASTNode): string | null {
   return key.op === 'value' && typeof key.args === 'string' ? key.args : null;
 }
 
-function walk(part: unknown, visit: (node: ASTNode) => void): void {
+/** Calls back for every node inside. */
+export function walk(part: unknown, visit: (node: ASTNode) => void): void {
   if (Array.isArray(part)) for (const inner of part) walk(inner, visit);
   else if (typeof part === 'object' && part !== null && 'op' in part) visit(part as ASTNode);
 }

@@ -3,6 +3,7 @@ import { showTable, type Cell, type Column, type Relation } from '../core/table.
 import { compileColumn, type ColumnProgram } from './column.ts';
 import { compileDocument, type DocumentProgram } from './document.ts';
 import { documentBack } from './document-back.ts';
+import { compileDocumentCondition } from './document-condition.ts';
 import type { TargetSpec } from './spec.ts';
 import type { DraftOptions, TargetDraft } from './target-draft.ts';
 
@@ -15,9 +16,9 @@ export function documentColumn(
   return format === undefined ? null : { index, format };
 }
 
-/** Names of `columns` and `drop` are fields of the documents. */
+/** Names of `columns`, `drop` and `emit_when` are fields of the documents. */
 export const mapsFields = (spec: TargetSpec | null): spec is TargetSpec =>
-  spec !== null && (spec.columns !== undefined || spec.drop !== undefined);
+  spec !== null && (spec.columns !== undefined || spec.drop !== undefined || spec.emit_when !== undefined);
 
 /** Compiles one `to` entry of a table of documents: its key stays, its document is made of blue's. */
 export function draftDocuments({ blue, green, target, modules, issues, entry }: DraftOptions): TargetDraft {
@@ -44,6 +45,7 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
     Object.entries(spec.key).some(([name, part]) => name !== keyName || part !== keyName)
   )
     complain(['key'], `the key of ${showTable(green.table)} is ${keyName}, and stays what it is`);
+  if (spec.explode !== undefined) complain(['explode'], 'arrays of documents cannot be exploded');
   if (from !== null && to !== null && named) {
     const options = { format: from.format, key: keyName, modules };
     const program = compileDocument({
@@ -70,7 +72,10 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
     spec,
     path: target.path,
     programs,
-    emitWhen: null,
+    emitWhen:
+      spec.emit_when === undefined || from === null
+        ? null
+        : compileDocumentCondition(spec.emit_when, from, (message) => complain(['emit_when'], message)),
     explode: null,
     defaults: [],
     withAbsent: [],

@@ -367,7 +367,8 @@ function guarded<T>(name: string | null, policy: 'fail' | 'reject', work: () => 
   }
 }
 
-const partOfDocument = (): VerdigrisError =>
+/** Where whole documents are needed and the log does not bring them. */
+export const partOfDocument = (): VerdigrisError =>
   new VerdigrisError(
     'SCHEMA_UNSUPPORTED',
     'The log brought a part of a document, and the mapping looks into documents as a whole.',

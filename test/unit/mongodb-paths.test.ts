@@ -312,6 +312,8 @@ describe('what a mapping of fields may not say', () => {
     [{ columns: { ...copy, a: { cast: 'decimel' } } }, 'did you mean decimal?'],
     [{ columns: { ...copy, a: 'default' } }, 'no default of the server'],
     [{ columns: { a: 'copy' }, drop: ['b'] }, 'nothing is taken over'],
+    [{ columns: copy, explode: { array: 'a', as: 'x', ordinal: 'n' } }, 'to.0.explode: arrays of documents'],
+    [{ emit_when: 'row.a == null && row.a.b == 1' }, 'to.0.emit_when: reads row.a and row.a.b'],
   ])('%j', (target, message) => {
     expect(issuesOf(to(target)).join('\n')).toContain(message);
   });
