@@ -141,7 +141,6 @@ function checkDocuments({ selected, blue, drafts }: Entry, issues: Issues): void
   if (!blue.columns.some((column) => column.kind === 'document')) return;
   const complain = (why: string): void =>
     issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
-  if (drafts.length > 1) complain('one cannot feed several tables');
   for (const { programs, explode, green } of drafts) {
     if (explode !== null) complain('they cannot be exploded');
     if (programs.some((program) => program.copy === null && program.document === undefined))

@@ -291,7 +291,12 @@ class Draft {
 
   #part(feed: Feed): BackDraft | null {
     const payload = this.#payload(feed);
-    if (payload.length === 0) return null;
+    if (payload.length === 0) {
+      this.#warnings.push(
+        `Nothing of ${this.#name} comes back from ${feed.name}: whoever writes on green keeps the two alike.`,
+      );
+      return null;
+    }
     const key = this.#key(feed);
     const { emitWhen } = feed.target;
     this.#warnAboutRows(feed, [...(key ?? []), ...payload]);
@@ -300,6 +305,11 @@ class Draft {
     for (const { to } of payload) {
       const index = this.#source(to);
       const column = this.#sink.columns[to] as Column;
+      if (column.kind === 'document')
+        this.#refuse(
+          column.name,
+          `it would come back from ${feed.name}, which does not say which rows there are: map the other table so that its documents come back`,
+        );
       const cell = this.#off.get(index) ?? null;
       off.set(to, cell);
       row[index] = cell;

@@ -24,6 +24,9 @@ const modules = new Map([
   [moduleKey('./shop.ts', 'initials'), (name: unknown) => String(name).replace(/[^A-Z]/g, '')],
 ]);
 
+/** A second collection on green. */
+const others: TableName = { schema: 'shop', name: 'others' };
+
 function compile(
   entry: object,
   images = true,
@@ -35,7 +38,7 @@ function compile(
     spec: mappingSchema.parse(spec),
     tables: [items],
     source: () => blue,
-    target: () => green,
+    target: (table) => (table.name === items.name ? green : relationOf(others, 'g', images)),
     modules,
   });
   return { mapping, spec, green };
@@ -340,7 +343,7 @@ describe('changes and the way back', () => {
       compiled: mapping,
       spec: mappingSchema.parse(spec),
       blueTarget: () => relationOf(items, 'b', true),
-      greenSource: () => green,
+      greenSource: (table) => (table.name === items.name ? green : relationOf(others, 'g', true)),
       modules,
       misfits: 'keep',
     });
@@ -387,6 +390,27 @@ describe('changes and the way back', () => {
     expect(back(entry, { _id: 1, a: { b: 5, c: 6 } })).toMatch(/^rejected: /);
     const torn = to({ columns: { ...copy, x: { from: 'a' }, y: { from: 'a.b' } } });
     expect(back(torn, { _id: 1 })).toMatch(/^impossible: .*a.b is inside a/);
+  });
+
+  it('feeds several collections, and comes back from the one that has every document, as a whole', () => {
+    const second = { table: 'shop.others', columns: { a: 'copy' }, emit_when: 'row.a == 1' };
+    const both = (first: object): object => ({ to: [{ table: 'shop.items', ...first }, second] });
+    const { mapping } = compile(both({}));
+    const [plan] = mapping.plans;
+    if (plan === undefined) throw new Error('no plan');
+    const found = plan.run(inserted(plan, bytes({ _id: 1, a: 1, b: 2 }))).runs;
+    expect(found.map(({ relation, after }) => [relation.table.name, shown(after[0] as Tuple)])).toEqual([
+      ['items', like({ _id: 1, a: 1, b: 2 })],
+      ['others', like({ _id: 1, a: 1 })],
+    ]);
+    expect(plan.run(inserted(plan, bytes({ _id: 1, a: 2 }))).runs).toHaveLength(1);
+    const renames = { columns: { ...copy, x: { from: 'b' } } };
+    expect(back(both(renames), { _id: 1, a: 5, x: 2 })).toBe(like({ _id: 1, a: 5, b: 2 }));
+    expect(back(both({ emit_when: 'row.a == 2' }), { _id: 1 })).toMatch(/^impossible: no green table holds/);
+    expect(back(both({ columns: copy, drop: ['b'] }), { _id: 1 })).toMatch(/^impossible: .*b: it is dropped/);
+    const whole = { ...second, columns: copy, emit_when: undefined };
+    const torn = { to: [{ table: 'shop.items', columns: copy, drop: ['b'] }, whole] };
+    expect(back(torn, { _id: 1 })).toMatch(/^impossible: /);
   });
 
   it('has no way back for what is dropped or not taken over', () => {
