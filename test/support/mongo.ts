@@ -130,7 +130,7 @@ class Member implements MongoMember {
         `LD_LIBRARY_PATH=${await libraries()}`,
         program,
         ...['--replSet', 'rs0', '--bind_ip', '127.0.0.1', '--port', String(port), '--dbpath', dir],
-        ...['--keyFile', keyFile, '--wiredTigerCacheSizeGB', '0.5', '--nounixsocket', '--quiet'],
+        ...['--keyFile', keyFile, '--wiredTigerCacheSizeGB', options.members === 3 ? '0.25' : '0.5', '--nounixsocket', '--quiet'],
         ...(options.oplogMb === undefined ? [] : ['--oplogSize', String(options.oplogMb)]),
         ...['--setParameter', 'diagnosticDataCollectionEnabled=false', ...parameters],
       ],
@@ -180,20 +180,40 @@ async function initiate(members: readonly Member[]): Promise<void> {
   }
 }
 
-/** Resolves with the port of the primary. */
-export async function waitForPrimary(set: MongoReplicaSet): Promise<number> {
-  const client = new MongoClient(set.uri(), { serverSelectionTimeoutMS: 1_000 });
-  try {
-    return await waitFor(
-      async () => {
-        const hello: Document = await client.db('admin').command({ hello: 1 });
-        return hello['isWritablePrimary'] === true ? Number(String(hello['me']).split(':')[1]) : null;
-      },
-      { what: 'a primary', timeoutMs: START_TIMEOUT_MS },
-    );
-  } finally {
-    await client.close();
+/** Resolves with the port of the primary that is not `but`. */
+export async function waitForPrimary(set: MongoReplicaSet, but?: number): Promise<number> {
+  return waitFor(
+    async () => {
+      // A client that found no primary is of no further use.
+      await using client = new MongoClient(set.uri(), { serverSelectionTimeoutMS: 1_000 });
+      const hello: Document = await client.db('admin').command({ hello: 1 });
+      const port = Number(String(hello['me']).split(':')[1]);
+      return hello['isWritablePrimary'] === true && port !== but ? port : null;
+    },
+    { what: 'a primary', timeoutMs: START_TIMEOUT_MS },
+  );
+}
+
+/** How a set loses its primary: by order, which hands over, or all at once. */
+export type Election = 'step-down' | 'kill';
+
+/**
+ * Has the set elect another primary. A killed one is started again before this resolves.
+ * @throws Error when the set has less than three members
+ */
+export async function elect(set: MongoReplicaSet, how: Election): Promise<void> {
+  if (set.members.length < 3) throw new Error('a set of one member elects nobody else');
+  const port = await waitForPrimary(set);
+  if (how === 'step-down') {
+    await using client = new MongoClient(mongoUri([port]).replace('replicaSet=rs0', 'directConnection=true'));
+    await client.db('admin').command({ replSetStepDown: 5, secondaryCatchUpPeriodSecs: 4 });
+    await waitForPrimary(set, port);
+    return;
   }
+  const member = set.members.find((one) => one.port === port) as MongoMember;
+  await member.stop('kill');
+  await waitForPrimary(set, port);
+  await member.start();
 }
 
 let prepared: Promise<string> | undefined;
