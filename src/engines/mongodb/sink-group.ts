@@ -95,7 +95,7 @@ export class GroupCommitter {
           const { session } = open;
           open.session = null;
           try {
-            await commit(session);
+            await commit(stream.client, session);
           } finally {
             await session.endSession();
           }

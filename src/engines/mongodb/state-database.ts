@@ -143,7 +143,7 @@ export async function transact<T>(
       readPreference: 'primary',
     });
     const result = await work(session);
-    await commit(session);
+    await commit(client, session);
     return result;
   } catch (error) {
     if (session.inTransaction()) await session.abortTransaction().catch(() => undefined);
@@ -154,11 +154,16 @@ export async function transact<T>(
 }
 
 /** @throws VerdigrisError SINK_LOST when it is not known whether it was committed */
-export async function commit(session: ClientSession): Promise<void> {
+export async function commit(client: MongoClient, session: ClientSession): Promise<void> {
   try {
     await session.commitTransaction();
   } catch (error) {
     if (!hasLabel(error, 'UnknownTransactionCommitResult')) throw error;
+    // A commit that never arrived leaves the transaction open: for a minute it would hold the checkpoint, which is to decide.
+    await client
+      .db('admin')
+      .command({ killSessions: [session.id] })
+      .catch(() => undefined);
     throw new VerdigrisError('SINK_LOST', 'It is not known whether a transaction was committed.');
   }
 }
