@@ -19,5 +19,6 @@ export async function endOlderTerms(client: MongoClient, migration: string, term
 function isOlder(name: string, migration: string, term: number): boolean {
   const head = `verdigris:${migration}:`;
   const match = /:t(\d+)$/.exec(name);
-  return name.startsWith(head) && match !== null && Number(match[1]) < term;
+  const found = match === null ? 0 : Number(match[1]);
+  return name.startsWith(head) && found > 0 && found < term;
 }
