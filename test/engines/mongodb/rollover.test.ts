@@ -11,7 +11,8 @@ const LOG_MB = 1;
 let blue: MongoReplicaSet;
 
 beforeAll(async () => {
-  blue = await startMongo({ oplogMb: LOG_MB });
+  // The log is kept back to the last checkpoint of the storage, which is made once a minute else.
+  blue = await startMongo({ oplogMb: LOG_MB, parameters: { syncdelay: '1' } });
 }, 60_000);
 afterAll(() => blue[Symbol.asyncDispose]());
 
@@ -27,13 +28,10 @@ const create = (settings = ''): Promise<MongoRun> =>
 
 /** Writes on blue, outside of what is replicated, until the log begins after that time. */
 async function rollOver(run: MongoRun, time: bigint): Promise<void> {
-  const admin = run.blueClient.db('admin');
   const noise = run.blueClient.db(`${run.name}_noise`);
   await waitFor(
     async () => {
       await noise.collection('all').insertOne({ text: 'x'.repeat(200_000) });
-      // The log is kept back to the last checkpoint of the storage, which is made once a minute else.
-      await admin.command({ fsync: 1 });
       return (await logBounds(run.blueClient)).first > time;
     },
     { what: 'the log to forget', timeoutMs: 60_000 },
