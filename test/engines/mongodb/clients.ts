@@ -57,7 +57,8 @@ export class ShopClients implements AsyncDisposable {
       for (let attempt = 1; ; attempt += 1) {
         try {
           const orders = this.#db.collection<Order>('orders');
-          const known = attempt > 1 && (await orders.findOne({ _id: id }, { readConcern: 'majority' })) !== null;
+          const known =
+            attempt > 1 && (await orders.findOne({ _id: id }, { readConcern: 'majority' })) !== null;
           if (!known) await this.#order(id, client);
           break;
         } catch (error) {
