@@ -4,11 +4,20 @@ import { currentOperations } from './current-op.ts';
 /**
  * Ends the sessions in which a transaction of an older term of this migration is open. A frozen engine would keep its documents locked for as long
  * as the server lets a transaction live.
+ * @param record also those that belong to no stream and carry the term 0: the record of an engine that is gone. Else they may be this engine's own.
  */
-export async function endOlderTerms(client: MongoClient, migration: string, term: number): Promise<void> {
+export async function endOlderTerms(
+  client: MongoClient,
+  migration: string,
+  term: number,
+  record = false,
+): Promise<void> {
   const admin = client.db('admin');
   const open = await currentOperations(client, { allUsers: false }, { transaction: { $exists: true } });
-  const old = open.filter((one) => isOlder(String(one['appName'] ?? ''), migration, term));
+  const old = open.filter((one) => {
+    const found = termOf(String(one['appName'] ?? ''), migration);
+    return found !== null && found < term && (record || found > 0);
+  });
   const ids = old.flatMap((one) => {
     const lsid = one['lsid'] as Document | undefined;
     return lsid === undefined ? [] : [{ id: lsid['id'] as unknown }];
@@ -16,9 +25,8 @@ export async function endOlderTerms(client: MongoClient, migration: string, term
   if (ids.length > 0) await admin.command({ killSessions: ids });
 }
 
-function isOlder(name: string, migration: string, term: number): boolean {
-  const head = `verdigris:${migration}:`;
+/** The term in the name of a session; null: it is not of this migration. */
+function termOf(name: string, migration: string): number | null {
   const match = /:t(\d+)$/.exec(name);
-  const found = match === null ? 0 : Number(match[1]);
-  return name.startsWith(head) && found > 0 && found < term;
+  return name.startsWith(`verdigris:${migration}:`) && match !== null ? Number(match[1]) : null;
 }

@@ -59,8 +59,12 @@ export class MongoStateStore implements StateStore {
       const expires = { $add: ['$$NOW', options.ttlMs] };
       for (;;) {
         const free = { $or: [{ $lte: ['$expires', '$$NOW'] }, { $eq: ['$holder', { $literal: holder }] }] };
+        const takable = options.takeover ? { _id: id } : { _id: id, $expr: free };
+        // A killed engine leaves its transactions open, and they may have written the lease: taking it would wait a minute for them.
+        const found = await leases.findOne(takable);
+        if (found !== null) await endOlderTerms(this.#client, id, found.term + 1, true);
         const taken = await leases.findOneAndUpdate(
-          options.takeover ? { _id: id } : { _id: id, $expr: free },
+          takable,
           [
             {
               $set: {
