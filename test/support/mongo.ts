@@ -29,10 +29,14 @@ export const MONGO_ROOT = 'root';
 export interface MongoOptions {
   /** Default 1. */
   readonly members?: 1 | 3;
+  /** Gigabytes of memory of each member; default 0.5. */
+  readonly cacheGb?: number;
   /** Megabytes of log kept; the server's own default is far more than a test writes. */
   readonly oplogMb?: number;
   /** `--setParameter`. */
   readonly parameters?: Readonly<Record<string, string>>;
+  /** A part of a sharded cluster. */
+  readonly part?: { readonly role: 'configsvr' | 'shardsvr'; readonly set: string; readonly key: string };
 }
 
 export interface MongoMember {
@@ -49,18 +53,18 @@ export interface MongoReplicaSet extends AsyncDisposable {
   uri(user?: string): string;
 }
 
-export function mongoUri(ports: readonly number[], user = MONGO_ROOT): string {
+export function mongoUri(ports: readonly number[], user = MONGO_ROOT, set = 'rs0'): string {
   const hosts = ports.map((port) => `127.0.0.1:${port}`).join(',');
-  return `mongodb://${encodeURIComponent(user)}:${encodeURIComponent(MONGO_PASSWORD)}@${hosts}/?replicaSet=rs0&authSource=admin`;
+  return `mongodb://${encodeURIComponent(user)}:${encodeURIComponent(MONGO_PASSWORD)}@${hosts}/?replicaSet=${set}&authSource=admin`;
 }
 
 export async function startMongo(options: MongoOptions = {}): Promise<MongoReplicaSet> {
-  const { members: count = 1 } = options;
-  const program = join(await npmPackage(SERVER), 'dist', 'mongod');
+  const { members: count = 1, part } = options;
+  const program = await mongoProgram('mongod');
   const home = await newDir('mongo');
   await own(home);
   const keyFile = join(home, 'key');
-  await writeFile(keyFile, randomBytes(300).toString('base64'), { mode: 0o600 });
+  await writeFile(keyFile, part?.key ?? newMongoKey(), { mode: 0o600 });
   await own(keyFile);
   const members: Member[] = [];
   const set: MongoReplicaSet = {
@@ -69,6 +73,7 @@ export async function startMongo(options: MongoOptions = {}): Promise<MongoRepli
       mongoUri(
         members.map(({ port }) => port),
         user,
+        part?.set,
       ),
     async [Symbol.asyncDispose]() {
       await Promise.all(members.map((member) => member.stop('kill')));
@@ -83,7 +88,7 @@ export async function startMongo(options: MongoOptions = {}): Promise<MongoRepli
       members.push(new Member({ program, home, dir, keyFile, port: await freePort(), options }));
     }
     await Promise.all(members.map((member) => member.start()));
-    await initiate(members);
+    await initiate(members, part?.set);
     await waitForPrimary(set);
     return set;
   } catch (error) {
@@ -91,6 +96,13 @@ export async function startMongo(options: MongoOptions = {}): Promise<MongoRepli
     throw error;
   }
 }
+
+/** What the members of a set, or of a cluster, know one another by. */
+export const newMongoKey = (): string => randomBytes(300).toString('base64');
+
+/** The path of a program of the package. */
+export const mongoProgram = async (name: 'mongod' | 'mongos'): Promise<string> =>
+  join(await npmPackage(SERVER), 'dist', name);
 
 interface Place {
   readonly program: string;
@@ -127,14 +139,24 @@ class Member implements MongoMember {
       name: `MongoDB on port ${port}`,
       program: '/usr/bin/env',
       args: [
-        `LD_LIBRARY_PATH=${await libraries()}`,
+        `LD_LIBRARY_PATH=${await mongoLibraries()}`,
         program,
-        ...['--replSet', 'rs0', '--bind_ip', '127.0.0.1', '--port', String(port), '--dbpath', dir],
+        ...(options.part === undefined ? [] : [`--${options.part.role}`]),
+        ...[
+          '--replSet',
+          options.part?.set ?? 'rs0',
+          '--bind_ip',
+          '127.0.0.1',
+          '--port',
+          String(port),
+          '--dbpath',
+          dir,
+        ],
         ...[
           '--keyFile',
           keyFile,
           '--wiredTigerCacheSizeGB',
-          options.members === 3 ? '0.25' : '0.5',
+          String(options.cacheGb ?? 0.5),
           '--nounixsocket',
           '--quiet',
         ],
@@ -166,14 +188,14 @@ class Member implements MongoMember {
 }
 
 /** On a set without users the first one may be made from the machine itself. */
-async function initiate(members: readonly Member[]): Promise<void> {
+async function initiate(members: readonly Member[], set = 'rs0'): Promise<void> {
   const first = members[0] as Member;
   const client = await new MongoClient(`mongodb://127.0.0.1:${first.port}/?directConnection=true`).connect();
   try {
     const admin = client.db('admin');
     await admin.command({
       replSetInitiate: {
-        _id: 'rs0',
+        _id: set,
         members: members.map(({ port }, index) => ({ _id: index, host: `127.0.0.1:${port}` })),
         settings: { electionTimeoutMillis: 1_000, heartbeatIntervalMillis: 200 },
       },
@@ -226,7 +248,7 @@ export async function elect(set: MongoReplicaSet, how: Election): Promise<void> 
 let prepared: Promise<string> | undefined;
 
 /** A folder that holds the two libraries and nothing else: others of that folder would not fit this machine's. */
-function libraries(): Promise<string> {
+export function mongoLibraries(): Promise<string> {
   prepared ??= (async () => {
     const target = join(runDir(), 'mongo-libraries');
     if (await exists(target)) return target;
@@ -242,7 +264,7 @@ function libraries(): Promise<string> {
   return prepared;
 }
 
-async function own(path: string): Promise<void> {
+export async function own(path: string): Promise<void> {
   const { uid, gid } = serverUser();
   if (uid !== undefined && gid !== undefined) await chown(path, uid, gid);
 }

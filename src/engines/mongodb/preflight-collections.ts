@@ -218,18 +218,18 @@ const sharding: Check = {
   id: 'G16',
   title: 'shards',
   level: 'block',
-  expected: 'none',
-  run: ({ hello }) =>
-    Promise.resolve(
-      hello['msg'] === 'isdbgrid'
-        ? [
-            {
-              observed: 'a router of a sharded cluster',
-              remedy: 'Sharded clusters are not supported in this version.',
-            },
-          ]
-        : 'none',
-    ),
+  expected: 'a replica set that is no part of a cluster',
+  async run({ client }) {
+    const state = await client.db('admin').command({ shardingState: 1 });
+    if (state['enabled'] !== true) return 'none';
+    return [
+      {
+        observed: `the shard ${String(state['shardName'])} of a cluster`,
+        remedy:
+          'Sharded clusters are not supported in this version: the log and the fence of one shard are not those of the others.',
+      },
+    ];
+  },
 };
 
 const profile: Check = {

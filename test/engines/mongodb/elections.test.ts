@@ -5,11 +5,13 @@ import { MongoRun } from '../../support/mongo-run.ts';
 import { HoldPoints } from '../../support/run.ts';
 import { differences, ShopClients } from './clients.ts';
 
+const SMALL = { members: 3, cacheGb: 0.25 } as const;
+
 let blue: MongoReplicaSet;
 let green: MongoReplicaSet;
 
 beforeAll(async () => {
-  [blue, green] = await Promise.all([startMongo({ members: 3 }), startMongo({ members: 3 })]);
+  [blue, green] = await Promise.all([startMongo(SMALL), startMongo(SMALL)]);
 }, 120_000);
 afterAll(async () => {
   await Promise.all([blue, green].map((set) => set[Symbol.asyncDispose]()));

@@ -23,7 +23,8 @@ export class SwitchRig {
 
   constructor(members: 1 | 3) {
     beforeAll(async () => {
-      const [blue, green] = await Promise.all([startMongo({ members }), startMongo({ members })]);
+      const start = (): Promise<MongoReplicaSet> => startMongo({ members, cacheGb: 0.25 });
+      const [blue, green] = await Promise.all([start(), start()]);
       Object.assign(this.#sets, { blue, green });
       for (const set of [blue, green]) {
         await using client = await new MongoClient(set.uri()).connect();
