@@ -106,6 +106,8 @@ export class Pipeline {
   #paused = false;
   #unblock: PromiseWithResolvers<undefined> | null = null;
   #waiting: string | null = null;
+  /** Of the last stream: rows that are copied were refused. No cutting of the stream finds those. */
+  #rangeFailure: unknown = null;
   /** What the operator has to see to before it goes on. */
   #blockedBy: VerdigrisError | null = null;
   #session = 0;
@@ -163,6 +165,7 @@ export class Pipeline {
         this.counters.retries += 1;
         if (
           DID_NOT_FIT.has(error.code) &&
+          raw !== this.#rangeFailure &&
           !this.#oneByOne.pending(this.#applied) &&
           this.#received !== null
         ) {
@@ -422,11 +425,15 @@ export class Pipeline {
     try {
       const parts = [
         pump.run(signal),
-        this.#copy(copier, signal),
+        this.#copy(copier, signal).catch((failure: unknown) => {
+          if (!signal.aborted) pump.rangeFailure = failure;
+          throw failure;
+        }),
         this.#heartbeats(pump, stream, markPrefix, signal),
       ];
       return (await firstFailure(parts, (error) => ended.abort(error))) as never;
     } finally {
+      this.#rangeFailure = pump.rangeFailure;
       this.#applied = pump.applied;
       this.#received = stream.received;
       this.#pump = null;

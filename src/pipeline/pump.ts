@@ -89,6 +89,8 @@ export class Pump {
   #lastIdleCheckpoint: number;
   #paused: PromiseWithResolvers<undefined> | null = null;
   #ended = false;
+  /** The failure that ended it, when that was of the rows of a range and not of the stream. */
+  rangeFailure: unknown = null;
 
   constructor(options: PumpOptions) {
     this.#o = options;
@@ -385,6 +387,7 @@ export class Pump {
       await end.writer.close(fold.take(), this.#o.holes.take(), this.#position, end.bytes);
     } catch (error) {
       // The outcome may be unknown: the ranges are read again from the sink when the stream is opened again.
+      this.rangeFailure = error;
       reject(error as Error);
       throw error;
     }

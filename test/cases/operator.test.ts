@@ -71,6 +71,27 @@ describe('one-too-long-per-type: a value that green cannot hold stops the stream
   }, 90_000);
 });
 
+describe('a row that green refuses while it is copied', () => {
+  test('stops and waits instead of trying for ever, and goes on when green takes it', async () => {
+    await using run = await Run.create({
+      blue: 'CREATE TABLE public.t (id int PRIMARY KEY, v int); INSERT INTO public.t VALUES (1, 1), (2, -2);',
+      green: 'CREATE TABLE public.t (id int PRIMARY KEY, v int CONSTRAINT positive CHECK (v > 0));',
+      tables: '- from: public.t',
+    });
+    await run.begin();
+    const { apply } = await run.parked('SINK_CONFLICT');
+    await run.resume();
+    await waitFor(async () => (await run.engine.status()).apply.retries > apply.retries, {
+      what: 'another try',
+    });
+    await run.parked('SINK_CONFLICT');
+    await run.green.query('ALTER TABLE public.t DROP CONSTRAINT positive');
+    await run.resume();
+    await run.settled();
+    await run.compare('SELECT id, v FROM public.t ORDER BY id');
+  });
+});
+
 describe('a value that the mapping cannot take', () => {
   const shape = (onError: string) => ({
     blue: `CREATE TABLE public.bill (id int PRIMARY KEY, amount numeric(12,4) NOT NULL, state smallint, note text);
