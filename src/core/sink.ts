@@ -137,6 +137,11 @@ export interface Sink extends AsyncDisposable {
   ranges(): Promise<readonly RangeState[]>;
   holes(): Promise<readonly Hole[]>;
   openChunk(target: ChunkTarget, signal: AbortSignal): Promise<ChunkWriter>;
+  /**
+   * Does what {@link finishCopy} will do, but for foreign keys, for tables whose rows are all there while others are still copied. What it does not get
+   * to is left to {@link finishCopy}. Absent where nothing is gained by it.
+   */
+  finishTables?(tables: readonly TargetTable[], signal: AbortSignal): Promise<void>;
   /** Builds what {@link prepareCopy} dropped, validates it, and gathers statistics. Idempotent, resumable. */
   finishCopy(
     tables: readonly TargetTable[],

@@ -47,6 +47,9 @@ export interface CopierOptions {
 export class Copier {
   readonly #o: CopierOptions;
   readonly #plans: ReadonlyMap<string, TablePlan>;
+  /** Indexes of one unit at a time are built beside the copying of the others. */
+  readonly #builds = new PQueue({ concurrency: 1 });
+  readonly #finished = new Set<UnitRanges>();
   #marks = 0;
 
   constructor(options: CopierOptions) {
@@ -66,6 +69,7 @@ export class Copier {
           await this.#o.permit(both);
           const again = await this.#attempt(ranges, ordinal, ranges.bounds(ordinal), both);
           if (again) add(ranges, ordinal);
+          else if (ranges.complete) this.#finish(ranges, both);
         })
         .catch((error: unknown) => failed.abort(asVerdigrisError(error)));
     };
@@ -73,6 +77,23 @@ export class Copier {
     await queue.onIdle();
     both.throwIfAborted();
     await this.fillHoles(both);
+    await this.#builds.onIdle();
+  }
+
+  /** All rows of a unit are there. */
+  #finish(ranges: UnitRanges, signal: AbortSignal): void {
+    const { sink, log } = this.#o;
+    if (sink.finishTables === undefined || this.#finished.has(ranges)) return;
+    this.#finished.add(ranges);
+    const tables = ranges.unit.relations.flatMap((relation) => this.#plan(relation).to);
+    void this.#builds.add(async () => {
+      if (signal.aborted) return;
+      await sink.finishTables?.([...new Set(tables)], signal).catch((raw: unknown) => {
+        if (signal.aborted) return;
+        const { code, message } = asVerdigrisError(raw);
+        log.info({ unit: ranges.unit.id, code, reason: message }, 'indexes are built at the end of the copy');
+      });
+    });
   }
 
   /** Reads the keys of incomplete holes again, one window per table, until there are none. */

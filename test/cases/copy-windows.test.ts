@@ -109,17 +109,50 @@ describe('changes without their whole image while the table is being copied (F53
 });
 
 /** The first range of the documents is done, the window of the second is open and its snapshot not taken. */
-async function holdAfterFirstRange(run: Run, points: HoldPoints): Promise<void> {
+const holdAfterFirstRange = (run: Run, points: HoldPoints): Promise<void> =>
+  holdWhen(run, points, async () => (await ranges(run))[0]?.done === true);
+
+/** Begins, and waits in the first window that opens when `there` holds. */
+async function holdWhen(run: Run, points: HoldPoints, there: () => Promise<boolean>): Promise<void> {
   let opened = points.hold('copy.window-open');
   await run.begin({ failpoints: points });
   for (;;) {
     await opened;
-    const all = await ranges(run);
-    if (all[0]?.done === true) return;
+    if (await there()) return;
     points.release('copy.window-open');
     opened = points.hold('copy.window-open');
   }
 }
+
+test('indexes of a table whose rows are all there are built while another one is still copied', async () => {
+  const points = new HoldPoints();
+  const ddl = `CREATE TABLE public.early (id int PRIMARY KEY, v int); CREATE TABLE public.later (id int PRIMARY KEY, v int REFERENCES public.early);`;
+  await using run = await Run.create({
+    blue: `${ddl} INSERT INTO public.early SELECT g, g FROM generate_series(1, 10) g; INSERT INTO public.later SELECT g, g FROM generate_series(1, 10) g;`,
+    green: `${ddl} CREATE INDEX early_v ON public.early (v); CREATE INDEX later_v ON public.later (v);`,
+    tables: '- from: public.early\n- from: public.later',
+    settings: 'copy: { workers: 1 }',
+  });
+  const built = async (): Promise<string[]> =>
+    (
+      await run.green.query<{ name: string }>(
+        `SELECT indexname AS name FROM pg_indexes WHERE indexname LIKE '%\\_v' ORDER BY 1`,
+      )
+    ).map(({ name }) => name);
+  await holdWhen(run, points, async () => {
+    const [early] = await run.green.query<{ done: boolean }>(
+      `SELECT bool_and(upto IS NOT NULL) AS done FROM verdigris.ranges WHERE unit LIKE '%early%'`,
+    );
+    return early?.done === true;
+  });
+  await waitFor(async () => (await built()).length > 0, { what: 'an index is built' });
+  expect(await built()).toEqual(['early_v']);
+  points.release('copy.window-open');
+  await run.started();
+  expect(await built()).toEqual(['early_v', 'later_v']);
+  await run.settled();
+  expect(await run.compare('SELECT * FROM public.later ORDER BY id')).toHaveLength(10);
+});
 
 describe('what the log carries for us', () => {
   test('publication-add-with-open-writer: a first copy loses nothing of a transaction that was open, and a table added later is refused', async () => {

@@ -1,7 +1,7 @@
 import type { TargetTable } from '../../core/plan.ts';
 import type { TableName } from '../../core/table.ts';
 import { plain, transact, type SinkStream } from './sink-session.ts';
-import type { Statement, Wire } from './sink-wire.ts';
+import type { Outcome, Statement, Wire } from './sink-wire.ts';
 import { ident, qualified } from './sql.ts';
 import { stateTable } from './state-tables.ts';
 
@@ -42,6 +42,9 @@ CROSS JOIN LATERAL (
 ) p
 JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE rn.nspname = $1 AND r.relname = $2`;
+
+/** Asks for a table and its partitions: oid, schema, name, kind, level. */
+export const familyOf = ({ schema, name }: TableName): Statement => plain(FAMILY, [schema, name]);
 
 /** Neither the key (apply needs it) nor what a foreign key from outside leans on. */
 const INDEXES = `
@@ -87,7 +90,7 @@ export async function deferIndexes(
   for (const { relation } of tables) {
     const empty = await wire.one(`SELECT 1 WHERE NOT EXISTS (SELECT FROM ${qualified(relation.table)})`);
     if (empty.rows.length === 0) continue;
-    const family = await wire.one(FAMILY, [relation.table.schema, relation.table.name]);
+    const [family] = (await wire.all([familyOf(relation.table)])) as [Outcome];
     const names = family.rows.map((row) => ({ schema: row[1] as string, name: row[2] as string }));
     const known = await wire.one(
       `SELECT table_schema, table_name FROM ${deferred} WHERE id = $1 AND direction = $2`,

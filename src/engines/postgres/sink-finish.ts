@@ -1,10 +1,10 @@
 import { asVerdigrisError, VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { FinishStep } from '../../core/sink.ts';
-import { showTable, type TableName } from '../../core/table.ts';
+import { showTable, tableId, type TableName } from '../../core/table.ts';
 import { connect } from './connect.ts';
 import { translate } from './errors.ts';
-import type { DeferredDetail, DeferredKind } from './sink-defer.ts';
+import { familyOf, type DeferredDetail, type DeferredKind } from './sink-defer.ts';
 import { openWire, plain, transact, type SinkStream } from './sink-session.ts';
 import { sqlState, type Wire } from './sink-wire.ts';
 import { ident, literal, qualified } from './sql.ts';
@@ -30,20 +30,30 @@ interface Item {
   readonly detail: DeferredDetail;
 }
 
+export interface FinishOptions {
+  readonly concurrentAbove?: number;
+  /** Only what belongs to these tables alone: no foreign keys, and nothing of other tables. */
+  readonly early?: boolean;
+  /** Ids of tables that have statistics already. */
+  readonly analyzed?: ReadonlySet<string>;
+}
+
 /** Builds what was deferred, validates it, gathers statistics. Finds what an earlier, interrupted call has done. */
 export async function finishDeferred(
   stream: SinkStream,
   tables: readonly TargetTable[],
   progress: (step: FinishStep) => void,
   signal: AbortSignal,
-  options: { readonly concurrentAbove?: number } = {},
+  options: FinishOptions = {},
 ): Promise<void> {
   signal.throwIfAborted();
-  const finish = await Finish.open(stream, progress, options.concurrentAbove ?? CONCURRENT_ABOVE_BYTES);
+  const { concurrentAbove = CONCURRENT_ABOVE_BYTES, early = false, analyzed } = options;
+  const finish = await Finish.open(stream, progress, concurrentAbove);
   const stop = (): void => void finish.kill();
   signal.addEventListener('abort', stop, { once: true });
   try {
-    await finish.run(tables, signal);
+    const unknown = tables.filter(({ relation }) => analyzed?.has(tableId(relation.table)) !== true);
+    await finish.run({ built: early ? tables : null, analyzed: unknown }, signal);
   } catch (error) {
     throw signal.aborted ? asVerdigrisError(signal.reason) : error;
   } finally {
@@ -87,10 +97,14 @@ class Finish {
     return new Finish(stream, wires, progress, concurrentAbove);
   }
 
-  async run(tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
+  /** @param tables whose objects are built (null: of all, foreign keys too), and which get statistics */
+  async run(
+    tables: { readonly built: readonly TargetTable[] | null; readonly analyzed: readonly TargetTable[] },
+    signal: AbortSignal,
+  ): Promise<void> {
     const first = this.#wires[0] as Wire;
-    const items = await this.#pending(first);
-    this.#total = items.length + tables.length;
+    const items = await this.#pending(first, tables.built);
+    this.#total = items.length + tables.analyzed.length;
     const indexes = items.filter((item) => item.kind !== 'foreign key');
     const keys = items.filter((item) => item.kind === 'foreign key');
     // An index of a partitioned table is valid once all of its partitions' are attached: parents as empty shells, then the
@@ -114,7 +128,7 @@ class Finish {
       await this.#locked(item, () => this.#foreignKey(first, item));
       await this.#mark(first, item, 'constraint');
     }
-    await this.#parallel(tables, signal, async (wire, { relation }) => {
+    await this.#parallel(tables.analyzed, signal, async (wire, { relation }) => {
       await this.#locked({ table: relation.table, name: 'statistics' }, () =>
         wire.one(`ANALYZE ${qualified(relation.table)}`),
       );
@@ -141,19 +155,27 @@ class Finish {
     await Promise.all(this.#wires.map((wire) => wire[Symbol.asyncDispose]()));
   }
 
-  async #pending(wire: Wire): Promise<readonly Item[]> {
+  async #pending(wire: Wire, only: readonly TargetTable[] | null): Promise<readonly Item[]> {
     const { rows } = await wire.one(
       `SELECT table_schema, table_name, kind, name, definition, detail FROM ${stateTable(this.#stream.env.stateSchema, 'deferred')}
        WHERE id = $1 AND direction = $2 AND NOT done ORDER BY ordinal`,
       [this.#stream.env.migration, this.#stream.options.direction],
     );
-    return rows.map((row) => ({
+    const items = rows.map((row) => ({
       table: { schema: row[0] as string, name: row[1] as string },
       kind: row[2] as DeferredKind,
       name: row[3] as string,
       definition: row[4] as string,
       detail: JSON.parse(row[5] as string) as DeferredDetail,
     }));
+    if (only === null) return items;
+    const families = await wire.all(only.map(({ relation }) => familyOf(relation.table)));
+    const members = new Set(
+      families.flatMap((family) =>
+        family.rows.map((row) => tableId({ schema: row[1] as string, name: row[2] as string })),
+      ),
+    );
+    return items.filter((item) => item.kind !== 'foreign key' && members.has(tableId(item.table)));
   }
 
   async #parallel<T>(

@@ -11,7 +11,7 @@ import type {
   Sink,
   SinkGroup,
 } from '../../core/sink.ts';
-import type { Cell } from '../../core/table.ts';
+import { tableId, type Cell } from '../../core/table.ts';
 import type { PostgresConfig } from './config.ts';
 import { translate } from './errors.ts';
 import { Applier } from './sink-applier.ts';
@@ -26,7 +26,7 @@ import { ChunkSessions, openChunk } from './sink-chunk.ts';
 import { deferIndexes } from './sink-defer.ts';
 import { Durability } from './sink-durability.ts';
 import { dropStale } from './sink-elements.ts';
-import { finishDeferred } from './sink-finish.ts';
+import { finishDeferred, type FinishOptions } from './sink-finish.ts';
 import { Layouts, type SinkLayout } from './sink-layout.ts';
 import {
   beginStatements,
@@ -72,6 +72,8 @@ export class PostgresSink implements Sink {
   /** The connection was lost and nobody has asked for the checkpoint since. */
   #unsure = false;
   #fallbacks = 0;
+  /** Tables whose statistics were gathered while others were still copied. */
+  readonly #analyzed = new Set<string>();
 
   constructor(stream: SinkStream) {
     this.#stream = stream;
@@ -250,13 +252,27 @@ export class PostgresSink implements Sink {
     });
   }
 
-  async finishCopy(
+  async finishTables(tables: readonly TargetTable[], signal: AbortSignal): Promise<void> {
+    await this.#finish(tables, () => undefined, signal, { early: true });
+    for (const { relation } of tables) this.#analyzed.add(tableId(relation.table));
+  }
+
+  finishCopy(
     tables: readonly TargetTable[],
     progress: (step: FinishStep) => void,
     signal: AbortSignal,
   ): Promise<void> {
+    return this.#finish(tables, progress, signal, { analyzed: this.#analyzed });
+  }
+
+  async #finish(
+    tables: readonly TargetTable[],
+    progress: (step: FinishStep) => void,
+    signal: AbortSignal,
+    options: FinishOptions,
+  ): Promise<void> {
     try {
-      await finishDeferred(this.#stream, tables, progress, signal);
+      await finishDeferred(this.#stream, tables, progress, signal, options);
     } finally {
       if (this.#wire !== null && !this.#wire.lost) this.#forgetLayouts(this.#wire);
     }

@@ -82,6 +82,32 @@ test('prepareCopy and finishCopy bring back every index and constraint under its
   }
 });
 
+test('finishTables builds what belongs to its tables alone, partitions too, and leaves foreign keys and the others to finishCopy', async () => {
+  await using g = await green(SCHEMA);
+  const targets = await g.targets('city', 'person', 'log');
+  const [city, person, log] = targets as [(typeof targets)[0], (typeof targets)[0], (typeof targets)[0]];
+  const before = await objects(g);
+  const family = await attached(g);
+  await g.sink.prepare(targets);
+  await g.sink.begin(g.at);
+  await g.sink.prepareCopy(targets);
+  const bare = await objects(g);
+  await g.sink.finishTables([log], never);
+  const ofLog = before.filter((line) => /public\.log|^log/.test(line) && !line.includes('FOREIGN KEY'));
+  expect((await objects(g)).filter((line) => !bare.includes(line))).toEqual(
+    ofLog.filter((line) => !bare.includes(line)),
+  );
+  await g.sink.apply(g.group([insert(log.relation, ['1', '1', 'x']), insert(city.relation, ['1', 'Rome'])]));
+  await g.sink.finishTables([person], never);
+  const steps: FinishStep[] = [];
+  await g.sink.finishCopy(targets, (step) => void steps.push(step), never);
+  expect(await objects(g)).toEqual(before);
+  expect(await attached(g)).toEqual(family);
+  // Those of the others were gathered.
+  expect(steps.filter(({ kind }) => kind === 'statistics').map(({ name }) => name)).toEqual(['city']);
+  expect(steps.at(-1)).toMatchObject({ done: steps.length, total: steps.length });
+});
+
 test('finishCopy goes on after a duplicate was removed, and after an index that an interrupted build left invalid', async () => {
   await using g = await green(
     `CREATE TABLE t (id int PRIMARY KEY, u text UNIQUE, v int); CREATE INDEX t_v ON t (v)`,
