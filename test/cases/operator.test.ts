@@ -87,6 +87,9 @@ describe('a row that green refuses while it is copied', () => {
     await run.parked('SINK_CONFLICT');
     await run.green.query('ALTER TABLE public.t DROP CONSTRAINT positive');
     await run.resume();
+    await waitFor(async () => (await run.engine.status()).phase === 'replicating', {
+      what: 'the end of the copy',
+    });
     await run.settled();
     await run.compare('SELECT id, v FROM public.t ORDER BY id');
   });

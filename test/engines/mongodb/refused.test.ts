@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { MongoRun } from '../../support/mongo-run.ts';
+import { waitFor } from '../../support/wait.ts';
 
 const SECRET = 'a value of a row';
 
@@ -71,6 +72,9 @@ describe('a document that the validation of green refuses', () => {
     expect(await ranges.findOne({ unit: /items/, upto: { $ne: null } })).toBe(null);
     await relax(run);
     await (await run.engine.migration()).resume('all');
+    await waitFor(async () => (await run.engine.status()).phase === 'replicating', {
+      what: 'the end of the copy',
+    });
     await run.settled();
     expect(await run.same()).toBe(3);
   }, 60_000);
