@@ -5,7 +5,7 @@ import { VerdigrisError, asVerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { PipelineCounters } from '../core/metrics.ts';
-import type { TablePlan } from '../core/plan.ts';
+import type { TablePlan, TargetTable } from '../core/plan.ts';
 import type { ChunkWriter, Sink } from '../core/sink.ts';
 import type { ChunkReader, KeyRange, SnapshotSource } from '../core/snapshot.ts';
 import type { ChangeSource } from '../core/source.ts';
@@ -83,12 +83,10 @@ export class Copier {
   /** All rows of a unit are there. */
   #finish(ranges: UnitRanges, signal: AbortSignal): void {
     const { sink, log } = this.#o;
-    if (sink.finishTables === undefined || this.#finished.has(ranges)) return;
+    if (this.#finished.has(ranges)) return;
     this.#finished.add(ranges);
-    const tables = ranges.unit.relations.flatMap((relation) => this.#plan(relation).to);
     void this.#builds.add(async () => {
-      if (signal.aborted) return;
-      await sink.finishTables?.([...new Set(tables)], signal).catch((raw: unknown) => {
+      await sink.finishTables?.(this.#targets(ranges.unit.relations), signal).catch((raw: unknown) => {
         if (signal.aborted) return;
         const { code, message } = asVerdigrisError(raw);
         log.info({ unit: ranges.unit.id, code, reason: message }, 'indexes are built at the end of the copy');
@@ -156,15 +154,12 @@ export class Copier {
       await using reader = await snapshot.open({ relations: unit.relations, range }, both);
       await source.mark(label);
       await failpoints.hit('copy.snapshot-taken');
-      const tables = unit.relations.flatMap((relation) => this.#plan(relation).to);
-      await using writer = await sink.openChunk(
-        { unit: ranges.unit.id, ordinal, range, tables: [...new Set(tables)] },
-        both,
-      );
+      const tables = this.#targets(unit.relations);
+      await using writer = await sink.openChunk({ unit: ranges.unit.id, ordinal, range, tables }, both);
       const chunk = new Chunk(writer, window);
       for (const relation of unit.relations) {
         const plan = this.#plan(relation);
-        await chunk.copy(reader, plan, { raw: ordinal !== null && this.#passes(plan), signal: both });
+        await chunk.copy(reader, plan, { raw: ordinal === null ? null : this.#passage(plan), signal: both });
       }
       await failpoints.hit('copy.rows-written');
       const closing = pump.closeWindow(window, ranges, {
@@ -199,16 +194,21 @@ export class Copier {
     throw new VerdigrisError('SOURCE_BUSY', 'A missing row arrived by itself before it was read again.');
   }
 
-  /** Its rows can go through as they are. */
-  #passes({ from, to, passthrough }: TablePlan): boolean {
+  /** How rows of a table can go through as they are; null: they cannot. */
+  #passage({ from, to, passthrough }: TablePlan): Passage | null {
     const [target] = to;
-    if (!this.#o.rawCopy || passthrough === null || target === undefined || to.length > 1) return false;
-    return passthrough.from.every((column, index) =>
-      this.#o.rawFits(
-        from.columns[column] as Column,
-        target.relation.columns[passthrough.columns[index] as number] as Column,
-      ),
-    );
+    if (!this.#o.rawCopy || passthrough === null || target === undefined || to.length > 1) return null;
+    const pairs = passthrough.from.map((column, index): [Column, Column] => [
+      from.columns[column] as Column,
+      target.relation.columns[passthrough.columns[index] as number] as Column,
+    ]);
+    if (!pairs.every(([blue, green]) => this.#o.rawFits(blue, green))) return null;
+    return { ...passthrough, target, alike: pairs.every(([blue, green]) => blue.type === green.type) };
+  }
+
+  /** The tables of green that some of blue feed. */
+  #targets(relations: readonly Relation[]): readonly TargetTable[] {
+    return [...new Set(relations.flatMap((relation) => this.#plan(relation).to))];
   }
 
   #plan(relation: Relation): TablePlan {
@@ -223,6 +223,13 @@ export class Copier {
     if (rate !== null && rows > 0) await this.#o.clock.sleep((rows * 1000 * this.#o.workers) / rate, signal);
   }
 }
+
+/** Columns of blue and of the one table of green that they go to untouched. */
+type Passage = NonNullable<TablePlan['passthrough']> & {
+  readonly target: TargetTable;
+  /** They have the same types. */
+  readonly alike: boolean;
+};
 
 interface ChunkReject {
   readonly relation: Relation;
@@ -252,18 +259,12 @@ class Chunk {
   async copy(
     reader: ChunkReader,
     plan: TablePlan,
-    { raw, signal }: { readonly raw: boolean; readonly signal: AbortSignal },
+    { raw, signal }: { readonly raw: Passage | null; readonly signal: AbortSignal },
   ): Promise<void> {
-    const target = plan.to[0];
-    if (raw && plan.passthrough !== null && target !== undefined) {
-      const { from, columns } = plan.passthrough;
-      const { relation } = target;
-      const alike = from.every(
-        (blue, index) => plan.from.columns[blue]?.type === relation.columns[columns[index] ?? -1]?.type,
-      );
+    if (raw !== null) {
       const before = this.bytes;
-      const bytes = this.#counted(reader.raw(plan.from, from, alike), signal);
-      const rows = await this.#writer.raw(target, columns, bytes, alike);
+      const bytes = this.#counted(reader.raw(plan.from, raw.from, raw.alike), signal);
+      const rows = await this.#writer.raw(raw.target, raw.columns, bytes, raw.alike);
       if (rows !== null) {
         this.rows += rows;
         return;

@@ -156,6 +156,23 @@ export class MongoRun implements AsyncDisposable {
     await this.started();
   }
 
+  /** Starts while somebody writes, who goes on for that many rounds after the copy. */
+  async startUnderWrites(rounds: number, write: (round: number) => Promise<unknown>): Promise<void> {
+    let writing = true;
+    let round = 0;
+    const writer = (async () => {
+      for (; writing; round++) await write(round);
+    })();
+    try {
+      await this.start();
+      const enough = round + rounds;
+      await waitFor(() => Promise.resolve(round > enough), { what: 'changes', timeoutMs: 60_000 });
+    } finally {
+      writing = false;
+      await writer;
+    }
+  }
+
   async stop(): Promise<void> {
     await this.#engine?.close();
     this.#engine = null;

@@ -1,4 +1,5 @@
 import type { Column } from '../../core/table.ts';
+import { kindOf } from './kinds.ts';
 
 /**
  * The format of a chunk that goes through untouched: values as the server prints them, texts in UTF-8 and enclosed, bytes as hexadecimal
@@ -19,36 +20,18 @@ export const inHex = (...bytes: readonly number[]): string => `X'${Buffer.from(b
 export type Travel = 'plain' | 'text' | 'json' | 'bits' | 'bytes';
 
 export function travelOf(dataType: string): Travel {
-  switch (dataType) {
-    case 'tinyint':
-    case 'smallint':
-    case 'mediumint':
-    case 'int':
-    case 'bigint':
-    case 'year':
-    case 'decimal':
-    case 'float':
-    case 'double':
-    case 'date':
-    case 'time':
-    case 'datetime':
-    case 'timestamp':
-      return 'plain';
-    case 'char':
-    case 'varchar':
-    case 'tinytext':
+  if (dataType === 'bit') return 'bits';
+  const kind = kindOf(dataType);
+  switch (kind) {
     case 'text':
-    case 'mediumtext':
-    case 'longtext':
-    case 'enum':
-    case 'set':
-      return 'text';
     case 'json':
-      return 'json';
-    case 'bit':
-      return 'bits';
-    default:
+    case 'bytes':
+      return kind;
+    case 'other':
+    case null:
       return 'bytes';
+    default:
+      return 'plain';
   }
 }
 

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { startMongo } from '../../support/mongo.ts';
 import { MongoRun } from '../../support/mongo-run.ts';
 import { turn } from '../../support/turn.ts';
-import { waitFor } from '../../support/wait.ts';
 
 type Item = Document & { readonly _id: number };
 
@@ -95,20 +94,9 @@ describe('conditions on documents', () => {
         for (const name of ['items', 'plain']) await db.collection<Item>(name).insertMany(seed);
       },
     });
-    let writing = true;
-    let round = 0;
-    const writer = (async () => {
-      for (; writing; round++)
-        for (const name of ['items', 'plain']) await change(run.blue.collection<Item>(name), round);
-    })();
-    try {
-      await run.start();
-      const enough = round + 400;
-      await waitFor(() => Promise.resolve(round > enough), { what: 'changes', timeoutMs: 60_000 });
-    } finally {
-      writing = false;
-      await writer;
-    }
+    await run.startUnderWrites(400, async (round) => {
+      for (const name of ['items', 'plain']) await change(run.blue.collection<Item>(name), round);
+    });
     await run.settled();
     expect(await expectByHand(run)).toBeGreaterThan(50);
     expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });

@@ -6,7 +6,6 @@ import { loadConfig } from '../../../src/app/load.ts';
 import { startMongo } from '../../support/mongo.ts';
 import { MongoRun, rawDocuments } from '../../support/mongo-run.ts';
 import { turn } from '../../support/turn.ts';
-import { waitFor } from '../../support/wait.ts';
 
 const { Decimal128, Int32, ObjectId } = BSON;
 
@@ -198,18 +197,7 @@ describe('fields of documents that are mapped', () => {
       },
     });
     const items = run.blue.collection<Item>('items');
-    let writing = true;
-    let round = 0;
-    const writer = (async () => {
-      for (; writing; round++) await change(items, round);
-    })();
-    try {
-      await run.start();
-      await waitFor(() => Promise.resolve(round > 700), { what: 'changes', timeoutMs: 30_000 });
-    } finally {
-      writing = false;
-      await writer;
-    }
+    await run.startUnderWrites(700, (round) => change(items, round));
     await run.settled();
     expect(await expectByHand(run)).toBeGreaterThan(150);
     expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });

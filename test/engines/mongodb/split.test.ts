@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { startMongo } from '../../support/mongo.ts';
 import { MongoRun } from '../../support/mongo-run.ts';
 import { turn } from '../../support/turn.ts';
-import { waitFor } from '../../support/wait.ts';
 
 type Item = Document & { readonly _id: number };
 
@@ -69,19 +68,7 @@ describe('a collection that feeds two', () => {
       },
     });
     const items = run.blue.collection<Item>('items');
-    let writing = true;
-    let round = 0;
-    const writer = (async () => {
-      for (; writing; round++) await change(items, round);
-    })();
-    try {
-      await run.start();
-      const enough = round + 300;
-      await waitFor(() => Promise.resolve(round > enough), { what: 'changes', timeoutMs: 60_000 });
-    } finally {
-      writing = false;
-      await writer;
-    }
+    await run.startUnderWrites(300, (round) => change(items, round));
     await run.settled();
     expect(await expectByHand(run)).toBeGreaterThan(20);
     expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
