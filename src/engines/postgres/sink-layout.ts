@@ -105,9 +105,12 @@ export class Layouts {
   readonly #related = new Map<string, readonly Relation[]>();
   /** Read once for all tables: the catalog has no index for it. */
   #pointedTo: PointedTo | null = null;
+  /** How often layouts were forgotten. */
+  #changes = 0;
 
   /** Tells which tables are merged or exploded; others are plain. */
   register(targets: readonly TargetTable[]): void {
+    this.#changes += 1;
     for (const target of targets) {
       const id = tableId(target.relation.table);
       this.#targets.set(id, target);
@@ -141,6 +144,7 @@ export class Layouts {
 
   /** After DDL. */
   forget(): void {
+    this.#changes += 1;
     this.#known.clear();
     this.#pointedTo = null;
   }
@@ -163,40 +167,45 @@ export class Layouts {
   async all(wire: Wire, relations: readonly Relation[]): Promise<readonly SinkLayout[]> {
     const elementsOf = ({ table }: Relation): ArrayElements | undefined =>
       this.#targets.get(tableId(table))?.elements;
-    const real = new Set(relations.map((relation) => elementsOf(relation)?.of ?? relation));
-    const wanted = [...real]
-      .filter((relation) => this.known(relation) === undefined)
-      .map((relation) => ({ relation, target: this.#targets.get(tableId(relation.table)) ?? null }));
-    const read = new Map<Relation, SinkLayout>();
-    if (wanted.length > 0) {
-      for (const layout of await readSinkLayouts(wire, wanted, await this.#foreignKeys(wire))) {
-        read.set(layout.relation, layout);
-        this.#known.set(tableId(layout.table), layout);
-      }
+    // Kept here: what is known may be forgotten while the rest is read, and what is read then may be older than the change.
+    const layouts = new Map<Relation, SinkLayout>();
+    const wanted: Wanted[] = [];
+    for (const relation of new Set(relations.map((one) => elementsOf(one)?.of ?? one))) {
+      const known = this.known(relation);
+      if (known !== undefined) layouts.set(relation, known);
+      else wanted.push({ relation, target: this.#targets.get(tableId(relation.table)) ?? null });
     }
-    const layoutOf = (relation: Relation): SinkLayout => {
-      const known = read.get(relation) ?? this.known(relation);
-      if (known !== undefined) return known;
-      const elements = elementsOf(relation);
-      if (elements === undefined) throw new VerdigrisError('INTERNAL', 'A layout was not read.');
-      const layout = elementsLayout(relation, elements, layoutOf(elements.of));
-      this.#known.set(tableId(relation.table), layout);
-      return layout;
+    const changes = this.#changes;
+    const keep = (relation: Relation, layout: SinkLayout): void => {
+      layouts.set(relation, layout);
+      if (this.#changes === changes) this.#known.set(tableId(layout.table), layout);
     };
-    return relations.map(layoutOf);
+    if (wanted.length > 0) {
+      const read = await readSinkLayouts(wire, wanted, await this.#foreignKeys(wire));
+      for (const layout of read) keep(layout.relation, layout);
+    }
+    for (const relation of relations) {
+      const elements = elementsOf(relation);
+      if (elements === undefined || layouts.has(relation)) continue;
+      const parent = layouts.get(elements.of) as SinkLayout;
+      keep(relation, this.known(relation) ?? elementsLayout(relation, elements, parent));
+    }
+    return relations.map((relation) => layouts.get(relation) as SinkLayout);
   }
 
   async #foreignKeys(wire: Wire): Promise<PointedTo> {
     const known = this.#pointedTo;
     if (known !== null) return known;
+    const changes = this.#changes;
     const { rows } = await wire.one(POINTED_TO);
-    this.#pointedTo = new Map(
+    const found = new Map(
       rows.map(([oid, referenced, cascades]) => [
         oid as string,
         { referenced: referenced === '1', cascades: cascades === '1' },
       ]),
     );
-    return this.#pointedTo;
+    if (this.#changes === changes) this.#pointedTo = found;
+    return found;
   }
 }
 
