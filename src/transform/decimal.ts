@@ -8,6 +8,22 @@ const SYNTAX = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,5}))?$/;
 /** More digits before the point than any supported server takes; past it `1e99999` would be a text of 100 kB. */
 const MOST_DIGITS = 131_072;
 
+/** Digits that a JavaScript number keeps. */
+const SAFE_DIGITS = 15;
+
+/** An integer in the spelling that every server prints, short enough for a JavaScript number: what nearly all of them are. */
+export function isPlainInteger(text: string): boolean {
+  const start = text.charCodeAt(0) === 0x2d ? 1 : 0;
+  const length = text.length - start;
+  if (length < 1 || length > SAFE_DIGITS) return false;
+  if (text.charCodeAt(start) === 0x30) return text === '0';
+  for (let at = start; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code < 0x30 || code > 0x39) return false;
+  }
+  return true;
+}
+
 /** The number a text stands for; null when it is none (NaN and infinities too). */
 export function parseDecimal(text: string): Decimal | null {
   const match = SYNTAX.exec(text);

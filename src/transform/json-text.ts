@@ -4,65 +4,107 @@
  */
 export class NotJson extends Error {}
 
-const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
-const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
-const WORD = /true|false|null/y;
-const SPACE = /[ \t\n\r]*/y;
 /** Deeper than any server lets in; keeps the recursion off the end of the stack. */
 const MOST_DEPTH = 2_000;
 
-/** Reports the parts of one value while it is scanned; offsets into the text. */
+const SPACE = 0x20;
+const QUOTE = 0x22;
+const PLUS = 0x2b;
+const COMMA = 0x2c;
+const MINUS = 0x2d;
+const POINT = 0x2e;
+const ZERO = 0x30;
+const NINE = 0x39;
+const COLON = 0x3a;
+const OPEN_LIST = 0x5b;
+const BACKSLASH = 0x5c;
+const CLOSE_LIST = 0x5d;
+const LOWER_U = 0x75;
+const OPEN_MAP = 0x7b;
+const CLOSE_MAP = 0x7d;
+const ESCAPES = '"\\/bfnrt';
+
+/** Is told the direct parts of a value while it is checked; offsets into the text. */
 interface Visitor {
-  element?(start: number, end: number, index: number): void;
-  member?(key: string, start: number, end: number): void;
+  element?(start: number, end: number): void;
+  /** @param key offset of the quote before the key; `keyEnd` is behind the one after it */
+  member?(key: number, keyEnd: number, start: number, end: number): void;
 }
 
 /** Raw text of the value without surrounding space. Checks the whole text. */
 export function jsonValue(text: string): string {
   const start = space(text, 0);
-  const end = scan(text, start, 0, {});
-  if (space(text, end) !== text.length) throw new NotJson('text after the value');
-  return text.slice(start, end);
+  return text.slice(start, whole(text, start, null));
 }
 
 /** Raw texts of the elements of an array; null when the value is not an array. */
 export function jsonElements(text: string): string[] | null {
   const start = space(text, 0);
-  if (text[start] !== '[') {
-    jsonValue(text);
-    return null;
-  }
   const elements: string[] = [];
-  const end = scan(text, start, 0, { element: (from, to) => elements.push(text.slice(from, to)) });
-  if (space(text, end) !== text.length) throw new NotJson('text after the value');
-  return elements;
+  whole(text, start, { element: (from, to) => void elements.push(text.slice(from, to)) });
+  return text.charCodeAt(start) === OPEN_LIST ? elements : null;
 }
 
 /** Raw text of what stands at the path, null when there is nothing. Of a key that is there twice the last one counts. */
 export function jsonAt(text: string, path: readonly (string | number)[]): string | null {
-  let value = text;
-  for (const [depth, part] of path.entries()) {
-    const start = space(value, 0);
-    let found: string | null = null;
-    const inner = value;
-    const take = (from: number, to: number): void => {
-      found = inner.slice(from, to);
-    };
-    const end = scan(inner, start, 0, {
-      member: (key, from, to) => {
-        if (key === String(part)) take(from, to);
-      },
-      element: (from, to, index) => {
-        if (index === (typeof part === 'number' ? part : /^\d+$/.test(part) ? Number(part) : -1))
-          take(from, to);
-      },
-    });
-    if (depth === 0 && space(inner, end) !== inner.length) throw new NotJson('text after the value');
-    if (found === null) return null;
-    value = found;
+  if (path.length === 0) return jsonValue(text);
+  if (parts.text !== text) parts.read(text);
+  let part = parts.find(path[0] as string | number);
+  for (let depth = 1; depth < path.length && part !== null; depth += 1) {
+    // What lies inside was checked with what it lies in.
+    const inner = new Parts();
+    inner.scan(text, part.start, depth);
+    part = inner.find(path[depth] as string | number);
   }
-  return jsonValue(value);
+  return part === null ? null : text.slice(part.start, part.end);
 }
+
+/** Where the direct parts of a value stand: the members of an object, or the elements of an array. */
+class Parts implements Visitor {
+  text: string | null = null;
+  readonly #keys: number[] = [];
+  readonly #spans: number[] = [];
+
+  /** The parts of the whole text. @throws NotJson */
+  read(text: string): void {
+    this.text = null;
+    this.#keys.length = 0;
+    this.#spans.length = 0;
+    whole(text, space(text, 0), this);
+    this.text = text;
+  }
+
+  scan(text: string, at: number, depth: number): void {
+    this.text = text;
+    scan(text, at, depth, this);
+  }
+
+  element(start: number, end: number): void {
+    this.#spans.push(start, end);
+  }
+
+  member(key: number, keyEnd: number, start: number, end: number): void {
+    this.#keys.push(key, keyEnd);
+    this.#spans.push(start, end);
+  }
+
+  find(part: string | number): { readonly start: number; readonly end: number } | null {
+    const keys = this.#keys;
+    let at = this.#spans.length - 2;
+    if (keys.length > 0) {
+      const name = String(part);
+      while (at >= 0 && !sameKey(this.text as string, keys[at] as number, keys[at + 1] as number, name))
+        at -= 2;
+    } else {
+      const index = typeof part === 'number' ? part : /^\d+$/.test(part) ? Number(part) : -1;
+      at = 2 * index <= at ? 2 * index : -1;
+    }
+    return at < 0 ? null : { start: this.#spans[at] as number, end: this.#spans[at + 1] as number };
+  }
+}
+
+/** Of the text that was asked for last: columns of one row often take several places of the same one. */
+const parts = new Parts();
 
 /** The text a scalar stands for: strings decoded, numbers and words as written; null for the word null. */
 export function jsonText(raw: string): string | null {
@@ -103,7 +145,10 @@ export function canonicalJson(text: string, number: (raw: string) => string): st
     }
     case 'object': {
       const members = new Map<string, string>();
-      scan(raw, 0, 0, { member: (key, from, to) => members.set(key, raw.slice(from, to)) });
+      scan(raw, 0, 0, {
+        member: (key, keyEnd, from, to) =>
+          void members.set(JSON.parse(raw.slice(key, keyEnd)) as string, raw.slice(from, to)),
+      });
       const keys = [...members.keys()].sort();
       return `{${keys.map((key) => `${JSON.stringify(key)}:${canonicalJson(members.get(key) as string, number)}`).join(',')}}`;
     }
@@ -116,61 +161,134 @@ export function canonicalJson(text: string, number: (raw: string) => string): st
   }
 }
 
-const space = (text: string, at: number): number => {
-  SPACE.lastIndex = at;
-  SPACE.test(text);
-  return SPACE.lastIndex;
-};
+/** Checks that nothing but space follows the value at `at`; returns where it ends. */
+function whole(text: string, at: number, visitor: Visitor | null): number {
+  const end = scan(text, at, 0, visitor);
+  if (space(text, end) !== text.length) throw new NotJson('text after the value');
+  return end;
+}
 
-function token(pattern: RegExp, text: string, at: number): number {
-  pattern.lastIndex = at;
-  if (!pattern.test(text)) throw new NotJson('not JSON');
-  return pattern.lastIndex;
+/** Whether the string between two quotes stands for `name`. */
+function sameKey(text: string, start: number, end: number, name: string): boolean {
+  const escape = text.indexOf('\\', start);
+  if (escape < 0 || escape >= end) return end - start === name.length + 2 && text.startsWith(name, start + 1);
+  return JSON.parse(text.slice(start, end)) === name;
+}
+
+/** Where the space that may stand at `at` ends. */
+function space(text: string, at: number): number {
+  let next = at;
+  for (;;) {
+    const code = text.charCodeAt(next);
+    if (code !== SPACE && code !== 0x0a && code !== 0x0d && code !== 0x09) return next;
+    next += 1;
+  }
 }
 
 /** Checks the value that starts at `at` and returns where it ends; tells the visitor its direct parts. */
-function scan(text: string, at: number, depth: number, visitor: Visitor): number {
+function scan(text: string, at: number, depth: number, visitor: Visitor | null): number {
   if (depth > MOST_DEPTH) throw new NotJson('nested too deeply');
-  switch (text[at]) {
-    case '"':
-      return token(STRING, text, at);
-    case 't':
-    case 'f':
-    case 'n':
-      return token(WORD, text, at);
-    case '[':
-      return list(text, at, ']', (start, index) => {
-        const end = scan(text, start, depth + 1, {});
-        visitor.element?.(start, end, index);
-        return end;
-      });
-    case '{':
-      return list(text, at, '}', (start) => {
-        const keyEnd = token(STRING, text, start);
-        const colon = space(text, keyEnd);
-        if (text[colon] !== ':') throw new NotJson('not JSON');
-        const from = space(text, colon + 1);
-        const end = scan(text, from, depth + 1, {});
-        if (visitor.member) visitor.member(JSON.parse(text.slice(start, keyEnd)) as string, from, end);
-        return end;
-      });
+  switch (text.charCodeAt(at)) {
+    case QUOTE:
+      return string(text, at);
+    case OPEN_LIST:
+      return list(text, at, depth, visitor);
+    case OPEN_MAP:
+      return map(text, at, depth, visitor);
+    case 0x74:
+      return word(text, at, 'true');
+    case 0x66:
+      return word(text, at, 'false');
+    case 0x6e:
+      return word(text, at, 'null');
     default:
-      return token(NUMBER, text, at);
+      return number(text, at);
   }
 }
 
-function list(
-  text: string,
-  at: number,
-  close: string,
-  part: (start: number, index: number) => number,
-): number {
+function list(text: string, at: number, depth: number, visitor: Visitor | null): number {
   let next = space(text, at + 1);
-  if (text[next] === close) return next + 1;
-  for (let index = 0; ; index++) {
-    next = space(text, part(next, index));
-    if (text[next] === close) return next + 1;
-    if (text[next] !== ',') throw new NotJson('not JSON');
+  if (text.charCodeAt(next) === CLOSE_LIST) return next + 1;
+  for (;;) {
+    const end = scan(text, next, depth + 1, null);
+    visitor?.element?.(next, end);
+    next = space(text, end);
+    const code = text.charCodeAt(next);
+    if (code === CLOSE_LIST) return next + 1;
+    if (code !== COMMA) throw new NotJson('not JSON');
     next = space(text, next + 1);
   }
 }
+
+function map(text: string, at: number, depth: number, visitor: Visitor | null): number {
+  let next = space(text, at + 1);
+  if (text.charCodeAt(next) === CLOSE_MAP) return next + 1;
+  for (;;) {
+    const keyEnd = string(text, next);
+    const colon = space(text, keyEnd);
+    if (text.charCodeAt(colon) !== COLON) throw new NotJson('not JSON');
+    const start = space(text, colon + 1);
+    const end = scan(text, start, depth + 1, null);
+    visitor?.member?.(next, keyEnd, start, end);
+    next = space(text, end);
+    const code = text.charCodeAt(next);
+    if (code === CLOSE_MAP) return next + 1;
+    if (code !== COMMA) throw new NotJson('not JSON');
+    next = space(text, next + 1);
+  }
+}
+
+function string(text: string, at: number): number {
+  if (text.charCodeAt(at) !== QUOTE) throw new NotJson('not JSON');
+  for (let next = at + 1; next < text.length; next += 1) {
+    const code = text.charCodeAt(next);
+    if (code === QUOTE) return next + 1;
+    if (code < SPACE) break;
+    if (code !== BACKSLASH) continue;
+    next += 1;
+    if (text.charCodeAt(next) === LOWER_U) {
+      for (let digit = 0; digit < 4; digit += 1) {
+        next += 1;
+        if (!isHex(text.charCodeAt(next))) throw new NotJson('not JSON');
+      }
+    } else if (next >= text.length || !ESCAPES.includes(text[next] as string)) break;
+  }
+  throw new NotJson('not JSON');
+}
+
+function word(text: string, at: number, expected: string): number {
+  if (!text.startsWith(expected, at)) throw new NotJson('not JSON');
+  return at + expected.length;
+}
+
+function number(text: string, at: number): number {
+  const start = text.charCodeAt(at) === MINUS ? at + 1 : at;
+  let end = digits(text, start);
+  // No zero before other digits.
+  if (end > start + 1 && text.charCodeAt(start) === ZERO) end = start + 1;
+  if (end === start) throw new NotJson('not JSON');
+  if (text.charCodeAt(end) === POINT) {
+    const fraction = digits(text, end + 1);
+    if (fraction === end + 1) return end;
+    end = fraction;
+  }
+  const letter = text.charCodeAt(end);
+  if (letter !== 0x65 && letter !== 0x45) return end;
+  const sign = text.charCodeAt(end + 1);
+  const power = sign === PLUS || sign === MINUS ? end + 2 : end + 1;
+  const last = digits(text, power);
+  return last === power ? end : last;
+}
+
+/** Where the digits that may stand at `at` end. */
+function digits(text: string, at: number): number {
+  let next = at;
+  for (;;) {
+    const code = text.charCodeAt(next);
+    if (!(code >= ZERO && code <= NINE)) return next;
+    next += 1;
+  }
+}
+
+const isHex = (code: number): boolean =>
+  (code >= ZERO && code <= NINE) || (code >= 0x61 && code <= 0x66) || (code >= 0x41 && code <= 0x46);

@@ -1,7 +1,14 @@
 import type { Column } from '../../core/table.ts';
 import { BadValue } from '../bad-value.ts';
 import { isInfinite, parseCivil, showDate, showTimestamp, trimFraction } from '../civil.ts';
-import { parseDecimal, showDecimal, stripZeros, withScale, type Decimal } from '../decimal.ts';
+import {
+  isPlainInteger,
+  parseDecimal,
+  showDecimal,
+  stripZeros,
+  withScale,
+  type Decimal,
+} from '../decimal.ts';
 import { jsonValue, NotJson } from '../json-text.ts';
 import { copyProblem, typeOf, within, type TypeWord } from '../type-word.ts';
 import type { Inverse, Shape } from './operation.ts';
@@ -83,23 +90,23 @@ const wholeText: Apply = (text) => whole(text).toString();
 
 function toInteger(from: Shape, type: TypeWord): Conversion | null {
   const { range } = type;
-  const inRange = (value: bigint): string => {
+  const inRange = (text: string): string => {
+    const plain = isPlainInteger(text);
+    const value = plain ? Number(text) : whole(text);
     if (range !== null && (value < range[0] || value > range[1]))
       throw new BadValue(`is out of range for ${type.name}`);
-    return value.toString();
+    return plain ? text : value.toString();
   };
   switch (from.kind) {
     case 'integer': {
       const known = from.derived && from.type === 'integer' ? null : typeOf(from).range;
-      return range === null || (known !== null && within(known, range))
-        ? exact(IDENTITY)
-        : exact((text) => inRange(whole(text)));
+      return range === null || (known !== null && within(known, range)) ? exact(IDENTITY) : exact(inRange);
     }
     case 'decimal':
     case 'float':
-      return exact((text) => inRange(whole(text)));
+      return exact(inRange);
     case 'text':
-      return lossy((text) => inRange(whole(text)), SPELLING);
+      return lossy(inRange, SPELLING);
     case 'boolean':
       return exact(
         (text) => (text === 't' ? '1' : '0'),
