@@ -62,18 +62,21 @@ export class Copier {
     const failed = new AbortController();
     const both = AbortSignal.any([signal, failed.signal]);
     const queue = new PQueue({ concurrency: this.#o.workers });
-    const add = (ranges: UnitRanges, ordinal: number): void => {
+    const work = new Work(this.#o.units);
+    const add = (): void => {
       void queue
         .add(async () => {
           if (both.aborted) return;
           await this.#o.permit(both);
+          const { ranges, ordinal } = work.take();
           const again = await this.#attempt(ranges, ordinal, ranges.bounds(ordinal), both);
-          if (again) add(ranges, ordinal);
+          work.give(ranges, again ? ordinal : null);
+          if (again) add();
           else if (ranges.complete) this.#finish(ranges, both);
         })
         .catch((error: unknown) => failed.abort(asVerdigrisError(error)));
     };
-    for (const ranges of this.#o.units) for (const ordinal of ranges.todo()) add(ranges, ordinal);
+    for (let left = work.size; left > 0; left -= 1) add();
     await queue.onIdle();
     both.throwIfAborted();
     await this.fillHoles(both);
@@ -230,6 +233,50 @@ type Passage = NonNullable<TablePlan['passthrough']> & {
   /** They have the same types. */
   readonly alike: boolean;
 };
+
+interface UnitWork {
+  readonly ranges: UnitRanges;
+  readonly todo: number[];
+  workers: number;
+}
+
+/**
+ * The ranges that are to be copied. Workers keep to units of their own while there are enough: the rows of a table then arrive in the order of
+ * its key, which its index takes at half the cost, and nobody waits for another to extend the same file.
+ */
+class Work {
+  readonly #units: readonly UnitWork[];
+
+  constructor(units: readonly UnitRanges[]) {
+    this.#units = units.map((ranges) => ({ ranges, todo: [...ranges.todo()], workers: 0 }));
+  }
+
+  /** Ranges that nobody has taken. */
+  get size(): number {
+    return this.#units.reduce((sum, { todo }) => sum + todo.length, 0);
+  }
+
+  take(): { readonly ranges: UnitRanges; readonly ordinal: number } {
+    let least: UnitWork | null = null;
+    for (const unit of this.#units) {
+      if (unit.todo.length === 0 || (least !== null && unit.workers >= least.workers)) continue;
+      least = unit;
+      if (unit.workers === 0) break;
+    }
+    const ordinal = least?.todo.shift();
+    if (least === null || ordinal === undefined) throw new VerdigrisError('INTERNAL', 'No range is left.');
+    least.workers += 1;
+    return { ranges: least.ranges, ordinal };
+  }
+
+  /** @param again the range that has to be copied once more */
+  give(ranges: UnitRanges, again: number | null): void {
+    const unit = this.#units.find((one) => one.ranges === ranges);
+    if (unit === undefined) return;
+    unit.workers -= 1;
+    if (again !== null) unit.todo.unshift(again);
+  }
+}
 
 interface ChunkReject {
   readonly relation: Relation;
