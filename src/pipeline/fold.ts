@@ -30,9 +30,15 @@ interface Net {
  */
 export class Fold {
   readonly #tables = new Map<Relation, TableFold>();
+  #added = 0;
   #rows = 0;
 
-  /** Rows added since the last {@link take}. */
+  /** Rows that were added since the last {@link take}. */
+  get added(): number {
+    return this.#added;
+  }
+
+  /** Rows that are left of them: what {@link take} would give. */
   get rows(): number {
     return this.#rows;
   }
@@ -43,8 +49,10 @@ export class Fold {
       table = foldable(run.relation) ? new KeyedFold(run.relation) : new OrderedFold(run.relation);
       this.#tables.set(run.relation, table);
     }
-    this.#rows += run.op === 'delete' ? run.before.length : run.after.length;
+    this.#added += rowsOf(run);
+    const before = table.rows;
     table.add(run);
+    this.#rows += table.rows - before;
   }
 
   /** The folded runs, table by table; empties the fold. */
@@ -52,12 +60,17 @@ export class Fold {
     const runs: RowRun[] = [];
     for (const table of this.#tables.values()) table.emit(runs);
     this.#tables.clear();
+    this.#added = 0;
     this.#rows = 0;
     return runs;
   }
 }
 
+const rowsOf = (run: RowRun): number => (run.op === 'delete' ? run.before.length : run.after.length);
+
 interface TableFold {
+  /** Rows it holds. */
+  readonly rows: number;
   add(run: RowRun): void;
   emit(runs: RowRun[]): void;
 }
@@ -67,16 +80,25 @@ const foldable = (relation: Relation): boolean =>
 
 class KeyedFold implements TableFold {
   readonly #relation: Relation;
-  /** Runs before the last barrier (truncate). */
+  /** Runs before the last barrier (truncate), and their rows. */
   #closed: RowRun[] = [];
+  #closedRows = 0;
   /** Rows that exist now, by current key. */
   #live = new Map<string, Net>();
   #deleted: Net[] = [];
   #puts = new Map<string, Tuple>();
   #replaced = new Map<string, { prefix: Tuple; children: Tuple[] }>();
+  #children = 0;
 
   constructor(relation: Relation) {
     this.#relation = relation;
+  }
+
+  get rows(): number {
+    const { size } = this.#replaced;
+    return (
+      this.#closedRows + this.#live.size + this.#deleted.length + this.#puts.size + size + this.#children
+    );
   }
 
   add(run: RowRun): void {
@@ -102,6 +124,7 @@ class KeyedFold implements TableFold {
         this.#replace(run);
         return;
       case 'truncate':
+        this.#closedRows = this.rows;
         this.#close();
         this.#closed.push({ relation: this.#relation, op: 'truncate', after: [], before: [] });
         return;
@@ -112,6 +135,7 @@ class KeyedFold implements TableFold {
     this.#close();
     runs.push(...this.#closed);
     this.#closed = [];
+    this.#closedRows = 0;
   }
 
   #update(row: Tuple, before: Tuple | null): void {
@@ -169,9 +193,16 @@ class KeyedFold implements TableFold {
     const columns = this.#relation.key.filter((index) => prefix[index] !== UNCHANGED);
     const text = (row: Tuple): string => columns.map((index) => `${String(row[index])}\u0000`).join('');
     for (const row of run.before) {
-      if (row !== null) this.#replaced.set(text(row), { prefix: row, children: [] });
+      if (row === null) continue;
+      this.#children -= this.#replaced.get(text(row))?.children.length ?? 0;
+      this.#replaced.set(text(row), { prefix: row, children: [] });
     }
-    for (const child of run.after) this.#replaced.get(text(child))?.children.push(child);
+    for (const child of run.after) {
+      const known = this.#replaced.get(text(child));
+      if (known === undefined) continue;
+      known.children.push(child);
+      this.#children += 1;
+    }
   }
 
   #close(): void {
@@ -207,6 +238,7 @@ class KeyedFold implements TableFold {
     this.#deleted = [];
     this.#puts.clear();
     this.#replaced.clear();
+    this.#children = 0;
   }
 }
 
@@ -214,12 +246,14 @@ class KeyedFold implements TableFold {
 class OrderedFold implements TableFold {
   readonly #relation: Relation;
   readonly #runs: RowRun[] = [];
+  rows = 0;
 
   constructor(relation: Relation) {
     this.#relation = relation;
   }
 
   add(run: RowRun): void {
+    this.rows += rowsOf(run);
     if (run.op === 'truncate' || run.op === 'replace' || run.op === 'delete') {
       if (this.#relation.key.length === 0 || run.op !== 'delete') this.#runs.push(run);
       else for (const row of run.before) this.#runs.push({ ...run, before: [row] });
@@ -249,6 +283,7 @@ class OrderedFold implements TableFold {
 
   emit(runs: RowRun[]): void {
     runs.push(...this.#runs.splice(0));
+    this.rows = 0;
   }
 }
 

@@ -273,7 +273,7 @@ export class Pump {
   }
 
   get #full(): boolean {
-    return this.#group.bytes >= this.#o.settings.groupBytes || this.#group.rows >= this.#o.settings.groupRows;
+    return this.#group.full(this.#o.settings);
   }
 
   /** Starts the group when the one before it is done; waits for that one when the group is full. */

@@ -159,7 +159,12 @@ describe('fold', () => {
             fold.add(run('update', [[k, `a${i}`, whole ? `t${i}` : UNCHANGED]]));
           }
           if (i % size === size - 1) {
-            applyAtOnce(green, fold.take());
+            const held = fold.rows;
+            const runs = fold.take();
+            expect(held).toBe(
+              runs.reduce((sum, { after, before }) => sum + Math.max(after.length, before.length), 0),
+            );
+            applyAtOnce(green, runs);
             fold = new Fold();
             expect(sorted(green)).toEqual(sorted(truth));
           }
