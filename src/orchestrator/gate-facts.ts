@@ -8,6 +8,8 @@ import type { GateFacts } from '../cutover/gates.ts';
 import type { Pipeline } from '../pipeline/pipeline.ts';
 
 const SLOW_FACTS_EVERY_MS = 5_000;
+/** Farther behind than this nobody switches, and what the servers would be asked costs what catching up needs: seconds, with many tables. */
+const FAR_BEHIND_SECONDS = 30;
 const PROXY_TIMEOUT_MS = 3_000;
 
 export interface VerificationFact {
@@ -44,7 +46,10 @@ interface SlowFacts {
   readonly proxies: GateFacts['proxies'];
 }
 
-/** Gathers what the gates look at. What asks servers is asked every few seconds; a fact that cannot be had is null. */
+/**
+ * Gathers what the gates look at. What asks servers is asked every few seconds, and not while the pipeline is far behind; a fact that cannot be
+ * had is null.
+ */
 export class GateFactsReader {
   readonly #o: GateFactsOptions;
   #slow: SlowFacts | null = null;
@@ -62,13 +67,14 @@ export class GateFactsReader {
     options: { readonly fresh: boolean; readonly limitSeconds: number },
   ): Promise<ReadFacts> {
     const { clock } = this.#o;
-    if (options.fresh || clock.monotonic() - this.#slowAt > SLOW_FACTS_EVERY_MS) {
+    const lag = pipeline?.lag.commitSeconds ?? null;
+    const far = pipeline !== null && (lag === null || lag > FAR_BEHIND_SECONDS);
+    if (options.fresh || (!far && clock.monotonic() - this.#slowAt > SLOW_FACTS_EVERY_MS)) {
       this.#reading ??= this.#readSlow().finally(() => {
         this.#reading = null;
       });
       await this.#reading;
     }
-    const lag = pipeline?.lag.commitSeconds ?? null;
     const health = pipeline?.health ?? null;
     const slow = this.#slow;
     return {
