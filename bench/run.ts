@@ -1,6 +1,7 @@
+import { execFile } from 'node:child_process';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { inPairs } from '../src/bench/pairs.ts';
 import { describe, report, result } from '../src/bench/report.ts';
 import '../test/support/compile-cache.ts';
@@ -9,6 +10,7 @@ import type { Contender, Profile } from './profile.ts';
 
 const PROFILES = new URL('./profiles/', import.meta.url).pathname;
 const RESULTS = new URL('./results/', import.meta.url).pathname;
+const FORMATTER = new URL('../node_modules/.bin/oxfmt', import.meta.url).pathname;
 
 const HELP = `npm run bench -- --profile NAME [--repeat N] [--scale X] [--json] [--save] [--only verdigris|peer] [--cpu-prof DIR]
 
@@ -78,7 +80,10 @@ async function main(): Promise<number> {
   }
   if (values.save) {
     await mkdir(RESULTS, { recursive: true });
-    await writeFile(join(RESULTS, `${profile.name}.json`), `${JSON.stringify({ at, ...data }, null, 2)}\n`);
+    const file = join(RESULTS, `${profile.name}.json`);
+    await writeFile(file, `${JSON.stringify({ at, ...data }, null, 2)}\n`);
+    // As the check of the repository wants it.
+    await promisify(execFile)(FORMATTER, [file]);
   }
   if (values.json) {
     const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as {
