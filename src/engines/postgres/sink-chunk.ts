@@ -4,7 +4,7 @@ import { asVerdigrisError, VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
-import { tableId } from '../../core/table.ts';
+import { showTable, tableId, type TableName } from '../../core/table.ts';
 import { binaryAlike } from './copy-binary.ts';
 import { translate } from './errors.ts';
 import { Applier } from './sink-applier.ts';
@@ -134,6 +134,8 @@ class PostgresChunkWriter implements ChunkWriter {
   readonly #late: RowRun[] = [];
   readonly #onAbort: () => void;
   #copy: OpenCopy | null = null;
+  /** Of the COPY that runs, for errors: the server does not always say. */
+  #copied: TableName | null = null;
   #rows = 0;
   #state: 'open' | 'failed' | 'closed' = 'open';
   #failure: VerdigrisError | null = null;
@@ -169,7 +171,9 @@ class PostgresChunkWriter implements ChunkWriter {
       const place = await this.#destination({ relation: target.relation });
       const format = alike && binaryAlike(target.relation, columns) ? 'binary' : 'text';
       const text = `COPY ${place.sql} (${columnList(place.layout, columns)}) FROM STDIN (FORMAT ${format})`;
+      this.#copied = target.relation.table;
       const rows = await this.#wire.copy(text, bytes, this.#options.signal);
+      this.#copied = null;
       this.#rows += rows;
       return rows;
     });
@@ -284,6 +288,7 @@ class PostgresChunkWriter implements ChunkWriter {
       await this.#endCopy();
       const place = await this.#destination(run);
       const input = new PassThrough({ highWaterMark: 1024 * 1024 });
+      this.#copied = layout.table;
       const done = this.#wire.copy(`COPY ${place.sql} (${columnList(layout, columns)}) FROM STDIN`, input);
       // Looked at in #endCopy; until then a failure shows as a write that does not go on.
       done.catch(() => undefined);
@@ -303,6 +308,7 @@ class PostgresChunkWriter implements ChunkWriter {
     this.#copy = null;
     copy.input.end();
     this.#rows += await copy.done;
+    this.#copied = null;
   }
 
   async #attempt<T>(work: () => Promise<T>): Promise<T> {
@@ -314,7 +320,11 @@ class PostgresChunkWriter implements ChunkWriter {
     try {
       return await work();
     } catch (raw) {
-      const context = { unit: this.#options.target.unit, range: this.#options.target.ordinal };
+      const context = {
+        unit: this.#options.target.unit,
+        range: this.#options.target.ordinal,
+        ...(this.#copied === null ? {} : { table: showTable(this.#copied) }),
+      };
       const failure = raw instanceof BatchFailure ? raw.error : raw;
       const error = this.#options.signal.aborted
         ? asVerdigrisError(this.#options.signal.reason)

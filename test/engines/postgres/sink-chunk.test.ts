@@ -258,3 +258,17 @@ test('a chunk that writes to two tables by turns, neither of them known before',
   expect(await g.rows('SELECT id, v FROM a ORDER BY id')).toEqual(['1|a', '2|a']);
   expect(await g.rows('SELECT id, v FROM b ORDER BY id')).toEqual(['1|b', '2|b']);
 });
+
+test('a row that the server refuses in the copy: the error names the table, raw and mapped', async () => {
+  await using g = await green('CREATE TABLE t (id int PRIMARY KEY, v text NOT NULL)');
+  const t = await g.target('t');
+  await g.sink.prepare([t]);
+  await g.sink.begin(g.at);
+  await g.sink.defineRanges('public.t', ['100']);
+  const named = { code: 'SINK_CONFLICT', context: { table: 'public.t', sqlstate: '23502' } };
+  await using raw = await g.sink.openChunk(chunk([t]), never);
+  expect(await failure(raw.raw(t, [0, 1], bytes('1\t\\N\n'), false))).toMatchObject(named);
+  await using mapped = await g.sink.openChunk(chunk([t]), never);
+  await mapped.write(insert(t.relation, ['1', null]));
+  expect(await failure(mapped.close([], NO_HOLES, asPosition('p'), 0))).toMatchObject(named);
+});
