@@ -76,39 +76,47 @@ export class OneByOne {
   }
 }
 
-/** One batch per transaction, in commit order; marks stand with the first transaction that lies at or behind them. */
+/**
+ * One batch per transaction, in commit order; marks stand with the first transaction that lies at or behind them. Transactions that end at one position stay
+ * together: a checkpoint there says that all of them were applied.
+ */
 function* transactions(batch: ChangeBatch, positions: Positions): Generator<ChangeBatch> {
-  const last = batch.transactions.length - 1;
+  const all = batch.transactions;
   let marks = batch.marks;
-  for (const [index, transaction] of batch.transactions.entries()) {
-    const end = index === last ? batch.end : transaction.end;
+  let from = 0;
+  for (const [index, transaction] of all.entries()) {
+    const next = all[index + 1];
+    if (next !== undefined && positions.covers(transaction.end, next.end)) continue;
     const here =
-      index === last ? marks : marks.filter((mark) => positions.covers(transaction.end, mark.position));
+      next === undefined ? marks : marks.filter((mark) => positions.covers(transaction.end, mark.position));
     marks = marks.filter((mark) => !here.includes(mark));
+    const these = all.slice(from, index + 1);
     yield {
-      runs: batch.runs.flatMap((run) => partOf(run, index)),
-      end,
-      transactions: [transaction],
-      oldestCommitMs: transaction.commitMs,
-      bytes: Math.ceil(batch.bytes / batch.transactions.length),
+      runs: batch.runs.flatMap((run) => partOf(run, from, index)),
+      end: next === undefined ? batch.end : transaction.end,
+      transactions: these,
+      oldestCommitMs: Math.min(...these.map(({ commitMs }) => commitMs)),
+      bytes: Math.ceil((batch.bytes * these.length) / all.length),
       marks: here,
       // They take effect before the rows of the batch.
-      schemaChanges: index === 0 ? batch.schemaChanges : [],
+      schemaChanges: from === 0 ? batch.schemaChanges : [],
       idle: false,
     };
+    from = index + 1;
   }
 }
 
-function partOf(run: ChangeRun, transaction: number): ChangeRun[] {
-  const rows = run.transaction.flatMap((one, row) => (one === transaction ? [row] : []));
+function partOf(run: ChangeRun, from: number, to: number): ChangeRun[] {
+  const rows = run.transaction.flatMap((one, row) => (one >= from && one <= to ? [row] : []));
   if (rows.length === 0) return [];
-  if (rows.length === run.transaction.length) return [{ ...run, transaction: rows.map(() => 0) }];
+  const transaction = rows.map((row) => (run.transaction[row] as number) - from);
+  if (rows.length === run.transaction.length) return [{ ...run, transaction }];
   return [
     {
       ...run,
       after: run.op === 'delete' ? [] : rows.map((row) => run.after[row] as Tuple),
       before: rows.map((row) => run.before[row] ?? null),
-      transaction: rows.map(() => 0),
+      transaction,
     },
   ];
 }

@@ -7,6 +7,11 @@ export interface ChangeEvent {
   readonly token: string;
   readonly type: string;
   readonly time: ClusterTime;
+  /**
+   * From which time on snapshots see it. Of a transaction over several shards that is one time for all of them, and `time` is where each shard wrote down that
+   * it was committed, which is later and of each another.
+   */
+  readonly committed: ClusterTime;
   /** Wall clock of the primary, ms. */
   readonly wallMs: number;
   readonly database: string;
@@ -20,6 +25,8 @@ export interface ChangeEvent {
   readonly update: Buffer | null;
   /** Of a multi-document transaction: session and number; null for everything else. */
   readonly transaction: string | null;
+  /** The 16 bytes of that session's id. */
+  readonly session: Buffer | null;
   readonly to: { readonly database: string; readonly collection: string } | null;
   readonly bytes: number;
 }
@@ -75,6 +82,7 @@ function eventOf(parts: ReadonlyMap<string, Field>, bytes: number): ChangeEvent 
     token: textOf(data),
     type: textOf(type),
     time: time.bytes.readBigUInt64LE(),
+    committed: (parts.get('commitTimestamp') ?? time).bytes.readBigUInt64LE(),
     // Servers before 6.0 have no wall time; the cluster time is the second.
     wallMs: wall === undefined ? time.bytes.readUInt32LE(4) * 1_000 : Number(wall.bytes.readBigInt64LE()),
     database: textIn(ns, 'db'),
@@ -84,6 +92,7 @@ function eventOf(parts: ReadonlyMap<string, Field>, bytes: number): ChangeEvent 
     before: documentIn(parts.get('fullDocumentBeforeChange')),
     update: documentIn(parts.get('rawUpdateDescription')),
     transaction: transactionOf(parts.get('lsid'), parts.get('txnNumber')),
+    session: sessionOf(parts.get('lsid')),
     to: to === undefined ? null : { database: textIn(to, 'db'), collection: textIn(to, 'coll') },
     bytes,
   };
@@ -101,3 +110,9 @@ const transactionOf = (session: Field | undefined, number: Field | undefined): s
   session === undefined || number === undefined
     ? null
     : `${session.bytes.toString('hex')}:${number.bytes.toString('hex')}`;
+
+/** Of a binary: its length, its subtype, then the bytes. */
+function sessionOf(session: Field | undefined): Buffer | null {
+  const id = session === undefined ? null : fieldOf(session.bytes, 'id');
+  return id === null ? null : id.bytes.subarray(5);
+}

@@ -7,7 +7,7 @@ import { DocumentDelta } from './document.ts';
 import { hasLabel } from './errors.ts';
 import { applyRuns, UniqueClash } from './sink-apply.ts';
 import type { SinkStream } from './sink-stream.ts';
-import { commit, crcOf, transact, type CheckpointDocument } from './state-database.ts';
+import { beginTransaction, commit, crcOf, transact, type CheckpointDocument } from './state-database.ts';
 
 /**
  * A source transaction in parts is one transaction here up to so many bytes and so long: the server keeps an open transaction in its cache,
@@ -144,15 +144,12 @@ export class GroupCommitter {
   }
 }
 
-function begin({ client }: SinkStream, previous: Position): OpenParts {
-  const session = client.startSession({ causalConsistency: false });
-  session.startTransaction({
-    readConcern: { level: 'snapshot' },
-    writeConcern: { w: 'majority', journal: true },
-    readPreference: 'primary',
-  });
-  return { previous, session, bytes: 0, since: performance.now() };
-}
+const begin = ({ client }: SinkStream, previous: Position): OpenParts => ({
+  previous,
+  session: beginTransaction(client),
+  bytes: 0,
+  since: performance.now(),
+});
 
 async function give(session: ClientSession): Promise<void> {
   try {

@@ -110,6 +110,7 @@ export class MongoSource implements ChangeSource {
             migration: env.migration,
             from: place,
             maxBatchBytes: options.maxBatchBytes,
+            sharded: false,
           }),
           match: wanted(this.#relations, env.stateSchema),
           images: this.#relations.some(({ identity }) => identity === 'full'),

@@ -4,6 +4,7 @@ import type { Side } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { asPosition, type Position } from '../../core/position.ts';
 import { SERVER_CODE, hasLabel } from './errors.ts';
+import { markSession } from './own-session.ts';
 
 /** Of the layout of everything below; a newer one is refused. */
 const FORMAT = 1;
@@ -135,13 +136,8 @@ export async function transact<T>(
   work: (session: ClientSession) => Promise<T>,
   level: 'snapshot' | 'local' = 'snapshot',
 ): Promise<T> {
-  const session = client.startSession({ causalConsistency: false });
+  const session = beginTransaction(client, level);
   try {
-    session.startTransaction({
-      readConcern: { level },
-      writeConcern: { w: 'majority', journal: true },
-      readPreference: 'primary',
-    });
     const result = await work(session);
     await commit(client, session);
     return result;
@@ -151,6 +147,21 @@ export async function transact<T>(
   } finally {
     await session.endSession();
   }
+}
+
+/** In a session that tells the log whose transaction it is. */
+export function beginTransaction(
+  client: MongoClient,
+  level: 'snapshot' | 'local' = 'snapshot',
+): ClientSession {
+  const session = client.startSession({ causalConsistency: false });
+  markSession(session, client);
+  session.startTransaction({
+    readConcern: { level },
+    writeConcern: { w: 'majority', journal: true },
+    readPreference: 'primary',
+  });
+  return session;
 }
 
 /** @throws VerdigrisError SINK_LOST when it is not known whether it was committed */

@@ -5,6 +5,7 @@ import { fieldOf, textOf } from './bson.ts';
 import { DocumentDelta } from './document.ts';
 import type { ChangeEvent } from './event.ts';
 import { keyTextOf } from './key.ts';
+import { isOwnSession } from './own-session.ts';
 import { formatPosition, showTime, tokenTime, type ClusterTime, type Place } from './position.ts';
 import { BatchBuilder } from './stream-batch.ts';
 import { diffOf } from './update.ts';
@@ -16,29 +17,39 @@ export interface AssemblerOptions {
   readonly from: Place;
   /** Bytes past which a transaction is handed out in parts. */
   readonly maxBatchBytes: number;
+  /** Several shards write this log: events of one cluster time may be of several transactions. */
+  readonly sharded: boolean;
 }
 
-/** A multi-document transaction of which more events may come. */
+/** Changes of one cluster time that belong together: a multi-document transaction, or the part that one shard has of it. */
 interface OpenTransaction {
-  readonly id: string;
-  readonly time: ClusterTime;
-  readonly wallMs: number;
+  /** Null: changes that are each a transaction of its own. */
+  readonly transaction: SourceTransaction | null;
   /** Written by our own sink: not to be carried back. */
   readonly own: boolean;
   builder: BatchBuilder;
+}
+
+/**
+ * Everything of one cluster time. On a replica set that is one transaction, or the documents of one statement (8.1 and later); on a sharded cluster also
+ * what other shards have written at the same time, in between.
+ */
+interface Instant {
+  readonly time: ClusterTime;
+  readonly open: Map<string, OpenTransaction>;
   /** Parts of it were handed out. */
   inParts: boolean;
   /** Of its last event. */
   token: string;
 }
 
-/** Makes batches of whole transactions out of events, in bounded memory. */
+/** Makes batches of whole cluster times out of events, in bounded memory: a position says that everything up to its time was brought. */
 export class Assembler {
   readonly #o: AssemblerOptions;
   readonly #ready: ChangeBatch[] = [];
   #builder = new BatchBuilder();
-  #open: OpenTransaction | null = null;
-  /** Everything up to here has been collected, or dropped; never inside a transaction. */
+  #instant: Instant | null = null;
+  /** Everything up to here has been collected, or dropped; always the end of a cluster time. */
   #place: Place;
   #yielded: ClusterTime;
 
@@ -48,9 +59,9 @@ export class Assembler {
     this.#yielded = options.from.time;
   }
 
-  /** A transaction is open that may have ended: only a reply without events, or the next event, can tell. */
+  /** More of the last cluster time may come: only a later token, or the next event, can tell. */
   get uncertain(): boolean {
-    return this.#open !== null;
+    return this.#instant !== null;
   }
 
   take(): ChangeBatch[] {
@@ -59,69 +70,80 @@ export class Assembler {
 
   /** @throws VerdigrisError SOURCE_PROTOCOL */
   add(event: ChangeEvent): void {
-    if (event.time <= this.#o.from.time) return;
-    const { time, token, wallMs } = event;
-    if (this.#open !== null && (event.transaction !== this.#open.id || time !== this.#open.time)) this.#end();
-    if (event.transaction === null) {
+    const { time, token } = event;
+    if (time <= this.#o.from.time) return;
+    if (this.#instant !== null && time !== this.#instant.time) this.#end();
+    const instant = (this.#instant ??= { time, open: new Map(), inParts: false, token });
+    instant.token = token;
+    // On a replica set nothing else has this time: these can go where the others are.
+    if (event.transaction === null && !this.#o.sharded) {
       this.#change(event, this.#builder);
-      this.#place = { ...this.#place, time, token };
       this.#builder.bytes += event.bytes;
-      if (this.#builder.bytes >= this.#o.maxBatchBytes) this.#flush();
       return;
     }
-    if (this.#open === null) {
-      const own = this.#isOwn(event);
-      const builder = new BatchBuilder();
-      if (!own) builder.begin(this.#transaction(event));
-      this.#open = { id: event.transaction, time, wallMs, own, builder, inParts: false, token };
-    }
-    const open = this.#open;
-    open.token = token;
+    const open = this.#openOf(instant, event);
     if (open.own) return;
     this.#change(event, open.builder);
     open.builder.bytes += event.bytes;
-    if (open.builder.bytes >= this.#o.maxBatchBytes) this.#handOutPart(open);
+    // The documents of one statement are one entry of the log, which is small.
+    if (open.transaction !== null && open.builder.bytes >= this.#o.maxBatchBytes)
+      this.#handOutPart(instant, open);
   }
 
-  /** A reply without events came behind what was added: an open transaction has ended, and everything up to the token is known. */
+  /** A reply without events came behind what was added. On a replica set nothing of the last cluster time is left then. */
   drained(token: string): void {
-    if (this.#open !== null) this.#end();
+    if (!this.#o.sharded) this.#end();
     this.advance(token);
   }
 
   /** The token of a reply that is not its last event's: everything before its time has been sent. */
   advance(token: string): void {
     const time = tokenTime(token) - 1n;
-    if (this.#open === null && time > this.#place.time) this.#place = { ...this.#place, time, token };
+    if (this.#instant !== null && this.#instant.time <= time) this.#end();
+    if (this.#instant === null && time > this.#place.time) this.#place = { ...this.#place, time, token };
+  }
+
+  /** Everything before that time has been added: hands it out, however much of that time itself is still to come. */
+  complete(before: ClusterTime): void {
+    if (this.#instant !== null && this.#instant.time < before) this.#end();
+    this.settle();
   }
 
   /** Hands out what is complete, or the position alone where there is nothing else. */
   settle(): void {
+    // The builder holds changes of the time that is open.
+    if (this.#instant !== null && !this.#o.sharded && this.#instant.open.size === 0) return;
     if (!this.#builder.empty) this.#flush();
-    else if (this.#place.time > this.#yielded && this.#open?.inParts !== true) {
+    else if (this.#place.time > this.#yielded && this.#instant?.inParts !== true) {
       this.#yielded = this.#place.time;
       this.#ready.push(idleBatch(formatPosition(this.#place)));
     }
   }
 
-  #transaction({ time, wallMs }: Pick<ChangeEvent, 'time' | 'wallMs'>): SourceTransaction {
+  #openOf(instant: Instant, event: ChangeEvent): OpenTransaction {
+    const id = event.transaction ?? '';
+    let open = instant.open.get(id);
+    if (open === undefined) {
+      const transaction = event.transaction === null ? null : this.#transaction(event);
+      open = { transaction, own: this.#isOwn(event), builder: builderOf(transaction) };
+      instant.open.set(id, open);
+    }
+    return open;
+  }
+
+  #transaction({ time, committed, wallMs }: ChangeEvent): SourceTransaction {
     const end = formatPosition({ ...this.#o.from, time, token: null });
-    return { id: showTime(time), end, commitMs: wallMs };
+    return { id: showTime(committed), end, commitMs: wallMs };
   }
 
   #end(): void {
-    const open = this.#open;
-    if (open === null) return;
-    this.#open = null;
-    this.#place = { ...this.#place, time: open.time, token: open.token };
-    if (open.own) return;
-    if (open.inParts) {
-      this.#yielded = this.#place.time;
-      this.#ready.push(open.builder.finish(formatPosition(this.#place)));
-      return;
-    }
-    this.#builder.append(open.builder);
-    if (this.#builder.bytes >= this.#o.maxBatchBytes) this.#flush();
+    const instant = this.#instant;
+    if (instant === null) return;
+    this.#instant = null;
+    this.#place = { ...this.#place, time: instant.time, token: instant.token };
+    const others = [...instant.open.values()].filter(({ own }) => !own);
+    for (const { builder } of others) this.#builder.append(builder);
+    if (instant.inParts || this.#builder.bytes >= this.#o.maxBatchBytes) this.#flush();
   }
 
   #flush(): void {
@@ -131,13 +153,12 @@ export class Assembler {
     this.#ready.push(builder.finish(formatPosition(this.#place)));
   }
 
-  #handOutPart(open: OpenTransaction): void {
-    // What was committed before goes first, so that the parts are of this transaction alone.
-    if (!open.inParts && !this.#builder.empty) this.#flush();
-    open.inParts = true;
+  #handOutPart(instant: Instant, open: OpenTransaction): void {
+    // What was committed before goes first, so that the parts are of this cluster time alone.
+    if (!instant.inParts && !this.#builder.empty) this.#flush();
+    instant.inParts = true;
     this.#ready.push(open.builder.finish(null));
-    open.builder = new BatchBuilder();
-    open.builder.begin(this.#transaction(open));
+    open.builder = builderOf(open.transaction);
   }
 
   #change(event: ChangeEvent, builder: BatchBuilder): void {
@@ -230,25 +251,30 @@ export class Assembler {
           (event.to !== null && table.schema === event.to.database && table.name === event.to.collection),
     );
     if (gone.length === 0) return;
+    // What other shards did at the same time may still come: then only what was before is covered.
+    const time = this.#o.sharded ? event.time - 1n : event.time;
+    for (const open of this.#instant?.open.values() ?? []) {
+      this.#builder.append(open.builder);
+      open.builder = builderOf(open.transaction);
+    }
     if (!this.#builder.empty) this.#flush();
     for (const { table } of gone) {
       const detail = `the log has ${event.type} at ${showTime(event.time)}`;
       this.#builder.schemaChange({ table, relation: null, detail });
     }
-    this.#place = { ...this.#place, time: event.time, token: event.token };
+    this.#place = { ...this.#place, time, token: event.token };
     this.#flush();
   }
 
-  /** Our sink's transactions begin with its checkpoint, or with the range that is copied. */
-  #isOwn({ database, collection, id }: ChangeEvent): boolean {
-    if (database !== this.#o.stateDatabase || id === null) return false;
-    const key = keyTextOf(id);
-    if (collection === 'checkpoint')
-      return key.startsWith(JSON.stringify(`${this.#o.migration}/`).slice(0, -1));
-    if (collection !== 'ranges') return false;
-    const range = JSON.parse(JSON.parse(key) as string) as readonly unknown[];
-    return String(range[0]).startsWith(`${this.#o.migration}/`);
+  #isOwn({ transaction, session }: ChangeEvent): boolean {
+    return transaction !== null && session !== null && isOwnSession(session, this.#o.migration);
   }
+}
+
+function builderOf(transaction: SourceTransaction | null): BatchBuilder {
+  const builder = new BatchBuilder();
+  if (transaction !== null) builder.begin(transaction);
+  return builder;
 }
 
 const lacking = (event: ChangeEvent, what: string): VerdigrisError =>

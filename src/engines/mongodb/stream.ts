@@ -14,7 +14,7 @@ import { documentsOf, rawCursor, type RawReply } from './wire.ts';
 const AWAIT_MS = 500;
 /** Events of one reply; of large documents its 16 MB come first. */
 const MOST_EVENTS = 2_000;
-/** The same while it is not known whether a transaction has ended. */
+/** The same while it is not known whether more of the last cluster time comes. */
 const UNCERTAIN_MS = 1;
 
 export interface StreamParts {
@@ -199,13 +199,16 @@ export class MongoChangeStream implements ChangeStream {
   #take(reply: RawReply): void {
     const { assembler } = this.#parts;
     this.#lastReceived = performance.now();
-    let last = '';
-    let any = false;
-    for (const document of documentsOf(reply.batch)) {
-      any = true;
-      const event = this.#reader.read(document);
-      if (event === null) continue;
-      last = event.token;
+    const documents = documentsOf(reply.batch);
+    const any = documents.length > 0;
+    const events = documents.map((one) => this.#reader.read(one)).filter((event) => event !== null);
+    const { token: last = '', time: open = 0n } = events.at(-1) ?? {};
+    let before = true;
+    for (const event of events) {
+      if (before && event.time === open) {
+        before = false;
+        assembler.complete(open);
+      }
       assembler.add(event);
     }
     const resume = reply.cursor.get('postBatchResumeToken');

@@ -47,6 +47,23 @@ describe('a document that the validation of green refuses', () => {
     expect(await run.same()).toBe(5);
   }, 60_000);
 
+  test('in the stream, one of several that one statement wrote: they have one cluster time, so it stops before all of them, and none is missing afterwards', async () => {
+    await using run = await create([{ _id: 1, v: 1 }]);
+    await run.start();
+    const items = run.blue.collection<Item>('items');
+    await items.insertMany([
+      { _id: 2, v: 2 },
+      { _id: 3, name: SECRET },
+      { _id: 4, v: 4 },
+    ]);
+    await expectRefused(run);
+    expect(await run.green.collection<Item>('items').countDocuments()).toBe(1);
+    await relax(run);
+    await (await run.engine.migration()).resume('all');
+    await run.settled();
+    expect(await run.same()).toBe(5);
+  }, 60_000);
+
   test('in the stream, by an update that takes the field away', async () => {
     await using run = await create([{ _id: 1, v: 1 }]);
     await run.start();
