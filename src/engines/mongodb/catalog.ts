@@ -98,7 +98,14 @@ export function createCatalog(parts: {
       guarded(null, async () => {
         const present = await Promise.all(tables.map((table) => collectionInfo(client, table)));
         if (present.some((info) => info !== null)) return false;
-        for (const { database, command } of parseSchema(text)) await client.db(database).command(command);
+        for (const { database, command } of parseSchema(text)) {
+          const { shardCollection, ...options } = command;
+          if (shardCollection === undefined) await client.db(database).command(command);
+          else {
+            const namespace = `${database}.${String(shardCollection)}`;
+            await client.db('admin').command({ shardCollection: namespace, ...options });
+          }
+        }
         return true;
       }),
     previewSchema: async (text, tables) => {
@@ -160,4 +167,4 @@ export function parseSchema(text: string): readonly SchemaCommand[] {
   });
 }
 
-const ALLOWED = new Set(['create', 'createIndexes', 'collMod']);
+const ALLOWED = new Set(['create', 'createIndexes', 'collMod', 'shardCollection']);

@@ -15,7 +15,7 @@ export const schema = z.strictObject({
     .string()
     .regex(/^mongodb(\+srv)?:\/\//, 'not a mongodb:// address')
     .describe(
-      'Address of the replica set: mongodb://user:password@host:port,host:port/?replicaSet=NAME&authSource=admin. Names no database: tables are database.collection. tls parameters are refused: use tls.',
+      'Address of the replica set: mongodb://user:password@host:port,host:port/?replicaSet=NAME&authSource=admin, or of one router of a sharded cluster, without replicaSet. Names no database: tables are database.collection. tls parameters are refused: use tls.',
     ),
   tls: z
     .strictObject({

@@ -15,6 +15,7 @@ export const SERVER_CODE = {
   maxTimeExpired: 50,
   documentValidation: 121,
   writeConflict: 112,
+  conflictingOperation: 117,
   snapshotUnavailable: 246,
   snapshotTooOld: 239,
   historyLost: 286,

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import type { MongoClient } from 'mongodb';
+import type { Document, Filter, MongoClient } from 'mongodb';
 import type { SessionEnv } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, type TableName } from '../../core/table.ts';
 import type { MongoConfig } from './config.ts';
 import { connect } from './connect.ts';
 import { SERVER_CODE, codeOfError } from './errors.ts';
+import { probeIds } from './fence-probes.ts';
 
 /**
  * Writes as an ordinary user, to see whether the fence holds one: a user of ours that may write the mapped databases and nothing else. Every
@@ -17,6 +18,8 @@ export class FenceProver implements AsyncDisposable {
   readonly #env: SessionEnv;
   readonly #tables: readonly TableName[];
   #ordinary: MongoClient | null = null;
+  /** What is tried: one document of each table, on each shard that has a part of it. */
+  #probes: readonly { readonly table: TableName; readonly document: Document }[] = [];
 
   constructor(parts: {
     readonly client: MongoClient;
@@ -33,6 +36,13 @@ export class FenceProver implements AsyncDisposable {
   /** Makes the user with a password that nobody else knows, and connects: neither costs time in the pause. */
   async prepare(): Promise<void> {
     if (this.#ordinary !== null) return;
+    const probes: { table: TableName; document: Document }[] = [];
+    for (const table of this.#tables) {
+      const ids = await probeIds(this.#client, table);
+      for (const id of ids ?? [undefined])
+        probes.push({ table, document: { ...(id === undefined ? {} : { _id: id }), verdigris: 'proof' } });
+    }
+    this.#probes = probes;
     const password = randomBytes(24).toString('base64url');
     const roles = [...new Set(this.#tables.map(({ schema }) => schema))].map((db) => ({
       role: 'readWrite',
@@ -55,7 +65,7 @@ export class FenceProver implements AsyncDisposable {
   /** @throws VerdigrisError CUTOVER_FENCE_LEAKS */
   async prove(): Promise<void> {
     await this.prepare();
-    for (const table of this.#tables) await this.#try(table);
+    for (const { table, document } of this.#probes) await this.#try(table, document);
   }
 
   async retire(): Promise<void> {
@@ -78,19 +88,26 @@ export class FenceProver implements AsyncDisposable {
     return `verdigris_proof_${this.#env.migration}`;
   }
 
-  async #try(table: TableName): Promise<void> {
+  async #try(table: TableName, document: Document): Promise<void> {
     const ordinary = this.#ordinary as MongoClient;
     const collection = ordinary.db(table.schema).collection(table.name);
     const session = ordinary.startSession();
     try {
       session.startTransaction();
-      await collection.insertOne({ verdigris: 'proof of the fence' }, { session });
+      // A copy: the driver puts a key into what it is given.
+      await collection.insertOne({ ...document }, { session });
     } catch (error) {
       const code = codeOfError(error);
       if (code === SERVER_CODE.userWritesBlocked) return;
-      // The validation of the collection is looked at first: then a delete tells, of which there is none.
-      if (code === SERVER_CODE.documentValidation && (await this.#deleteIsRefused(table))) return;
-      if (code !== SERVER_CODE.documentValidation) throw error;
+      // The validation of the collection and its keys are looked at first: then a delete tells.
+      const other =
+        code === SERVER_CODE.documentValidation
+          ? {}
+          : code === SERVER_CODE.duplicateKey && '_id' in document
+            ? { _id: document['_id'] as never }
+            : null;
+      if (other === null) throw error;
+      if (await this.#deleteIsRefused(table, other)) return;
     } finally {
       if (session.inTransaction()) await session.abortTransaction().catch(() => undefined);
       await session.endSession();
@@ -102,7 +119,7 @@ export class FenceProver implements AsyncDisposable {
     );
   }
 
-  async #deleteIsRefused(table: TableName): Promise<boolean> {
+  async #deleteIsRefused(table: TableName, filter: Filter<Document>): Promise<boolean> {
     const ordinary = this.#ordinary as MongoClient;
     const session = ordinary.startSession();
     try {
@@ -110,7 +127,7 @@ export class FenceProver implements AsyncDisposable {
       const { deletedCount } = await ordinary
         .db(table.schema)
         .collection(table.name)
-        .deleteOne({}, { session });
+        .deleteOne(filter, { session });
       // An empty collection refuses nothing and loses nothing.
       return deletedCount === 0;
     } catch (error) {

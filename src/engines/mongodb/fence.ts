@@ -1,17 +1,16 @@
-import type { Document, MongoClient } from 'mongodb';
+import type { MongoClient } from 'mongodb';
 import type { SessionEnv } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { FenceState, WriteFence } from '../../core/fence.ts';
 import type { Position } from '../../core/position.ts';
 import type { TableName } from '../../core/table.ts';
-import { currentOperations } from './current-op.ts';
-import { SERVER_CODE, codeOfError, translate, type Where } from './errors.ts';
+import { clusterId, outcomesKnown, writtenAt } from './cluster.ts';
+import { translate, type Where } from './errors.ts';
 import type { FenceProver } from './fence-proof.ts';
-import { formatPosition, timeOf } from './position.ts';
+import { formatPosition } from './position.ts';
 import { resumeExpiry } from './sink-finish.ts';
-import { replicaSetId } from './source.ts';
 import { prepareState } from './state-database.ts';
-import type { Timestamp } from 'mongodb';
+import { endWriters, openWriters, setWriteBlock } from './write-block.ts';
 
 interface FenceDocument {
   /** The migration. */
@@ -35,7 +34,7 @@ export interface FenceParts {
 }
 
 /**
- * The fence is the server's own block of user writes (`setUserWriteBlockMode`), which holds for the whole replica set and for every user without
+ * The fence is the server's own block of user writes (`setUserWriteBlockMode`), which holds for the whole replica set or cluster and for every user without
  * the right to pass it; ours has it. The record is a document on the same set. The record goes first: whoever finds it raised can
  * lower it, and who raised the block without the record lowers the block again.
  */
@@ -80,12 +79,7 @@ export class MongoFence implements WriteFence {
         await this.#block(true, timeoutMs);
       } catch (error) {
         await this.#toOpen({ state: 'raised', epoch });
-        if (codeOfError(error) !== SERVER_CODE.maxTimeExpired) throw error;
-        throw new VerdigrisError(
-          'CUTOVER_UNDONE',
-          `Open transactions kept the fence from going up for ${timeoutMs} ms.`,
-          { remedy: 'See which transactions are open (status), or let them be ended (kill_blockers_after).' },
-        );
+        throw error;
       }
       return this.#barrier(epoch);
     });
@@ -103,11 +97,7 @@ export class MongoFence implements WriteFence {
     return this.#guarded(async () => {
       const { client } = this.#parts;
       const late = (await openWriters(client)).filter(({ openMs }) => openMs > olderThanMs);
-      if (late.length > 0) {
-        await client.db('admin').command({
-          killAllSessionsByPattern: late.map(({ lsid }) => ({ lsid })),
-        });
-      }
+      await endWriters(client, late);
       return late.length;
     });
   }
@@ -202,6 +192,7 @@ export class MongoFence implements WriteFence {
   /** A write after the block: everything that any user has written is in the log before it. */
   async #barrier(epoch: number): Promise<Position> {
     const { client } = this.#parts;
+    await outcomesKnown(client);
     const reply = await this.#db.command({
       update: 'fence',
       updates: [{ q: { _id: this.#id, state: 'raised', epoch }, u: { $inc: { touched: 1 } } }],
@@ -213,14 +204,15 @@ export class MongoFence implements WriteFence {
       if (now?.state === 'open') await this.#block(false, ACT_MS);
       throw new VerdigrisError('STATE_CONFLICT', 'The fence was lowered by somebody else while it went up.');
     }
-    const { ts } = reply['opTime'] as { readonly ts: Timestamp };
-    return formatPosition({ time: timeOf(ts), set: await replicaSetId(client), token: null });
+    return formatPosition({
+      time: await writtenAt(client, reply),
+      set: await clusterId(client),
+      token: null,
+    });
   }
 
-  async #block(global: boolean, timeoutMs: number): Promise<void> {
-    await this.#parts.client
-      .db('admin')
-      .command({ setUserWriteBlockMode: 1, global, maxTimeMS: Math.max(1, Math.ceil(timeoutMs)) });
+  #block(global: boolean, timeoutMs: number): Promise<void> {
+    return setWriteBlock(this.#parts.client, global, timeoutMs);
   }
 
   /** The block is one for the whole set: two migrations would open it for each other. */
@@ -229,7 +221,7 @@ export class MongoFence implements WriteFence {
     if (other === null) return;
     throw new VerdigrisError(
       'STATE_CONFLICT',
-      `The migration ${other._id} has fenced this replica set, and there is one fence for all of it.`,
+      `The migration ${other._id} has fenced this replica set or cluster, and there is one fence for all of it.`,
       { remedy: 'Finish or abort that migration first.' },
     );
   }
@@ -241,33 +233,4 @@ export class MongoFence implements WriteFence {
       throw translate(error, this.#parts.where, { fence: this.#id });
     }
   }
-}
-
-interface Writer {
-  readonly text: string;
-  readonly openMs: number;
-  readonly lsid: Document;
-}
-
-/** Transactions of others that have written: an intent to write is on the global lock. */
-async function openWriters(client: MongoClient): Promise<readonly Writer[]> {
-  const open = await currentOperations(
-    client,
-    { allUsers: true },
-    {
-      'transaction.parameters.txnNumber': { $exists: true },
-      'locks.Global': { $in: ['w', 'W'] },
-      appName: { $not: /^verdigris:/ },
-    },
-  );
-  return open.map((one) => {
-    const transaction = one['transaction'] as Document;
-    const openMs = Number(transaction['timeOpenMicros'] ?? 0) / 1_000;
-    const who = String(one['appName'] ?? one['client'] ?? 'unknown');
-    return {
-      text: `transaction of ${who}, open for ${Math.round(openMs)} ms`,
-      openMs,
-      lsid: one['lsid'] as Document,
-    };
-  });
 }

@@ -1,4 +1,5 @@
 import type { Document, MongoClient } from 'mongodb';
+import { isRouter } from './cluster.ts';
 import { currentOperations } from './current-op.ts';
 
 /**
@@ -13,7 +14,9 @@ export async function endOlderTerms(
   record = false,
 ): Promise<void> {
   const admin = client.db('admin');
-  const open = await currentOperations(client, { allUsers: false }, { transaction: { $exists: true } });
+  // Through a router the operations of one's own user are nobody's (seen on 8.2).
+  const allUsers = await isRouter(client);
+  const open = await currentOperations(client, { allUsers }, { transaction: { $exists: true } });
   const old = open.filter((one) => {
     const found = termOf(String(one['appName'] ?? ''), migration);
     return found !== null && found < term && (record || found > 0);

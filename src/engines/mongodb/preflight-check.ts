@@ -10,6 +10,8 @@ export interface CheckContext {
   readonly env: SessionEnv;
   readonly scope: PreflightScope;
   readonly hello: Document;
+  /** The router of a sharded cluster answers. */
+  readonly router: boolean;
   readonly version: readonly [major: number, minor: number];
 }
 
@@ -28,5 +30,7 @@ export interface Check {
   readonly level: CheckResult['level'];
   readonly expected: string;
   readonly role?: PreflightScope['role'];
+  /** Where the question has an answer; absent: a replica set and a router. */
+  readonly server?: 'set' | 'router';
   run(context: CheckContext): Promise<readonly Finding[] | string>;
 }

@@ -218,6 +218,7 @@ const sharding: Check = {
   id: 'G16',
   title: 'shards',
   level: 'block',
+  server: 'set',
   expected: 'a replica set that is no part of a cluster',
   async run({ client }) {
     const state = await client.db('admin').command({ shardingState: 1 });
@@ -226,7 +227,7 @@ const sharding: Check = {
       {
         observed: `the shard ${String(state['shardName'])} of a cluster`,
         remedy:
-          'Sharded clusters are not supported in this version: the log and the fence of one shard are not those of the others.',
+          'Give the address of the routers: the log and the fence of one shard are not those of the others.',
       },
     ];
   },

@@ -5,7 +5,8 @@ import { serverVersion } from './catalog.ts';
 import { translate } from './errors.ts';
 import type { Check, CheckContext, Finding } from './preflight-check.ts';
 import { COLLECTION_CHECKS, SAMPLE_CHECKS } from './preflight-collections.ts';
-import { logBounds } from './source.ts';
+import { readLog } from './log.ts';
+import { ROUTER_CHECKS } from './preflight-sharded.ts';
 
 /** Below that the log has no DDL events and no raw descriptions of updates. */
 const OLDEST_MAJOR = 6;
@@ -17,13 +18,15 @@ const replicaSet: Check = {
   id: 'G1',
   title: 'kind of server',
   level: 'block',
-  expected: 'a replica set',
-  run: ({ hello }) => {
-    if (hello['msg'] === 'isdbgrid')
+  expected: 'a replica set, or the router of a sharded cluster',
+  run: ({ client, hello, router }) => {
+    const routers = client.options.hosts.length;
+    if (router && routers > 1)
       return found(
-        'a sharded cluster',
-        'Sharded clusters are not supported in this version: transactions of different shards may have the same cluster time.',
+        `${routers} routers of a sharded cluster`,
+        'Name one of them in the address: what is read piece by piece is only known to the router that was asked first.',
       );
+    if (router) return seen('the router of a sharded cluster');
     if (hello['setName'] === undefined)
       return found(
         'a server of its own, without a log',
@@ -69,6 +72,7 @@ const storage: Check = {
   id: 'G3',
   title: 'storage engine',
   level: 'block',
+  server: 'set',
   expected: 'wiredTiger',
   async run({ client }) {
     const status = await client.db('admin').command({ serverStatus: 1, repl: 0, metrics: 0 });
@@ -83,11 +87,9 @@ const logWindow: Check = {
   level: 'warn',
   expected: '24 hours, or a log that is not full yet',
   role: 'source',
-  async run({ client }) {
-    const { first, last } = await logBounds(client);
+  async run({ client, config }) {
+    const { first, last, full } = await readLog(client, config);
     const seconds = Number((last >> 32n) - (first >> 32n));
-    const stats = await client.db('local').command({ collStats: 'oplog.rs' });
-    const full = Number(stats['size']) >= 0.9 * Number(stats['maxSize']);
     const hours = (seconds / 3_600).toFixed(1);
     if (!full || seconds >= 24 * 3_600) return `${hours} hours${full ? '' : ', not full'}`;
     return found(
@@ -104,11 +106,10 @@ const logGrowth: Check = {
   level: 'info',
   expected: 'known',
   role: 'source',
-  async run({ client }) {
-    const { first, last } = await logBounds(client);
+  async run({ client, config }) {
+    const { first, last, bytes } = await readLog(client, config);
     const hours = Number((last >> 32n) - (first >> 32n)) / 3_600;
-    const stats = await client.db('local').command({ collStats: 'oplog.rs' });
-    const gigabytes = Number(stats['size']) / 1e9;
+    const gigabytes = bytes / 1e9;
     return hours <= 0 ? 'the log has just begun' : `${(gigabytes / hours).toFixed(3)} GB an hour`;
   },
 };
@@ -120,7 +121,6 @@ const NEEDED = {
     'listCollections',
     'setUserWriteBlockMode',
     'bypassWriteBlockingMode',
-    'replSetGetConfig',
     'insert',
   ],
   sink: [
@@ -134,13 +134,17 @@ const NEEDED = {
     'bypassWriteBlockingMode',
   ],
 } as const;
+const NEEDED_OF = {
+  set: ['replSetGetConfig', 'shardingState'],
+  router: ['appendOplogNote', 'killop', 'listShards'],
+} as const;
 
 const privileges: Check = {
   id: 'G6',
   title: 'privileges',
   level: 'block',
   expected: 'authorization is on, and our user may do what the run needs',
-  async run({ client, scope }) {
+  async run({ client, scope, router }) {
     const status = await client.db('admin').command({ connectionStatus: 1, showPrivileges: true });
     const info = status['authInfo'] as Document;
     const users = info['authenticatedUsers'] as readonly Document[];
@@ -157,11 +161,11 @@ const privileges: Check = {
     );
     const missing = [
       ...NEEDED[scope.role],
+      ...NEEDED_OF[router ? 'router' : 'set'],
       'createUser',
       'dropUser',
       'inprog',
       'killAnySession',
-      'shardingState',
     ].filter((action) => !actions.has(action) && !actions.has('anyAction'));
     if (missing.length === 0) return `${String(users[0]?.['user'])} has all of them`;
     return found(`missing: ${missing.join(', ')}`, 'Grant the role root, or one with these actions.');
@@ -198,6 +202,7 @@ const majority: Check = {
   id: 'G8',
   title: 'members',
   level: 'warn',
+  server: 'set',
   expected: 'no arbiters, all members healthy',
   async run({ client }) {
     const status = await client.db('admin').command({ replSetGetStatus: 1 });
@@ -303,13 +308,14 @@ const CHECKS: readonly Check[] = [
   largeEvents,
   ...COLLECTION_CHECKS,
   ...SAMPLE_CHECKS,
+  ...ROUTER_CHECKS,
   transactions,
   notCarried,
 ];
 
 /** Every check of the reference that applies to the role, in its order. */
 export async function runPreflight(
-  parts: Omit<CheckContext, 'hello' | 'version'>,
+  parts: Omit<CheckContext, 'hello' | 'router' | 'version'>,
 ): Promise<readonly CheckResult[]> {
   const { client, env, scope } = parts;
   const side = env.side;
@@ -317,13 +323,14 @@ export async function runPreflight(
   try {
     const hello = await client.db('admin').command({ hello: 1 });
     const [major = 0, minor = 0] = (await serverVersion(client)).split('.').map(Number);
-    context = { ...parts, hello, version: [major, minor] };
+    context = { ...parts, hello, router: hello['msg'] === 'isdbgrid', version: [major, minor] };
   } catch (error) {
     throw translate(error, side === 'blue' ? 'source' : 'sink');
   }
   const results: CheckResult[] = [];
-  // A router has no log and is no member of a set: the other checks would speak of what is not there.
-  for (const check of context.hello['msg'] === 'isdbgrid' ? [replicaSet] : CHECKS) {
+  const server = context.router ? 'router' : 'set';
+  for (const check of CHECKS) {
+    if (check.server !== undefined && check.server !== server) continue;
     if (check.role !== undefined && check.role !== scope.role) continue;
     const { id, title, level, expected } = check;
     const base = { id, side, title, expected };

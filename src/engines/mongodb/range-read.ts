@@ -40,6 +40,8 @@ export function readRange(
   const command = {
     find: table.name,
     ...bounds(range),
+    // Of several shards it would be the order of none.
+    sort: { _id: 1 },
     ...(options.idsOnly === true ? { projection: { _id: 1 } } : {}),
     batchSize: FIRST_BATCH,
     readConcern: {

@@ -42,7 +42,8 @@ export async function deferIndexes(stream: SinkStream, tables: readonly TargetTa
     if (empty) {
       for (const spec of await collection.listIndexes().toArray()) {
         const name = String((spec as Document)['name']);
-        if (name === '_id_') continue;
+        // Without the hash of `_id` a collection that is sharded by it would not be.
+        if (name === '_id_' || ((spec as Document)['key'] as Document)['_id'] === 'hashed') continue;
         const _id = JSON.stringify([id, table.schema, table.name, name]);
         await deferred.replaceOne(
           { _id },

@@ -63,13 +63,14 @@ export async function estimate(
   client: MongoClient,
   { table }: Relation,
 ): Promise<{ readonly rows: number; readonly bytes: number }> {
-  const [stats] = await client
+  const shards = await client
     .db(table.schema)
     .collection(table.name)
     .aggregate([{ $collStats: { storageStats: {} } }], { readConcern: { level: 'local' } })
     .toArray();
-  const storage = (stats?.['storageStats'] ?? {}) as Document;
-  return { rows: Number(storage['count'] ?? 0), bytes: Number(storage['size'] ?? 0) };
+  const stored = shards.map((one) => (one['storageStats'] ?? {}) as Document);
+  const sum = (field: string): number => stored.reduce((all, one) => all + Number(one[field] ?? 0), 0);
+  return { rows: sum('count'), bytes: sum('size') };
 }
 
 /** Boundaries from a sample of the keys: reading all would take as long as copying them. */

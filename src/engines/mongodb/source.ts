@@ -1,4 +1,4 @@
-import type { Document, MongoClient, Timestamp } from 'mongodb';
+import type { Document, MongoClient } from 'mongodb';
 import type { SessionEnv, StreamOptions } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
@@ -6,11 +6,13 @@ import type { ChangeSource, ChangeStream, ImageChange, SourceHealth } from '../.
 import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
 import { parseDuration } from '../../core/units.ts';
 import { collectionInfo, keepsImages } from './catalog.ts';
+import { clusterId, endOfLog, isRouter, outcomesKnown, writtenAt } from './cluster.ts';
 import type { MongoConfig } from './config.ts';
 import { appName, connect } from './connect.ts';
 import { currentOperations } from './current-op.ts';
 import { translate } from './errors.ts';
-import { formatPosition, parsePosition, showTime, timeOf } from './position.ts';
+import { readLog, type Log } from './log.ts';
+import { formatPosition, parsePosition, showTime, type Place } from './position.ts';
 import { dropStateIfEmpty, forgetSide, noteSide, prepareState } from './state-database.ts';
 import { MongoChangeStream } from './stream.ts';
 import { Assembler } from './stream-assembler.ts';
@@ -31,13 +33,17 @@ export interface SourceParts {
   readonly client: MongoClient;
 }
 
-/** Reads the log of one replica set. */
+/** How long what a router's shards said of their logs counts: each is asked over a connection of its own. */
+const LOG_KNOWN_MS = 60_000;
+
+/** Reads the log of one replica set, or of all shards of a cluster through its router. */
 export class MongoSource implements ChangeSource {
   readonly #parts: SourceParts;
   #relations: readonly Relation[] = [];
   #set: string | null = null;
   #acknowledged: Position | null = null;
   #marks = 0;
+  #shardLogs: { readonly at: number; readonly log: Log | VerdigrisError } | null = null;
 
   constructor(parts: SourceParts) {
     this.#parts = parts;
@@ -58,25 +64,15 @@ export class MongoSource implements ChangeSource {
       this.#relations = tables;
       const { client } = this.#parts;
       const place = parsePosition(checkpoint);
-      const set = await this.#replicaSet();
-      if (place.set !== set) {
-        throw new VerdigrisError('SOURCE_OTHER_SYSTEM', 'The checkpoint belongs to another replica set.', {
-          context: { checkpoint: place.set, here: set },
-        });
-      }
-      const { first, last } = await logBounds(client);
-      if (place.time < first) {
+      const here = await this.#cluster();
+      if (place.set !== here) {
         throw new VerdigrisError(
-          'SOURCE_POSITION_LOST',
-          `The log begins at ${showTime(first)}, after our checkpoint ${showTime(place.time)}.`,
+          'SOURCE_OTHER_SYSTEM',
+          'The checkpoint belongs to another replica set or cluster.',
+          { context: { checkpoint: place.set, here } },
         );
       }
-      if (last < place.time) {
-        throw new VerdigrisError(
-          'SOURCE_TIMELINE',
-          `The log ends at ${showTime(last)}, before our checkpoint ${showTime(place.time)}: commits that green has are gone.`,
-        );
-      }
+      await this.#checkLog(place);
       for (const { table, version } of tables) {
         const info = await collectionInfo(client, table);
         if (info?.uuid !== version) {
@@ -96,6 +92,7 @@ export class MongoSource implements ChangeSource {
     return this.#guarded(async () => {
       const { config, env, options } = this.#parts;
       const place = parsePosition(from);
+      const sharded = await isRouter(this.#parts.client);
       const client = await connect(config, {
         appName: appName(env.migration, `stream ${options.direction}`, options.term),
         connections: 2,
@@ -110,9 +107,10 @@ export class MongoSource implements ChangeSource {
             migration: env.migration,
             from: place,
             maxBatchBytes: options.maxBatchBytes,
-            sharded: false,
+            sharded,
           }),
           match: wanted(this.#relations, env.stateSchema),
+          sharded,
           images: this.#relations.some(({ identity }) => identity === 'full'),
           signal,
           onAck: (durable) => {
@@ -129,9 +127,8 @@ export class MongoSource implements ChangeSource {
 
   head(): Promise<Position> {
     return this.#guarded(async () => {
-      const hello = await this.#parts.client.db('admin').command({ hello: 1 });
-      const at = (hello['lastWrite'] as Document)['majorityOpTime'] as { readonly ts: Timestamp };
-      return formatPosition({ time: timeOf(at.ts), set: await this.#replicaSet(), token: null });
+      const { client } = this.#parts;
+      return formatPosition({ time: await endOfLog(client), set: await this.#cluster(), token: null });
     });
   }
 
@@ -179,20 +176,22 @@ export class MongoSource implements ChangeSource {
   health(): Promise<SourceHealth> {
     return this.#guarded(async () => {
       const { client, config } = this.#parts;
-      const { first, last } = await logBounds(client);
+      const oldestTransactionSeconds = await oldestTransaction(client);
+      const base = { retainedBytes: null, limitBytes: null, oldestTransactionSeconds };
+      const log = await this.#log();
+      if (log instanceof VerdigrisError) return { ...base, state: 'unknown', ok: true, detail: log.message };
+      const { first, last, full } = log;
       const at = this.#acknowledged === null ? last : parsePosition(this.#acknowledged).time;
       const left = Number((at >> 32n) - (first >> 32n));
       const window = Number((last >> 32n) - (first >> 32n));
       const least = (parseDuration(config.limits.min_oplog_window) as number) / 1_000;
       // A young log has not begun to forget.
-      const full = await logIsFull(client);
+      const short = full && left < least;
       const lost = at < first;
       return {
-        state: lost ? 'lost' : full && left < least ? 'short' : 'kept',
-        ok: !lost && !(full && left < least),
-        retainedBytes: null,
-        limitBytes: null,
-        oldestTransactionSeconds: await oldestTransaction(client),
+        ...base,
+        state: lost ? 'lost' : short ? 'short' : 'kept',
+        ok: !lost && !short,
         detail: `the log holds ${window} s; ${left} s of it are before our position`,
       };
     });
@@ -211,9 +210,42 @@ export class MongoSource implements ChangeSource {
     return this.#parts.client.db(this.#parts.env.stateSchema);
   }
 
+  /** @throws VerdigrisError SOURCE_POSITION_LOST, SOURCE_TIMELINE */
+  async #checkLog(place: Place): Promise<void> {
+    const log = await this.#log(0);
+    // Then the server tells when the stream is opened.
+    if (log instanceof VerdigrisError) return;
+    const { first, last } = log;
+    if (place.time < first) {
+      throw new VerdigrisError(
+        'SOURCE_POSITION_LOST',
+        `The log begins at ${showTime(first)}, after our checkpoint ${showTime(place.time)}.`,
+      );
+    }
+    if (last < place.time) {
+      throw new VerdigrisError(
+        'SOURCE_TIMELINE',
+        `The log ends at ${showTime(last)}, before our checkpoint ${showTime(place.time)}: commits that green has are gone.`,
+      );
+    }
+  }
+
+  /** An error: it cannot be measured, which is not tried again. @param oldMs how old an answer may be */
+  async #log(oldMs = LOG_KNOWN_MS): Promise<Log | VerdigrisError> {
+    const { client, config } = this.#parts;
+    if (!(await isRouter(client))) return readLog(client, config);
+    const known = this.#shardLogs;
+    if (known?.log instanceof VerdigrisError) return known.log;
+    if (known !== null && performance.now() - known.at < oldMs) return known.log;
+    const log = await readLog(client, config).catch((error: unknown) => translate(error, 'source'));
+    this.#shardLogs = { at: performance.now(), log };
+    return log;
+  }
+
   /** A document of its own for each mark: the event then brings the label. */
   async #writeMark(label: string): Promise<Position> {
-    const { env } = this.#parts;
+    const { client, env } = this.#parts;
+    await outcomesKnown(client);
     const _id = `${env.migration} ${label}`;
     const reply = await this.#state.command({
       insert: 'marks',
@@ -225,8 +257,8 @@ export class MongoSource implements ChangeSource {
     const failed = (reply['writeErrors'] as readonly Document[] | undefined)?.[0];
     if (failed !== undefined)
       throw new VerdigrisError('SOURCE_FAILED', `A mark was refused (code ${String(failed['code'])}).`);
-    const written = reply['opTime'] as { readonly ts: Timestamp };
-    return formatPosition({ time: timeOf(written.ts), set: await this.#replicaSet(), token: null });
+    const time = await writtenAt(client, reply);
+    return formatPosition({ time, set: await this.#cluster(), token: null });
   }
 
   async #forgetMarks(): Promise<void> {
@@ -234,8 +266,8 @@ export class MongoSource implements ChangeSource {
     await this.#state.collection<MarkDocument>('marks').deleteMany({ migration });
   }
 
-  async #replicaSet(): Promise<string> {
-    this.#set ??= await replicaSetId(this.#parts.client);
+  async #cluster(): Promise<string> {
+    this.#set ??= await clusterId(this.#parts.client);
     return this.#set;
   }
 
@@ -246,30 +278,6 @@ export class MongoSource implements ChangeSource {
       throw translate(error, 'source');
     }
   }
-}
-
-/** Stays when members come and go, and when the set is renamed. */
-export async function replicaSetId(client: MongoClient): Promise<string> {
-  const { config } = (await client.db('admin').command({ replSetGetConfig: 1 })) as {
-    config: { settings?: { replicaSetId?: { toString(): string } } };
-  };
-  return String(config.settings?.replicaSetId ?? '');
-}
-
-/** First and last entry of the log. */
-export async function logBounds(
-  client: MongoClient,
-): Promise<{ readonly first: bigint; readonly last: bigint }> {
-  const log = client.db('local').collection<{ ts: Timestamp }>('oplog.rs');
-  const read = { projection: { ts: 1 }, readConcern: { level: 'local' as const } };
-  const first = await log.findOne({}, { ...read, sort: { $natural: 1 } });
-  const last = await log.findOne({}, { ...read, sort: { $natural: -1 } });
-  return { first: first === null ? 0n : timeOf(first.ts), last: last === null ? 0n : timeOf(last.ts) };
-}
-
-async function logIsFull(client: MongoClient): Promise<boolean> {
-  const stats = await client.db('local').command({ collStats: 'oplog.rs' });
-  return Number(stats['size']) >= 0.9 * Number(stats['maxSize']);
 }
 
 async function oldestTransaction(client: MongoClient): Promise<number | null> {

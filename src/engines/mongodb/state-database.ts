@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { Side } from '../../core/engine.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { asPosition, type Position } from '../../core/position.ts';
+import { isRouter } from './cluster.ts';
 import { SERVER_CODE, hasLabel } from './errors.ts';
 import { markSession } from './own-session.ts';
 
@@ -77,18 +78,8 @@ export async function prepareState(db: Db): Promise<void> {
   const missing = COLLECTIONS.filter((name) => !present.has(name));
   if (missing.length === 0) return;
   try {
-    // One transaction: each alone would wait for the journal of a majority.
-    await transactAgain(
-      db.client,
-      async (session) => {
-        for (const name of missing) await db.createCollection(name, { session });
-        await db
-          .collection<{ _id: string; version: number }>('format')
-          .insertOne({ _id: 'state', version: FORMAT }, { session });
-        // Collections cannot be made in a snapshot.
-      },
-      'local',
-    );
+    if (await isRouter(db.client)) await makeEach(db, missing);
+    else await makeTogether(db, missing);
   } catch (error) {
     const code = error instanceof MongoServerError ? error.code : null;
     // Somebody else was quicker.
@@ -97,8 +88,31 @@ export async function prepareState(db: Db): Promise<void> {
   }
 }
 
+const FORMAT_DOCUMENT = { _id: 'state', version: FORMAT } as const;
+
+/** One transaction: each alone would wait for the journal of a majority. */
+async function makeTogether(db: Db, missing: readonly StateCollection[]): Promise<void> {
+  // Collections cannot be made in a snapshot.
+  await transactAgain(
+    db.client,
+    async (session) => {
+      for (const name of missing) await db.createCollection(name, { session });
+      await db.collection<{ _id: string; version: number }>('format').insertOne(FORMAT_DOCUMENT, { session });
+    },
+    'local',
+  );
+}
+
+/** A router makes no collections in transactions (seen on 8.2: StaleConfig). `format` comes last, and `createCollection` is content with one that is there. */
+async function makeEach(db: Db, missing: readonly StateCollection[]): Promise<void> {
+  for (const name of missing) await db.createCollection(name);
+  await db
+    .collection<{ _id: string; version: number }>('format')
+    .updateOne({ _id: 'state' }, { $setOnInsert: { version: FORMAT } }, { upsert: true });
+}
+
 /**
- * Notes which side of the migration this replica set is. The fence holds for a whole set: were both sides one, the fence of green would stop
+ * Notes which side of the migration this replica set or cluster is. The fence holds for all of it: were both sides one, the fence of green would stop
  * the writers of blue.
  * @throws VerdigrisError PREFLIGHT_FAILED
  */
@@ -108,8 +122,8 @@ export async function noteSide(db: Db, migration: string, side: Side): Promise<v
     .collection<{ _id: string; side: Side }>('format')
     .findOneAndUpdate({ _id }, { $setOnInsert: { side } }, { upsert: true, returnDocument: 'after' });
   if (found === null || found.side === side) return;
-  throw new VerdigrisError('PREFLIGHT_FAILED', 'Blue and green are the same replica set.', {
-    remedy: 'Use two replica sets: the fence stops the writes of a whole set.',
+  throw new VerdigrisError('PREFLIGHT_FAILED', 'Blue and green are the same replica set or cluster.', {
+    remedy: 'Use two: the fence stops the writes of all of it.',
   });
 }
 
@@ -142,12 +156,27 @@ export async function transact<T>(
     await commit(client, session);
     return result;
   } catch (error) {
-    if (session.inTransaction()) await session.abortTransaction().catch(() => undefined);
+    await giveUp(client, session);
     throw error;
   } finally {
     await session.endSession();
   }
 }
+
+/**
+ * Ends the transaction of a session. Behind a router a part of it can stay open on a shard, also when the abort was answered or the router has given it up by itself, and hold for
+ * a minute what it has written.
+ */
+export async function giveUp(client: MongoClient, session: ClientSession): Promise<void> {
+  if (session.inTransaction()) await session.abortTransaction().catch(() => undefined);
+  if (await isRouter(client)) await killSession(client, session);
+}
+
+const killSession = (client: MongoClient, { id }: ClientSession): Promise<unknown> =>
+  client
+    .db('admin')
+    .command({ killSessions: [id] })
+    .catch(() => undefined);
 
 /** In a session that tells the log whose transaction it is. */
 export function beginTransaction(
@@ -171,10 +200,7 @@ export async function commit(client: MongoClient, session: ClientSession): Promi
   } catch (error) {
     if (!hasLabel(error, 'UnknownTransactionCommitResult')) throw error;
     // A commit that never arrived leaves the transaction open: for a minute it would hold the checkpoint, which is to decide.
-    await client
-      .db('admin')
-      .command({ killSessions: [session.id] })
-      .catch(() => undefined);
+    await killSession(client, session);
     throw new VerdigrisError('SINK_LOST', 'It is not known whether a transaction was committed.');
   }
 }

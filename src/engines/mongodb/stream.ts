@@ -16,6 +16,9 @@ const AWAIT_MS = 500;
 const MOST_EVENTS = 2_000;
 /** The same while it is not known whether more of the last cluster time comes. */
 const UNCERTAIN_MS = 1;
+/** The same behind a router. Each shard waits as long before it tells how far it is, and the stream is as far as the slowest. */
+const SHARDED_AWAIT_MS = 100;
+const SHARDED_UNCERTAIN_MS = 20;
 
 export interface StreamParts {
   /** Its own: closed with the stream, whatever it waits for. */
@@ -24,6 +27,8 @@ export interface StreamParts {
   readonly assembler: Assembler;
   /** Which events the server sends. */
   readonly match: Document;
+  /** The server is the router of a sharded cluster. */
+  readonly sharded: boolean;
   /** Ask for documents as they were before and after a change, where their collection keeps them. */
   readonly images: boolean;
   readonly signal: AbortSignal;
@@ -33,7 +38,7 @@ export interface StreamParts {
 /** What is received ahead of the consumer; one reply more may be on its way. */
 const MOST_QUEUED = 2 * 2 ** 20;
 
-/** A change stream over the whole replica set, in batches of whole transactions. */
+/** A change stream over the whole replica set or cluster, in batches of whole transactions. */
 export class MongoChangeStream implements ChangeStream {
   readonly #parts: StreamParts;
   readonly #reader = new EventReader();
@@ -160,11 +165,17 @@ export class MongoChangeStream implements ChangeStream {
           await this.#taken.promise;
         }
         if (this.#closed) return;
-        reply = await this.#more(reply, assembler.uncertain ? UNCERTAIN_MS : AWAIT_MS);
+        reply = await this.#more(reply, this.#patience());
       }
     } catch (error) {
       if (!this.#closed) this.#end(translate(error, 'source'));
     }
+  }
+
+  #patience(): number {
+    const { assembler, sharded } = this.#parts;
+    if (assembler.uncertain) return sharded ? SHARDED_UNCERTAIN_MS : UNCERTAIN_MS;
+    return sharded ? SHARDED_AWAIT_MS : AWAIT_MS;
   }
 
   #push(batch: ChangeBatch): void {

@@ -1,6 +1,7 @@
 import type { ClientSession, Db, Document, RunCommandOptions } from 'mongodb';
 import commands from 'mongodb/lib/cmap/commands.js';
 import { TYPE, asBuffer, broken, fieldMap, numberOf, type Field } from './bson.ts';
+import { isRouter } from './cluster.ts';
 
 /** A write command takes at most so many statements and so many bytes (48 MB of a message, less its head). */
 const MOST_STATEMENTS = 50_000;
@@ -35,8 +36,6 @@ export async function write(
     readonly kind: 'insert' | 'update' | 'delete';
     readonly collection: string;
     readonly statements: readonly Uint8Array[];
-    /** Statements after one that failed are tried too; only outside of transactions. */
-    readonly unordered?: boolean;
     /** The server knows `bypassEmptyTsReplacement`: Timestamp(0,0) stays what it is. */
     readonly keepTimestamps: boolean;
   },
@@ -44,6 +43,9 @@ export async function write(
 ): Promise<Written> {
   const { kind, collection, statements } = command;
   const field = kind === 'insert' ? 'documents' : kind === 'update' ? 'updates' : 'deletes';
+  // In their order a router sends each run of statements that are of one shard by itself. They are of different documents, and a transaction ends with the first
+  // that fails in any order.
+  const ordered = !(await isRouter(db.client));
   let n = 0;
   for (let from = 0; from < statements.length;) {
     const sequence = new commands.DocumentSequence(field);
@@ -60,7 +62,7 @@ export async function write(
       {
         [kind]: collection,
         [field]: sequence,
-        ordered: command.unordered !== true,
+        ordered,
         ...(kind !== 'delete' && command.keepTimestamps ? { bypassEmptyTsReplacement: true } : {}),
       },
       { session },

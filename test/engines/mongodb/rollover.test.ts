@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { logBounds } from '../../../src/engines/mongodb/source.ts';
+import { logOf } from '../../../src/engines/mongodb/log.ts';
 import { startMongo, type MongoReplicaSet } from '../../support/mongo.ts';
 import { MongoRun } from '../../support/mongo-run.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -32,14 +32,14 @@ async function rollOver(run: MongoRun, time: bigint): Promise<void> {
   await waitFor(
     async () => {
       await noise.collection('all').insertOne({ text: 'x'.repeat(200_000) });
-      return (await logBounds(run.blueClient)).first > time;
+      return (await logOf(run.blueClient)).first > time;
     },
     { what: 'the log to forget', timeoutMs: 60_000 },
   );
   await noise.dropDatabase();
 }
 
-const now = async (run: MongoRun): Promise<bigint> => (await logBounds(run.blueClient)).last;
+const now = async (run: MongoRun): Promise<bigint> => (await logOf(run.blueClient)).last;
 
 const LOST = {
   code: 'SOURCE_POSITION_LOST',
