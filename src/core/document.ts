@@ -52,6 +52,8 @@ export interface DocumentFormat {
   /** A value of a type (of `types`). @throws DocumentMisfit where it does not fit */
   value(type: string, text: string | null): DocumentValue;
   isOf(value: DocumentValue, type: string): boolean;
+  /** The cell of the key column of such a document. @throws DocumentMisfit where it has no key, or one that no server takes */
+  key(document: DocumentCell): string;
   /**
    * A changed copy of a document. Of `values`, in the order of `put`, null is left out.
    * @throws DocumentMisfit where a value would have to go into something that is no document

@@ -45,6 +45,8 @@ export interface TargetTable {
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   /** Number of leading key columns that identify the parent of an exploded child; 0 when it is not exploded. */
   readonly prefix: number;
+  /** Its first key column is not the source's: the rows of a range of the source may stand anywhere in it. Absent: they stand in that range. */
+  readonly scattered?: true;
   /** Set when it is no table of the database but the elements of an array in one; see {@link ArrayElements}. */
   readonly elements?: ArrayElements;
 }

@@ -239,6 +239,8 @@ function originsOf(mapping: CompiledMapping): Origin[] {
         const blue = plan.from.columns[columnIndex(plan.from, from)];
         const green = target.relation.columns[columnIndex(target.relation, column.column)];
         if (blue === undefined || green === undefined || blue.kind !== green.kind) return [];
+        // Of documents it tells what becomes of their fields.
+        if (blue.kind === 'document' && column.operation !== 'copy') return [];
         if (column.operation.startsWith('cast') && blue.kind !== 'integer') return [];
         return [
           {

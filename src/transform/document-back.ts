@@ -19,7 +19,7 @@ export function documentBack(
   const isBack = (name: string): boolean => Object.hasOwn(columns, name);
   for (const { name, sources, moved } of fields) {
     for (const source of sources) {
-      if (source.path[0] === options.key || isBack(source.name)) continue;
+      if ((source.path[0] === options.key && !forward.rekeyed) || isBack(source.name)) continue;
       const kept = fields.find((field) => field.name === source.name);
       if (kept?.moved === true && kept.sources[0]?.name === source.name) continue;
       if (moved) columns[source.name] = { from: name };
@@ -30,7 +30,9 @@ export function documentBack(
     const inside = fields.some(({ sources }) => sources.some((source) => samePath(source.path, path)));
     if (!isBack(name) && !inside) lost.push(`${name}: it is dropped`);
   }
-  if (lost.length > 0) return { reason: lost.join('; ') };
+  if (forward.rekeyed && !isBack(options.key))
+    lost.push(`${options.key}: write under reverse: columns: how it comes back`);
+  if (lost.length > 0) return { reason: [...new Set(lost)].join('; ') };
   const read = new Set(
     Object.values(columns).flatMap((spec) =>
       typeof spec === 'string'

@@ -1,10 +1,11 @@
-import type { DocumentFormat } from '../core/document.ts';
-import { showTable, type Cell, type Column, type Relation } from '../core/table.ts';
+import { DocumentMisfit, type DocumentFormat } from '../core/document.ts';
+import type { Cell, Column, Relation } from '../core/table.ts';
+import { BadValue } from './bad-value.ts';
 import { compileColumn, type ColumnProgram } from './column.ts';
 import { compileDocument, type DocumentProgram } from './document.ts';
 import { documentBack } from './document-back.ts';
 import { compileDocumentCondition } from './document-condition.ts';
-import type { TargetSpec } from './spec.ts';
+import type { ColumnObject, TargetSpec } from './spec.ts';
 import type { DraftOptions, TargetDraft } from './target-draft.ts';
 
 /** The column that holds the document, where the mapping can look into it. */
@@ -18,7 +19,11 @@ export function documentColumn(
 
 /** Names of `columns`, `drop` and `emit_when` are fields of the documents. */
 export const mapsFields = (spec: TargetSpec | null): spec is TargetSpec =>
-  spec !== null && (spec.columns !== undefined || spec.drop !== undefined || spec.emit_when !== undefined);
+  spec !== null &&
+  (spec.columns !== undefined ||
+    spec.drop !== undefined ||
+    spec.key !== undefined ||
+    spec.emit_when !== undefined);
 
 /** Compiles one `to` entry of a table of documents: its key stays, its document is made of blue's. */
 export function draftDocuments({ blue, green, target, modules, issues, entry }: DraftOptions): TargetDraft {
@@ -40,17 +45,13 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
     );
     if (program !== null) programs.push(program);
   }
-  if (
-    spec.key !== undefined &&
-    Object.entries(spec.key).some(([name, part]) => name !== keyName || part !== keyName)
-  )
-    complain(['key'], `the key of ${showTable(green.table)} is ${keyName}, and stays what it is`);
   if (spec.explode !== undefined) complain(['explode'], 'arrays of documents cannot be exploded');
-  if (from !== null && to !== null && named) {
+  const columns = withKey(spec, keyName, complain);
+  if (from !== null && to !== null && (named || columns !== spec.columns)) {
     const options = { format: from.format, key: keyName, modules };
     const program = compileDocument({
       ...options,
-      columns: spec.columns ?? { '*': 'copy' },
+      columns: columns ?? { '*': 'copy' },
       drop: spec.drop ?? [],
       side: 'blue',
       problem: complain,
@@ -63,8 +64,15 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
             problem: (path, message) => issues.add([...entry.path, 'reverse', ...path], message),
           });
     const at = programs.findIndex((one) => one.column === to.index);
-    if (program !== null && at >= 0)
-      programs[at] = withFields(programs[at] as ColumnProgram, program, { back, format: to.format });
+    if (program !== null && at >= 0) {
+      const made = remembered(program.apply);
+      const documents = { program, back, made, format: to.format, column: to.index };
+      const whole = programs[at] as ColumnProgram;
+      const keys = programs.findIndex((one) => one.column === key);
+      programs[at] = withFields(whole, documents);
+      if (program.rekeyed && keys >= 0)
+        programs[keys] = withOwnKey(programs[keys] as ColumnProgram, documents, whole.inputs);
+    }
   }
   return {
     blue,
@@ -82,24 +90,101 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
   };
 }
 
-function withFields(
-  whole: ColumnProgram,
-  program: DocumentProgram,
-  { back, format }: { readonly back: ReturnType<typeof documentBack>; readonly format: DocumentFormat },
-): ColumnProgram {
+/** What `key` says is said of the key's field, as if it stood among the columns. */
+function withKey(
+  { key, columns }: TargetSpec,
+  keyName: string,
+  complain: (path: readonly string[], message: string) => void,
+): TargetSpec['columns'] {
+  let all = columns;
+  for (const [name, part] of Object.entries(key ?? {})) {
+    const spec: ColumnObject = typeof part === 'string' ? { from: part } : part;
+    const written = columns?.[name];
+    if (name !== keyName) complain(['key', name], `the key of a collection is ${keyName}`);
+    else if (spec.from === undefined) complain(['key', name], 'a key is made of what the document has');
+    else if (written === undefined)
+      all = spec.from === keyName ? all : { '*': 'copy', ...columns, [name]: spec };
+    else if (typeof written === 'string' || (written.from ?? name) !== spec.from)
+      complain(['key', name], `columns makes ${name} from something else`);
+  }
+  return all;
+}
+
+interface Documents {
+  readonly program: DocumentProgram;
+  readonly back: ReturnType<typeof documentBack>;
+  /** The document made of one of blue. */
+  readonly made: (document: Cell) => Cell;
+  readonly format: DocumentFormat;
+  /** Green's column of documents. */
+  readonly column: number;
+}
+
+/** The key and the document are both made of the same one, one after the other. */
+function remembered(apply: (document: Cell) => Cell): (document: Cell) => Cell {
+  let last: Cell = null;
+  let made: Cell = null;
+  return (document) => {
+    if (document === last && last !== null) return made;
+    made = apply(document);
+    last = document;
+    return made;
+  };
+}
+
+function withFields(whole: ColumnProgram, { program, back, made, format, column }: Documents): ColumnProgram {
   const none = 'reason' in back ? back.reason : null;
   const ordered = program.ordered && 'program' in back && back.program.ordered;
+  const from = whole.inputs[0] as number;
   return {
     ...whole,
     copy: null,
-    evaluate: (tuple) => program.apply(tuple[whole.inputs[0] as number] as Cell),
+    evaluate: (tuple) => made(tuple[from] as Cell),
     operation: program.operation,
     inverse: none === null ? { apply: (text) => text } : { reason: none },
     pure: program.pure,
     document: {
+      gives: from,
+      reads: column,
       back: 'program' in back ? back.program.apply : (none as string),
       backOperation: 'program' in back ? back.program.operation : '',
       unordered: ordered ? null : (document) => format.unordered(document as object),
+    },
+  };
+}
+
+/** The key that the mapping makes: what stands in the made document. */
+function withOwnKey(
+  { inputs: [own = 0], ...kept }: ColumnProgram,
+  { program, back, made, format, column }: Documents,
+  [document = 0]: readonly number[],
+): ColumnProgram {
+  const none = 'reason' in back ? back.reason : null;
+  const keyOf = (cell: Cell): Cell => {
+    try {
+      return format.key(cell as object);
+    } catch (error) {
+      if (error instanceof DocumentMisfit) throw new BadValue(error.reason);
+      throw error;
+    }
+  };
+  const field = program.fields.find(({ path }) => path.join('.') === kept.name);
+  const ofKey = field?.sources.every(({ path }) => path[0] === kept.name) === true;
+  return {
+    ...kept,
+    // Of blue's own key it says that two rows never meet in one.
+    inputs: ofKey ? [own, document] : [document],
+    copy: null,
+    evaluate: (tuple) => keyOf(made(tuple[document] as Cell)),
+    policy: field?.policy ?? 'fail',
+    operation: `made: ${field?.operation ?? ''}`,
+    inverse: none === null ? { apply: (text) => text } : { reason: none },
+    document: {
+      gives: own,
+      reads: column,
+      back: 'program' in back ? (cell) => keyOf(back.program.apply(cell)) : (none as string),
+      backOperation: `made: ${field?.operation ?? ''}`,
+      unordered: null,
     },
   };
 }

@@ -10,13 +10,14 @@ import { isDelta, type Cell, type Column } from '../core/table.ts';
 import { BadValue } from './bad-value.ts';
 import { hint } from './closest.ts';
 import { compileColumn, replacementOf, type ColumnProgram } from './column.ts';
-import { covers, parsePath, siblings } from './document-path.ts';
+import { covers, parsePath, samePath, siblings } from './document-path.ts';
+import { isCast, isMove, sourcesOf, typeOf } from './document-spec.ts';
 import type { Problem } from './scope.ts';
-import type { ColumnObject, ColumnSpec, ModuleFunction, Scalar } from './spec.ts';
+import type { ColumnObject, ColumnSpec, ModuleFunction } from './spec.ts';
 
 export interface DocumentOptions {
   readonly format: DocumentFormat;
-  /** Field that holds the key: it stays what it is. */
+  /** Field that holds the key. */
   readonly key: string;
   readonly columns: Readonly<Record<string, ColumnSpec>>;
   readonly drop: readonly string[];
@@ -36,6 +37,7 @@ export interface DocumentField {
   /** The value is passed on as the bytes that came. */
   readonly moved: boolean;
   readonly operation: string;
+  readonly policy: 'fail' | 'reject';
 }
 
 /** A document made of a document. */
@@ -46,6 +48,8 @@ export interface DocumentProgram {
   readonly keep: boolean;
   /** Fields keep their places, so that the way back gives the same order. */
   readonly ordered: boolean;
+  /** The field that holds the key is made of others, or another value than it was. */
+  readonly rekeyed: boolean;
   readonly pure: boolean;
   readonly operation: string;
   /** @throws BadValue; VerdigrisError SCHEMA_UNSUPPORTED when the log brought a part of the document */
@@ -64,7 +68,6 @@ interface Compiled extends DocumentField {
   readonly make: Make;
   /** What a value becomes that does not fit; null: it is refused. */
   readonly replacement: { readonly value: DocumentValue | null } | null;
-  readonly policy: 'fail' | 'reject';
   readonly pure: boolean;
 }
 
@@ -91,20 +94,26 @@ class Compiler {
     const drop = this.#o.drop.flatMap((name, index) => {
       const path = this.#path(name, ['drop', String(index)]);
       if (path === null) return [];
-      if (path[0] === key) this.#problem(['drop', String(index)], `${key} stays what it is`);
+      if (path[0] === key && (path.length > 1 || !isRekeyed(entries, key)))
+        this.#problem(['drop', String(index)], `${key} stays what it is, unless columns makes another`);
       return [{ name, path }];
     });
     if (drop.length > 0 && !keep)
       this.#problem(['drop'], 'without "*": copy nothing is taken over that is not named');
     this.#overlaps(entries);
+    this.#keyKept(entries, drop, keep);
     if (this.#failed) return null;
     const fields = entries.flatMap((entry) => this.#field(entry) ?? []);
-    return this.#failed ? null : this.#program(fields, drop, keep);
+    return this.#failed ? null : this.#program(fields, drop, { keep, rekeyed: isRekeyed(entries, key) });
   }
 
-  #program(all: readonly Compiled[], drop: readonly Source[], keep: boolean): DocumentProgram {
+  #program(
+    all: readonly Compiled[],
+    drop: readonly Source[],
+    { keep, rekeyed }: { readonly keep: boolean; readonly rekeyed: boolean },
+  ): DocumentProgram {
     const { format, key } = this.#o;
-    const fields = all.filter(({ path }) => path[0] !== key);
+    const fields = rekeyed ? all : all.filter(({ path }) => path[0] !== key);
     const taken = all
       .flatMap(({ sources }) => sources.map(({ path }) => path))
       .filter(([top]) => top !== key);
@@ -112,9 +121,9 @@ class Compiler {
     // A field that is there already, and that nobody reads, would be lost in silence.
     const isRead = ({ path }: Compiled): boolean =>
       gone.some((one) => covers(one, path) || (this.#o.side === 'green' && covers(path, one)));
-    const unread = keep ? fields.filter((field) => !isRead(field)) : [];
+    const unread = keep ? fields.filter((field) => field.path[0] !== key && !isRead(field)) : [];
     const unreadValues = format.reader(unread.map(({ path }) => path));
-    const put = keep ? fields : [keyField(format, key), ...fields];
+    const put = keep || rekeyed ? fields : [keyField(format, key), ...fields];
     const edit = format.editor({
       keep,
       without: keep ? [...fields.map(({ path }) => path), ...gone] : [],
@@ -124,7 +133,8 @@ class Compiler {
       fields,
       drop,
       keep,
-      ordered: keep && drop.length === 0 && fields.every((field) => placeOf(field) !== null),
+      ordered: keep && !rekeyed && drop.length === 0 && fields.every((field) => placeOf(field) !== null),
+      rekeyed,
       pure: fields.every((field) => field.pure),
       operation: [
         ...fields.map((field) => field.operation),
@@ -176,8 +186,8 @@ class Compiler {
     }
     const object = spec === 'copy' ? {} : spec;
     const names = sourcesOf(name, object);
-    if (path[0] === this.#o.key && !(names.length === 1 && names[0] === name && isMove(object))) {
-      this.#problem(at, `${this.#o.key} stays what it is: by it a document is found on both sides`);
+    if (path[0] === this.#o.key && path.length > 1) {
+      this.#problem(at, `${this.#o.key} is made as a whole: by it a document is found`);
       return null;
     }
     if (object.module !== undefined && names.length === 0)
@@ -187,6 +197,23 @@ class Compiler {
       return source === null ? [] : [{ name: one, path: source }];
     });
     return { name, path, spec: object, sources };
+  }
+
+  /** Blue's key would be gone in silence. */
+  #keyKept(entries: readonly Entry[], drop: readonly Source[], keep: boolean): void {
+    const { key, side } = this.#o;
+    if (!isRekeyed(entries, key)) return;
+    const own = entries.find(({ path }) => path[0] === key);
+    if (own?.sources.length === 0) this.#problem(['columns', key], 'a key is made of what the document has');
+    if (own?.spec.pure === false)
+      this.#problem(['columns', key], 'a key must always be the same for the same document');
+    if (side === 'green' || !keep) return;
+    const isKey = ({ path }: Source): boolean => samePath(path, [key]);
+    if (drop.some(isKey) || entries.some(({ sources }) => sources.some(isKey))) return;
+    this.#problem(
+      ['columns', key],
+      `nothing takes over what ${key} is on blue; map it, or write drop: [${key}]`,
+    );
   }
 
   #overlaps(entries: readonly Entry[]): void {
@@ -260,6 +287,13 @@ interface Entry extends Source {
   readonly sources: readonly Source[];
 }
 
+/** Some entry makes the key anew; `_id: copy` does not. */
+const isRekeyed = (entries: readonly Entry[], key: string): boolean =>
+  entries.some(
+    ({ path, spec, sources }) =>
+      path[0] === key && !(isMove(spec) && sources.every((source) => samePath(source.path, [key]))),
+  );
+
 function keyField(format: DocumentFormat, key: string): Compiled {
   const read = format.reader([[key]]);
   return {
@@ -279,39 +313,6 @@ function keyField(format: DocumentFormat, key: string): Compiled {
 function placeOf({ path, sources }: DocumentField): DocumentPath | null {
   const [only, more] = sources;
   return only !== undefined && more === undefined && siblings(only.path, path) ? only.path : null;
-}
-
-/** A value passed on as it is, whatever its type. */
-const isMove = (spec: ColumnObject): boolean =>
-  Object.keys(spec).every(
-    (key) => key === 'from' || key === 'on_error' || (key === 'op' && spec.op === 'copy'),
-  );
-
-/** A type and nothing else: a value that has it already stays the bytes that came. */
-const isCast = (spec: ColumnObject): boolean =>
-  Object.keys(spec).every((key) => ['from', 'cast', 'on_error', 'default'].includes(key));
-
-function sourcesOf(name: string, { from, of, value, module, op }: ColumnObject): string[] {
-  if (value !== undefined) return [];
-  const more = of === undefined ? [] : Array.isArray(of) ? of : Object.values(of);
-  if (module !== undefined) return [...new Set([...(from === undefined ? [] : [from]), ...more])];
-  return more.length > 0 && op !== undefined ? [...new Set(more)] : [from ?? name];
-}
-
-/** The word of the type that a field gets: what a cast says, or what the constant is, or text. */
-function typeOf({ cast, op, value }: ColumnObject): string {
-  const steps = Array.isArray(op) ? op : [];
-  const last = steps.findLast((step) => typeof step !== 'string' && step.cast !== undefined);
-  if (cast !== undefined) return cast;
-  if (last !== undefined && typeof last !== 'string') return last.cast as string;
-  return scalarType(value);
-}
-
-function scalarType(value: Scalar | undefined): string {
-  if (typeof value === 'boolean') return 'bool';
-  if (typeof value !== 'number') return 'string';
-  if (!Number.isInteger(value)) return 'double';
-  return value === (value | 0) ? 'int' : 'long';
 }
 
 const pathColumn = (name: string, kind: Column['kind'], type: string): Column => ({

@@ -46,7 +46,9 @@ function reverseColumn(plan: CompiledPlan, index: number, reverse: ReverseSpec |
   }
   const readers = plan.targets.flatMap((target) =>
     target.programs
-      .filter((program) => program.inputs.includes(index))
+      .filter(({ document, inputs }) =>
+        document === undefined ? inputs.includes(index) : document.gives === index,
+      )
       .map((program) => ({ target, program })),
   );
   // A table that holds every row first: a part of a merge or a conditional split may not have it.

@@ -20,7 +20,12 @@ export function feed(drafts: readonly TargetDraft[], issues: Issues): FedTable {
     checkFed(green.columns, drafts, issues);
     const prefix = first.explode === null ? 0 : Math.max(green.key.length - 1, 0);
     return {
-      table: { relation: green, merge: null, prefix },
+      table: {
+        relation: green,
+        merge: null,
+        prefix,
+        ...(keepsRanges(first) ? {} : { scattered: true as const }),
+      },
       roles: new Map([[first, first.explode === null ? 'whole' : 'explode']]),
     };
   }
@@ -46,6 +51,13 @@ export function feed(drafts: readonly TargetDraft[], issues: Issues): FedTable {
     },
     roles: new Map(drafts.map((draft) => [draft, draft === owner ? 'owner' : 'part'])),
   };
+}
+
+/** Green's first key column is blue's, as it is. */
+function keepsRanges({ blue, green, programs }: TargetDraft): boolean {
+  const [own] = green.key;
+  const [from] = blue.key;
+  return own !== undefined && programs.some((one) => one.column === own && one.copy === from);
 }
 
 function checkAlone(draft: TargetDraft, issues: Issues): void {

@@ -34,7 +34,7 @@ export interface Way {
  * there is none; {@link whyNone} says why.
  */
 export function wayFrom(feed: Feed, index: number, sections: boolean): Way | null {
-  const readers = feed.target.programs.filter((program) => program.inputs.includes(index));
+  const readers = readersOf(feed, index);
   for (const program of readers) {
     const way = 'apply' in program.inverse ? single(feed, index, program) : null;
     if (way !== null) return way;
@@ -48,14 +48,18 @@ export function wayFrom(feed: Feed, index: number, sections: boolean): Way | nul
   return null;
 }
 
+/** Columns of green that are made of this one of blue. */
+const readersOf = ({ target }: Feed, index: number): readonly ColumnProgram[] =>
+  target.programs.filter(({ document, inputs }) =>
+    document === undefined ? inputs.includes(index) : document.gives === index,
+  );
+
 /** Why no column of this table gives the blue column back. */
 export function whyNone(feed: Feed, index: number): string[] {
   if (feed.target.explode?.array === index) return [`${feed.name} holds one row per element`];
-  return feed.target.programs
-    .filter((program) => program.inputs.includes(index))
-    .map(({ name, inverse }) =>
-      'reason' in inverse ? `${name}: ${inverse.reason}` : `${name}: its type has no way back`,
-    );
+  return readersOf(feed, index).map(({ name, inverse }) =>
+    'reason' in inverse ? `${name}: ${inverse.reason}` : `${name}: its type has no way back`,
+  );
 }
 
 /** Refuses null where blue has none. */
@@ -108,7 +112,7 @@ function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
 /** A document is made of a document; green's must come out again, save for the order of fields where that is not kept. */
 function ofDocument(feed: Feed, index: number, program: ColumnProgram): Way | null {
   const back = program.document?.back;
-  const from = feed.read[program.column] as number;
+  const from = feed.read[program.document?.reads ?? -1] ?? -1;
   if (from < 0 || typeof back !== 'function') return null;
   return {
     blue: index,
@@ -120,7 +124,8 @@ function ofDocument(feed: Feed, index: number, program: ColumnProgram): Way | nu
     faithful: false,
     operation: program.document?.backOperation ?? '',
     reason: '',
-    checks: [program],
+    // The key is in the document, which is mapped once more.
+    checks: program.document?.reads === program.column ? [program] : [],
   };
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { RowRun } from '../../src/core/change.ts';
 import { VerdigrisError } from '../../src/core/errors.ts';
-import type { Relation, TableName, Tuple } from '../../src/core/table.ts';
+import { UNCHANGED, type Relation, type TableName, type Tuple } from '../../src/core/table.ts';
 import { DOCUMENT, DocumentDelta, relationOf, rowOfDocument } from '../../src/engines/mongodb/document.ts';
 import { compileMapping, type CompiledMapping } from '../../src/transform/compile.ts';
 import type { MappingIssue } from '../../src/transform/issue.ts';
@@ -306,7 +306,11 @@ describe('types of fields', () => {
 
 describe('what a mapping of fields may not say', () => {
   it.each([
-    [{ columns: { ...copy, _id: { cast: 'string' } } }, 'to.0.columns._id: _id stays what it is'],
+    [{ columns: { ...copy, _id: { from: 'no' } } }, 'to.0.columns._id: nothing takes over what _id is'],
+    [{ columns: { ...copy, _id: { value: 1 } } }, 'to.0.columns._id: a key is made of what'],
+    [{ columns: { ...copy, '_id.a': { from: 'a' } } }, 'to.0.columns._id.a: _id is made as a whole'],
+    [{ key: { id: 'no' } }, 'to.0.key.id: the key of a collection is _id'],
+    [{ columns: { ...copy, _id: { from: 'no' } }, key: { _id: 'nr' } }, 'to.0.key._id: columns makes _id'],
     [{ columns: copy, drop: ['_id.a'] }, 'to.0.drop.0: _id stays what it is'],
     [{ columns: { ...copy, 'a..b': 'copy' } }, 'has an empty name'],
     [{ columns: { ...copy, a: { from: 'b\\c' } } }, 'has a backslash'],
@@ -319,6 +323,78 @@ describe('what a mapping of fields may not say', () => {
     [{ emit_when: 'row.a == null && row.a.b == 1' }, 'to.0.emit_when: reads row.a and row.a.b'],
   ])('%j', (target, message) => {
     expect(issuesOf(to(target)).join('\n')).toContain(message);
+  });
+});
+
+function back(entry: object, document: Fields): string {
+  const { mapping, spec, green } = compile(entry);
+  const reverse = compileReverse({
+    compiled: mapping,
+    spec: mappingSchema.parse(spec),
+    blueTarget: () => relationOf(items, 'b', true),
+    greenSource: (table) => (table.name === items.name ? green : relationOf(others, 'g', true)),
+    modules,
+    misfits: 'keep',
+  });
+  if (reverse.impossible.length > 0)
+    return `impossible: ${reverse.impossible.map(({ why }) => why).join('; ')}`;
+  const [plan] = reverse.plans;
+  if (plan === undefined) throw new Error('no plan');
+  const { runs, rejects } = plan.run(inserted(plan, bytes(document)));
+  return runs[0]?.after[0] === undefined ? `rejected: ${rejects[0]?.reason}` : shown(runs[0].after[0]);
+}
+
+describe('another _id', () => {
+  const numbered = to({ columns: { ...copy, _id: { from: 'no' }, old: { from: '_id' } } });
+
+  const keyed = (target: object, document: Fields): string => {
+    const [plan] = compile(to(target)).mapping.plans;
+    if (plan === undefined) throw new Error('no plan');
+    try {
+      return String(plan.run(inserted(plan, bytes(document))).runs[0]?.after[0]?.[0]);
+    } catch (error) {
+      return String((error as VerdigrisError).context['reason']);
+    }
+  };
+
+  it('is the key and stands in the document', () => {
+    expect(keyed({ columns: { ...copy, _id: { cast: 'string' } } }, { _id: id })).toBe(
+      '"0123456789abcdef01234567"',
+    );
+    expect(keyed({ key: { _id: 'no' }, drop: ['_id'] }, { _id: id, no: 'a' })).toBe('"a"');
+    expect(keyed({ columns: { _id: { from: 'no' }, n: 'copy' } }, { _id: 1, n: 2 })).toBe('has no _id');
+    expect(keyed({ columns: { _id: { from: 'no' }, n: 'copy' } }, { _id: 1, no: [1] })).toBe(
+      'has an _id that is an array',
+    );
+  });
+
+  it('moves with what it is made of, and is found by the document before', () => {
+    const [plan] = compile(numbered).mapping.plans;
+    if (plan === undefined) throw new Error('no plan');
+    const row = (no: string): Tuple => rowOfDocument(bytes({ _id: 7, no, z: 1 }));
+    const run = (op: 'update' | 'delete', before: string, after?: string): readonly RowRun[] =>
+      plan.run({
+        relation: plan.from,
+        op,
+        before: [row(before)],
+        after: after === undefined ? [] : [row(after)],
+      }).runs;
+    expect(run('update', 'a', 'b')).toMatchObject([
+      { op: 'update', after: [['"b"', bytes({ _id: 'b', old: 7, z: 1 })]], before: [['"a"', UNCHANGED]] },
+    ]);
+    expect(run('update', 'a', 'a')).toMatchObject([{ op: 'update', before: [null] }]);
+    expect(run('delete', 'a')).toMatchObject([{ op: 'delete', before: [['"a"', UNCHANGED]] }]);
+    expect(compile(numbered).mapping.targets[0]).toMatchObject({ scattered: true });
+  });
+
+  it('comes back where green keeps what blue had', () => {
+    expect(back(numbered, { _id: 'a', old: 7, z: 1 })).toBe(like({ _id: 7, no: 'a', z: 1 }));
+    expect(back(to({ key: { _id: 'no' }, drop: ['_id'] }), { _id: 'a' })).toMatch(/^impossible: .*_id/);
+    const text = to({ columns: { ...copy, _id: { cast: 'string' } } });
+    expect(back(text, { _id: 'a' })).toMatch(/^impossible: .*_id: write under reverse/);
+    const both = { ...text, reverse: { columns: { _id: { cast: 'objectid' } } } };
+    expect(back(both, { _id: '0123456789abcdef01234567' })).toBe(like({ _id: id }));
+    expect(back(both, { _id: 'a' })).toMatch(/^rejected: /);
   });
 });
 
@@ -336,24 +412,6 @@ describe('changes and the way back', () => {
     const run: RowRun = { relation: plan.from, op: 'update', after: [['1', part]], before: [null] };
     expect(() => plan.run(run)).toThrowError(expect.objectContaining({ code: 'SCHEMA_UNSUPPORTED' }));
   });
-
-  function back(entry: object, document: Fields): string {
-    const { mapping, spec, green } = compile(entry);
-    const reverse = compileReverse({
-      compiled: mapping,
-      spec: mappingSchema.parse(spec),
-      blueTarget: () => relationOf(items, 'b', true),
-      greenSource: (table) => (table.name === items.name ? green : relationOf(others, 'g', true)),
-      modules,
-      misfits: 'keep',
-    });
-    if (reverse.impossible.length > 0)
-      return `impossible: ${reverse.impossible.map(({ why }) => why).join('; ')}`;
-    const [plan] = reverse.plans;
-    if (plan === undefined) throw new Error('no plan');
-    const { runs, rejects } = plan.run(inserted(plan, bytes(document)));
-    return runs[0]?.after[0] === undefined ? `rejected: ${rejects[0]?.reason}` : shown(runs[0].after[0]);
-  }
 
   it('moves back what was moved', () => {
     expect(back(renamed, { _id: 1, n: 5, z: 1, customer: { name: 'a', vip: true } })).toBe(

@@ -22,6 +22,7 @@ import {
   type Raw,
 } from './bson.ts';
 import { documentEditor } from './document-edit.ts';
+import { keyTextOf } from './key.ts';
 
 interface ValueType {
   readonly byte: number;
@@ -47,6 +48,13 @@ export const documentFormat: DocumentFormat = {
   text: (value) => textOfValue(value as Raw),
   value: (type, text) => (text === null ? rawNull : typeNamed(type).make(text)),
   isOf: (value, type) => (value as Raw).type === typeNamed(type).byte,
+  key: (document) => {
+    const id = only(bytesOf(document), '_id');
+    if (id === null) throw new DocumentMisfit('has no _id');
+    const refused = NO_KEY[id.type];
+    if (refused !== undefined) throw new DocumentMisfit(`has an _id that is ${refused}`);
+    return keyTextOf(id);
+  },
   editor: (edit) => {
     const apply = documentEditor(edit);
     return (document, values) => apply(bytesOf(document), values as readonly (Raw | null)[]);
@@ -124,6 +132,13 @@ const NO_TEXT: Readonly<Record<number, string>> = {
   [TYPE.document]: 'is a document',
   [TYPE.array]: 'is an array',
   [TYPE.binary]: 'is binary',
+};
+
+/** What the server does not take as an `_id`. */
+const NO_KEY: Readonly<Record<number, string>> = {
+  [TYPE.array]: 'an array',
+  [TYPE.regex]: 'a regular expression',
+  [TYPE.undefined]: 'undefined',
 };
 
 function whole(text: string, bits: number, what: string): bigint {

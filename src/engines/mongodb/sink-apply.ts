@@ -2,7 +2,7 @@ import type { ClientSession, Db, MongoClient } from 'mongodb';
 import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { UNCHANGED, showTable, tableId, type Cell, type TableName, type Tuple } from '../../core/table.ts';
-import { asBuffer, type Raw } from './bson.ts';
+import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
 import { DOCUMENT, DocumentDelta, ID } from './document.ts';
 import { SERVER_CODE } from './errors.ts';
 import { idFilter, keyOfCell } from './key.ts';
@@ -38,13 +38,31 @@ export class UniqueClash extends Error {
   }
 }
 
+/** An `_id` that a document is to come to belongs to another one; the transaction is gone. */
+export class KeyTaken extends Error {
+  readonly table: TableName;
+  readonly id: Raw;
+  readonly conflict: VerdigrisError;
+
+  constructor(table: TableName, id: Raw, context: Readonly<Record<string, unknown>>) {
+    super('_id');
+    this.table = table;
+    this.id = id;
+    this.conflict = new VerdigrisError(
+      'SINK_CONFLICT',
+      `A document of ${showTable(table)} is there already.`,
+      { context },
+    );
+  }
+}
+
 interface Place {
   readonly db: Db;
   readonly collection: string;
   readonly table: TableName;
 }
 
-/** Applies folded runs in one transaction, strictly. @throws VerdigrisError SINK_CONFLICT; UniqueClash */
+/** Applies folded runs in one transaction, strictly. @throws VerdigrisError SINK_CONFLICT; UniqueClash; KeyTaken */
 export async function applyRuns(runs: readonly RowRun[], options: ApplyOptions): Promise<void> {
   const exact = new Map<string, RowRun[]>();
   for (const run of runs) {
@@ -196,16 +214,20 @@ async function send(
   if (code === SERVER_CODE.duplicateKey && !(keys.length === 1 && keys[0] === '_id'))
     throw new UniqueClash(table);
   const context = { table: showTable(table), serverCode: code, statement: ofStatement };
-  if (code === SERVER_CODE.duplicateKey)
-    throw new VerdigrisError('SINK_CONFLICT', `A document of ${showTable(table)} is there already.`, {
-      context,
-    });
+  if (code === SERVER_CODE.duplicateKey) throw new KeyTaken(table, idIn(statements, ofStatement), context);
   if (code === SERVER_CODE.writeConflict)
     throw new VerdigrisError('SINK_TRANSIENT', 'Another transaction wrote the same document.', { context });
   const refused = code === SERVER_CODE.documentValidation ? 'its validation' : `code ${code}`;
   throw new VerdigrisError('SINK_CONFLICT', `${showTable(table)} refuses a document (${refused}).`, {
     context,
   });
+}
+
+/** Of an insert; an update that makes a document names it by `q`. */
+function idIn(statements: readonly Buffer[], index: number): Raw {
+  const statement = statements[index] as Buffer;
+  const asked = fieldOf(statement, 'q');
+  return (asked === null ? fieldOf(statement, '_id') : null) ?? rawNull;
 }
 
 function expect(found: number, wanted: number, kind: string, table: TableName): void {

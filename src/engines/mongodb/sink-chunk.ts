@@ -6,13 +6,16 @@ import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
 import { showTable, tableId, type TableName } from '../../core/table.ts';
-import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
+import { asBuffer, rawNull } from './bson.ts';
 import { DOCUMENT } from './document.ts';
 import { idFilter } from './key.ts';
 import { readRange } from './range-read.ts';
-import { applyRuns, UniqueClash } from './sink-apply.ts';
+import { applyRuns, KeyTaken, UniqueClash } from './sink-apply.ts';
+import { SERVER_CODE } from './errors.ts';
+import { Packed, idOf } from './sink-packed.ts';
 import { rangeId, rangesOf } from './sink-storage.ts';
 import type { SinkStream } from './sink-stream.ts';
+import { forgetWritten, noteWritten, removeWritten, writerOf } from './sink-written.ts';
 import { transact, transactAgain } from './state-database.ts';
 import { deleteStatement } from './update.ts';
 import { documentsOf, spansOf, write } from './wire.ts';
@@ -20,8 +23,9 @@ import { documentsOf, spansOf, write } from './wire.ts';
 /** Rows of one transaction. Its entry in the log holds them all, and a secondary applies it as one. */
 const MOST_BYTES = 8 * 2 ** 20;
 const MOST_ROWS = 10_000;
-/** A small range takes no more than this. */
-const PIECE_BYTES = 2 ** 20;
+/** Of rows that cannot be written before the range closes. */
+const MOST_WAITING = 64 * 2 ** 20;
+const MOST_CLASHES = 3;
 
 /**
  * Writes one range. Its rows do not fit into one transaction of this server, so they are written in several, each of which names the attempt
@@ -66,12 +70,15 @@ async function begin(
 /** Removes the documents of the range that stand on the sink. */
 async function takeOff(
   stream: SinkStream,
-  { range, tables }: ChunkTarget,
+  { range, tables }: Pick<ChunkTarget, 'range' | 'tables'>,
   _id: string,
   attempt: string,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const { relation } of tables) {
+  if (tables.some(({ scattered }) => scattered === true))
+    await removeWritten(stream, _id, (work) => inAttempt(stream, _id, attempt, work));
+  for (const { relation, scattered } of tables) {
+    if (scattered === true) continue;
     const { table } = relation;
     const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
     for await (const { batch } of left.batches) {
@@ -90,8 +97,6 @@ async function takeOff(
   }
 }
 
-const idOf = (document: Buffer): Raw => fieldOf(document, '_id') ?? rawNull;
-
 /** One transaction of an attempt. @throws VerdigrisError SINK_LOST when the range is somebody else's by now */
 async function inAttempt(
   stream: SinkStream,
@@ -105,36 +110,33 @@ async function inAttempt(
       { $inc: { writes: 1 } },
       { session },
     );
-    if (matchedCount !== 1) throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
+    if (matchedCount !== 1) throw new RangeTaken();
     await work(session);
   });
 }
 
-/** Documents of one insert, behind one another in few buffers: one object for each costs more than its bytes. */
-class Packed {
-  readonly table: TableName;
-  readonly #full: Buffer[] = [];
-  #open = Buffer.alloc(0);
-  #used = 0;
-  count = 0;
-
-  constructor(table: TableName) {
-    this.table = table;
+/** The range is somebody else's by now: of another engine, or of a change that came to where its documents stood. */
+class RangeTaken extends VerdigrisError {
+  constructor() {
+    super('SINK_FENCED', 'The range is copied by another engine.');
   }
+}
 
-  add(bytes: Buffer, from: number, to: number): void {
-    if (this.#used + to - from > this.#open.length) {
-      this.#full.push(this.#open.subarray(0, this.#used));
-      this.#open = Buffer.allocUnsafe(Math.max(PIECE_BYTES, to - from));
-      this.#used = 0;
-    }
-    this.#used += bytes.copy(this.#open, this.#used, from, to);
-    this.count += 1;
-  }
-
-  pieces(): Buffer[] {
-    return [...this.#full, this.#open.subarray(0, this.#used)];
-  }
+/**
+ * Takes the documents of a range that is not done off the sink, where one of them stands in the way of a change: the snapshot of the range still
+ * has it there, the change knows better. The range is copied again. False: there is no such range.
+ */
+export async function makeRoom(stream: SinkStream, { table, id }: KeyTaken): Promise<boolean> {
+  const range = await writerOf(stream, table, id);
+  if (range === null) return false;
+  const attempt = randomUUID();
+  const { matchedCount } = await rangesOf(stream.db).updateOne(
+    { _id: range, upto: null },
+    { $set: { attempt }, $inc: { writes: 1 } },
+  );
+  if (matchedCount === 1)
+    await removeWritten(stream, range, (work) => inAttempt(stream, range, attempt, work));
+  return true;
 }
 
 class MongoChunkWriter implements ChunkWriter {
@@ -142,6 +144,8 @@ class MongoChunkWriter implements ChunkWriter {
   readonly #target: ChunkTarget;
   readonly #attempt: string;
   readonly #signal: AbortSignal;
+  /** Tables in which its rows do not stand in its range. */
+  readonly #scattered: ReadonlySet<string>;
   /** Of a re-read of keys. */
   readonly #keys: RowRun[] = [];
   /** Documents that wait for a full transaction, or for the one that closes. */
@@ -151,6 +155,8 @@ class MongoChunkWriter implements ChunkWriter {
   #rows = 0;
   /** Some rows are on the sink. */
   #written = false;
+  /** A row came to a key that is another one's until the changes before the mark are applied: rows wait for the end. */
+  #waits = false;
   #failure: Error | null = null;
   #ended = false;
 
@@ -159,6 +165,11 @@ class MongoChunkWriter implements ChunkWriter {
     this.#target = target;
     this.#attempt = attempt;
     this.#signal = signal;
+    this.#scattered = new Set(
+      target.tables
+        .filter(({ scattered }) => scattered === true)
+        .map(({ relation }) => tableId(relation.table)),
+    );
   }
 
   raw(target: TargetTable, _columns: readonly number[], pieces: AsyncIterable<Uint8Array>): Promise<number> {
@@ -201,6 +212,7 @@ class MongoChunkWriter implements ChunkWriter {
           await this.#finish(held, { holes, upto, bytes, exact });
           break;
         } catch (error) {
+          if (error instanceof KeyTaken) throw await this.#clash(error);
           if (!(error instanceof UniqueClash)) throw error;
           if (!this.#stream.tryExactly(exact, error)) throw error.conflict;
         }
@@ -249,19 +261,21 @@ class MongoChunkWriter implements ChunkWriter {
       await applyRuns(held, { ...applying, lenient: false, exact: end.exact });
       await stream.writeHoles(session, end.holes);
       if (ordinal === null) return;
+      if (this.#written && this.#scattered.size > 0)
+        await forgetWritten(stream, session, rangeId(stream.id, unit, ordinal));
       const { matchedCount } = await rangesOf(stream.db).updateOne(
         { _id: rangeId(stream.id, unit, ordinal), attempt: this.#attempt, upto: null },
         { $set: { upto: end.upto, rows: this.#rows, bytes: end.bytes, attempt: null, dirty: false } },
         { session },
       );
-      if (matchedCount !== 1)
-        throw new VerdigrisError('SINK_FENCED', 'The range is copied by another engine.');
+      if (matchedCount !== 1) throw new RangeTaken();
     });
   }
 
   /** @param next bytes of the next document */
   #isFull(next: number): boolean {
     if (this.#waitingRows === 0) return false;
+    if (this.#waits) return this.#waitingBytes + next > MOST_WAITING;
     return this.#waitingRows >= MOST_ROWS || this.#waitingBytes + next > MOST_BYTES;
   }
 
@@ -279,15 +293,43 @@ class MongoChunkWriter implements ChunkWriter {
   async #flush(): Promise<void> {
     const stream = this.#stream;
     this.#signal.throwIfAborted();
-    const id = rangeId(stream.id, this.#target.unit, this.#target.ordinal as number);
-    const waiting = this.#waiting;
+    const range = rangeId(stream.id, this.#target.unit, this.#target.ordinal as number);
+    try {
+      await inAttempt(stream, range, this.#attempt, async (session) => {
+        for (const packed of this.#waiting.values()) {
+          const { table } = packed;
+          await this.#insert(session, packed);
+          if (this.#scattered.has(tableId(table)))
+            await noteWritten(stream, session, { range, table, ids: packed.ids() });
+        }
+      });
+    } catch (error) {
+      if (!(error instanceof KeyTaken)) throw error;
+      if (this.#waits) throw await this.#clash(error);
+      this.#waits = true;
+      return;
+    }
+    this.#written = true;
     this.#waiting = new Map();
     this.#waitingRows = 0;
     this.#waitingBytes = 0;
-    this.#written = true;
-    await inAttempt(stream, id, this.#attempt, async (session) => {
-      for (const packed of waiting.values()) await this.#insert(session, packed);
-    });
+  }
+
+  /**
+   * A key that another document of the sink has, though the changes before the mark are applied: it may be on its way by one of the changes that
+   * were held. Then the next snapshot knows. Told apart by the number of times.
+   */
+  async #clash({ conflict, table }: KeyTaken): Promise<VerdigrisError> {
+    const { ordinal, unit } = this.#target;
+    if (ordinal === null || !this.#scattered.has(tableId(table))) return conflict;
+    const _id = rangeId(this.#stream.id, unit, ordinal);
+    const found = await rangesOf(this.#stream.db).findOneAndUpdate(
+      { _id },
+      { $inc: { clashes: 1 } },
+      { returnDocument: 'after' },
+    );
+    if ((found?.clashes ?? MOST_CLASHES) >= MOST_CLASHES) return conflict;
+    return new VerdigrisError('SINK_TRANSIENT', 'A document of the range came to the _id of another one.');
   }
 
   async #insert(session: ClientSession, packed: Packed): Promise<void> {
@@ -297,9 +339,19 @@ class MongoChunkWriter implements ChunkWriter {
     const command = { kind: 'insert', collection: table.name, statements, keepTimestamps } as const;
     const { n, error } = await write(client.db(table.schema), command, session);
     if (error === null && n === count) return;
+    const context = { table: showTable(table), serverCode: error?.code, index: error?.keys };
+    if (error?.code === SERVER_CODE.duplicateKey && this.#scattered.has(tableId(table)))
+      throw new KeyTaken(table, rawNull, context);
     throw new VerdigrisError('SINK_CONFLICT', `A document of a range of ${showTable(table)} was refused.`, {
-      context: { table: showTable(table), serverCode: error?.code, index: error?.keys },
+      context,
     });
+  }
+
+  /** Somebody else has the range: another engine, or a change of ours that needed the place. */
+  async #lost(): Promise<VerdigrisError> {
+    const stream = this.#stream;
+    await transactAgain(stream.client, (session) => stream.holdLease(session));
+    return new VerdigrisError('SINK_TRANSIENT', 'Documents of the range stood in the way of a change.');
   }
 
   /** After a step that failed nothing works any more. */
@@ -308,7 +360,11 @@ class MongoChunkWriter implements ChunkWriter {
     if (this.#ended) throw new VerdigrisError('INTERNAL', 'The chunk has ended.');
     try {
       this.#signal.throwIfAborted();
-      return await this.#stream.guarded(work);
+      return await this.#stream.guarded(() =>
+        work().catch(async (error: unknown) => {
+          throw error instanceof RangeTaken ? await this.#lost() : error;
+        }),
+      );
     } catch (error) {
       this.#failure = error as Error;
       if (this.#signal.aborted) throw this.#signal.reason;

@@ -5,7 +5,8 @@ import type { SinkGroup } from '../../core/sink.ts';
 import { tableId } from '../../core/table.ts';
 import { DocumentDelta } from './document.ts';
 import { hasLabel } from './errors.ts';
-import { applyRuns, UniqueClash } from './sink-apply.ts';
+import { applyRuns, KeyTaken, UniqueClash } from './sink-apply.ts';
+import { makeRoom } from './sink-chunk.ts';
 import type { SinkStream } from './sink-stream.ts';
 import { beginTransaction, commit, crcOf, transact, type CheckpointDocument } from './state-database.ts';
 
@@ -72,6 +73,7 @@ export class GroupCommitter {
         await transact(stream.client, (session) => this.#write(stream, session, group, exact, 'end'));
         return;
       } catch (error) {
+        if (error instanceof KeyTaken) throw await vacated(stream, error);
         if (!(error instanceof UniqueClash)) throw error;
         if (!stream.tryExactly(exact, error)) throw error.conflict;
       }
@@ -109,6 +111,7 @@ export class GroupCommitter {
           'SINK_LOST',
           'A large transaction was given up by the sink; its parts are sent again.',
         );
+      if (error instanceof KeyTaken) throw await vacated(stream, error);
       if (!(error instanceof UniqueClash)) throw error;
       // The parts before it are gone: it comes again, and its tables are then put together first.
       if (this.#exact.has(tableId(error.table))) throw error.conflict;
@@ -150,6 +153,12 @@ const begin = ({ client }: SinkStream, previous: Position): OpenParts => ({
   bytes: 0,
   since: performance.now(),
 });
+
+/** What becomes of a change that came to a key which is taken: again, where a range that is being copied gives it up. */
+const vacated = async (stream: SinkStream, taken: KeyTaken): Promise<VerdigrisError> =>
+  (await makeRoom(stream, taken))
+    ? new VerdigrisError('SINK_TRANSIENT', 'A range that is being copied held the _id of another document.')
+    : taken.conflict;
 
 async function give(session: ClientSession): Promise<void> {
   try {

@@ -20,6 +20,8 @@ export interface RangeDocument {
   /** Rows of an attempt that did not end may stand on the sink. */
   readonly dirty: boolean;
   readonly writes: number;
+  /** Attempts that ended because of a key that another document has. */
+  readonly clashes?: number;
 }
 
 interface HoleDocument {

@@ -185,7 +185,7 @@ class MongoSink implements Sink {
   retire(): Promise<void> {
     return this.#with(async ({ db, id }) => {
       await db.collection<CheckpointDocument>('checkpoint').deleteOne({ _id: id });
-      for (const name of ['ranges', 'holes', 'deferred'] as const)
+      for (const name of ['ranges', 'written', 'holes', 'deferred'] as const)
         await db.collection(name).deleteMany({ stream: id });
       await forgetSide(db, this.#env.migration);
       await dropStateIfEmpty(db);

@@ -19,6 +19,7 @@ export const COLLECTIONS = [
   'journal',
   'checkpoint',
   'ranges',
+  'written',
   'holes',
   'deferred',
   'fence',
@@ -88,8 +89,6 @@ export async function prepareState(db: Db): Promise<void> {
   }
 }
 
-const FORMAT_DOCUMENT = { _id: 'state', version: FORMAT } as const;
-
 /** One transaction: each alone would wait for the journal of a majority. */
 async function makeTogether(db: Db, missing: readonly StateCollection[]): Promise<void> {
   // Collections cannot be made in a snapshot.
@@ -97,7 +96,7 @@ async function makeTogether(db: Db, missing: readonly StateCollection[]): Promis
     db.client,
     async (session) => {
       for (const name of missing) await db.createCollection(name, { session });
-      await db.collection<{ _id: string; version: number }>('format').insertOne(FORMAT_DOCUMENT, { session });
+      await noteFormat(db, { session });
     },
     'local',
   );
@@ -106,10 +105,14 @@ async function makeTogether(db: Db, missing: readonly StateCollection[]): Promis
 /** A router makes no collections in transactions (seen on 8.2: StaleConfig). `format` comes last, and `createCollection` is content with one that is there. */
 async function makeEach(db: Db, missing: readonly StateCollection[]): Promise<void> {
   for (const name of missing) await db.createCollection(name);
-  await db
-    .collection<{ _id: string; version: number }>('format')
-    .updateOne({ _id: 'state' }, { $setOnInsert: { version: FORMAT } }, { upsert: true });
+  await noteFormat(db, {});
 }
+
+/** It is there already where a version before this one made the others. */
+const noteFormat = (db: Db, options: { readonly session?: ClientSession }): Promise<unknown> =>
+  db
+    .collection<{ _id: string; version: number }>('format')
+    .updateOne({ _id: 'state' }, { $setOnInsert: { version: FORMAT } }, { ...options, upsert: true });
 
 /**
  * Notes which side of the migration this replica set or cluster is. The fence holds for all of it: were both sides one, the fence of green would stop
