@@ -61,6 +61,8 @@ export interface DocumentFormat {
   editor(
     edit: DocumentEdit,
   ): (document: DocumentCell, values: readonly (DocumentValue | null)[]) => DocumentCell;
+  /** The elements of an array, in order; null counts as an empty one. Null: it is none. */
+  elements(value: DocumentValue): readonly DocumentValue[] | null;
   /** One text for documents that differ in the order of their fields alone. For comparison only. */
   unordered(document: DocumentCell): string;
 }

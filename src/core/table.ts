@@ -72,6 +72,14 @@ export interface Column {
   readonly labels?: readonly string[];
   /** Kind `document`: how the mapping looks into it. Absent: it cannot. */
   readonly format?: DocumentFormat;
+  /**
+   * Kind `document`: its table as one whose documents are elements of arrays. The key is the parent's key and the number of the element, which
+   * stand under these names in the field that holds the key; the document is the last column.
+   */
+  readonly children?: (
+    table: Relation,
+    names: { readonly parent: string; readonly ordinal: string },
+  ) => Relation;
 }
 
 /** A table in one version of its schema. */

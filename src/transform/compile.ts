@@ -5,6 +5,7 @@ import { comparableOf, type Comparable } from './comparable.ts';
 import { compileCondition, type Condition } from './condition.ts';
 import { compileDocumentCondition } from './document-condition.ts';
 import { documentColumn, draftDocuments, mapsFields } from './document-draft.ts';
+import { draftChildren } from './document-explode.ts';
 import { fullImageReasons, type FullImageNeed } from './full-images.ts';
 import { Issues } from './issue.ts';
 import { feed, type FedTable } from './merge.ts';
@@ -127,9 +128,14 @@ function compileEntry(selected: SelectedTable, options: CompileOptions, issues: 
       continue;
     }
     const fields = mapsFields(target.spec) && documents !== null && documentColumn(green) !== null;
-    const draft = fields ? draftDocuments : draftTarget;
     const entry = { reverse: spec.reverse, path };
-    drafts.push(draft({ blue, green, target, modules: options.modules, issues, entry }));
+    const at = { blue, green, target, modules: options.modules, issues, entry };
+    if (!fields) drafts.push(draftTarget(at));
+    else if (target.spec.explode === undefined) drafts.push(draftDocuments(at));
+    else {
+      const children = draftChildren(at, documents);
+      if (children !== null) drafts.push(children);
+    }
   }
   checkNothingLost(selected, blue, { when, drafts }, issues);
   checkReverse(selected, blue, issues);
@@ -142,7 +148,7 @@ function checkDocuments({ selected, blue, drafts }: Entry, issues: Issues): void
   const complain = (why: string): void =>
     issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
   for (const { programs, explode, green } of drafts) {
-    if (explode !== null) complain('they cannot be exploded');
+    if (explode?.elements !== undefined) continue;
     if (programs.some((program) => program.copy === null && program.document === undefined))
       complain('operations cannot look into them');
     if (programs.length !== green.columns.length || programs.length !== blue.columns.length)

@@ -23,6 +23,7 @@ export const mapsFields = (spec: TargetSpec | null): spec is TargetSpec =>
   (spec.columns !== undefined ||
     spec.drop !== undefined ||
     spec.key !== undefined ||
+    spec.explode !== undefined ||
     spec.emit_when !== undefined);
 
 /** Compiles one `to` entry of a table of documents: its key stays, its document is made of blue's. */
@@ -45,7 +46,6 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
     );
     if (program !== null) programs.push(program);
   }
-  if (spec.explode !== undefined) complain(['explode'], 'arrays of documents cannot be exploded');
   const columns = withKey(spec, keyName, complain);
   if (from !== null && to !== null && (named || columns !== spec.columns)) {
     const options = { format: from.format, key: keyName, modules };

@@ -149,7 +149,19 @@ class Draft {
   #array(main: Feed, feed: Feed): void {
     const index = feed.target.explode?.array as number;
     const column = this.#blue.columns[index] as Column;
-    if (this.#homes.has(index)) return;
+    if (this.#homes.has(index)) {
+      this.#warnings.push(
+        `${column.name} of ${this.#name} comes back from elsewhere, not from ${feed.name}: whoever writes on green keeps the two alike.`,
+      );
+      return;
+    }
+    if (column.kind === 'document') {
+      this.#refuse(
+        column.name,
+        `no green table gives it back as a whole, and the elements in ${feed.name} are not put together: keep the array in a table that holds every document`,
+      );
+      return;
+    }
     if (this.#arrays.has(index)) {
       this.#refuse(column.name, `it is exploded into ${feed.name} and into another table`);
       return;

@@ -17,6 +17,8 @@ export interface ExplodeProgram {
   /** Green column with the number of the element. */
   readonly ordinal: number;
   readonly policy: 'fail' | 'reject';
+  /** The elements, where they are not those of a JSON array; each goes into the place behind the row's last column. @throws BadValue */
+  readonly elements?: (array: Cell) => readonly Cell[];
 }
 
 /** Why a row is not taken, with the column. Thrown inside the transform only. */
@@ -204,9 +206,9 @@ export class TargetProgram {
 
   /** The rows of an exploded array. @throws RowProblem */
   children(tuple: Tuple, gaps: boolean): Cell[][] {
-    const { array, name, ordinal, policy } = this.explode as ExplodeProgram;
+    const { array, name, ordinal, policy, elements: own } = this.explode as ExplodeProgram;
     if (gaps) for (const index of this.inputs) if (tuple[index] === UNCHANGED) throw incomplete(name);
-    const elements = elementsOf(tuple[array] as Cell, name, policy);
+    const elements = (own === undefined ? elementsOf : taken(own))(tuple[array] as Cell, name, policy);
     const scratch = tuple.slice();
     return elements.map((element, index) => {
       scratch[this.#width] = element;
@@ -237,6 +239,18 @@ function elementsOf(cell: Cell, name: string, policy: 'fail' | 'reject'): readon
   }
   if (elements === null) throw refuse('is not an array');
   return elements;
+}
+
+function taken(
+  elements: (array: Cell) => readonly Cell[],
+): (cell: Cell, name: string, policy: 'fail' | 'reject') => readonly Cell[] {
+  return (cell, name, policy) => {
+    try {
+      return elements(cell);
+    } catch (error) {
+      throw rowProblem(error, name, policy);
+    }
+  };
 }
 
 const unique = (indexes: readonly number[]): number[] => [...new Set(indexes)].sort((a, b) => a - b);

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import type { RowRun } from '../../src/core/change.ts';
 import { VerdigrisError } from '../../src/core/errors.ts';
 import { UNCHANGED, type Relation, type TableName, type Tuple } from '../../src/core/table.ts';
-import { DOCUMENT, DocumentDelta, relationOf, rowOfDocument } from '../../src/engines/mongodb/document.ts';
+import { DOCUMENT, DocumentDelta, relationOf } from '../../src/engines/mongodb/document.ts';
+import { rowOfDocument } from '../../src/engines/mongodb/shape.ts';
 import { compileMapping, type CompiledMapping } from '../../src/transform/compile.ts';
 import type { MappingIssue } from '../../src/transform/issue.ts';
 import { compileReverse } from '../../src/transform/reverse.ts';
@@ -319,7 +320,22 @@ describe('what a mapping of fields may not say', () => {
     [{ columns: { ...copy, a: { cast: 'decimel' } } }, 'did you mean decimal?'],
     [{ columns: { ...copy, a: 'default' } }, 'no default of the server'],
     [{ columns: { a: 'copy' }, drop: ['b'] }, 'nothing is taken over'],
-    [{ columns: copy, explode: { array: 'a', as: 'x', ordinal: 'n' } }, 'to.0.explode: arrays of documents'],
+    [
+      { columns: {}, explode: { array: 'a', as: 'x', ordinal: 'n' } },
+      'to.0.explode.ordinal: the number is a part of the key: write _id.n',
+    ],
+    [
+      { columns: copy, explode: { array: 'a', as: 'x', ordinal: '_id.n' } },
+      'to.0.columns.*: name the fields of the children',
+    ],
+    [
+      { key: { '_id.p': 'no' }, explode: { array: 'a', as: 'x', ordinal: '_id.n' } },
+      "to.0.key: the parent's part of the key is _id of blue",
+    ],
+    [
+      { columns: { '_id.x': { from: 'a' } }, explode: { array: 'a', as: 'x', ordinal: '_id.n' } },
+      "to.0.columns._id.x: _id is made of the parent's and the number",
+    ],
     [{ emit_when: 'row.a == null && row.a.b == 1' }, 'to.0.emit_when: reads row.a and row.a.b'],
   ])('%j', (target, message) => {
     expect(issuesOf(to(target)).join('\n')).toContain(message);
@@ -395,6 +411,50 @@ describe('another _id', () => {
     const both = { ...text, reverse: { columns: { _id: { cast: 'objectid' } } } };
     expect(back(both, { _id: '0123456789abcdef01234567' })).toBe(like({ _id: id }));
     expect(back(both, { _id: 'a' })).toMatch(/^rejected: /);
+  });
+});
+
+describe('an array that becomes a collection', () => {
+  const children = {
+    table: 'shop.others',
+    explode: { array: 'l', as: 'x', ordinal: '_id.no' },
+    key: { '_id.of': '_id' },
+    columns: { a: { from: 'x.a' }, z: 'copy', all: { from: 'x' }, of: { from: '_id' } },
+  };
+  const whole = { table: 'shop.items' };
+
+  const made = (entry: object, document: Fields): RowRun | undefined => {
+    const [plan] = compile(entry).mapping.plans;
+    return plan?.run(inserted(plan, bytes(document))).runs.find(({ op }) => op === 'replace');
+  };
+
+  it('makes a document of each element, of the element and of its parent', () => {
+    const run = made({ to: [children] }, { _id: id, z: 1, l: [{ a: 1 }, 'two'] });
+    expect(run?.before).toEqual([[`{"$oid":"${String(id)}"}`, UNCHANGED, UNCHANGED]]);
+    expect(run?.after.map(([parent, number]) => [parent, number])).toEqual([
+      [`{"$oid":"${String(id)}"}`, '1'],
+      [`{"$oid":"${String(id)}"}`, '2'],
+    ]);
+    expect(run?.after.map((row) => Buffer.from(row[2] as Uint8Array).toString('latin1'))).toEqual(
+      [
+        { _id: { of: id, no: 1 }, a: 1, z: 1, all: { a: 1 }, of: id },
+        { _id: { of: id, no: 2 }, z: 1, all: 'two', of: id },
+      ].map((one) => bytes(one).toString('latin1')),
+    );
+  });
+
+  it('has none where there is no array, and refuses what is none', () => {
+    expect(made({ to: [children] }, { _id: 1 })?.after).toEqual([]);
+    expect(made({ to: [children] }, { _id: 1, l: null })?.after).toEqual([]);
+    expect(() => made({ to: [children] }, { _id: 1, l: 5 })).toThrow(/l is not an array/);
+  });
+
+  it('comes back with the document that has it, and not from its elements', () => {
+    expect(back({ to: [whole, children] }, { _id: 1, l: [1] })).toBe(like({ _id: 1, l: [1] }));
+    expect(back({ to: [{ ...whole, drop: ['l'] }, children] }, { _id: 1 })).toMatch(
+      /^impossible: .*the elements in shop.others are not put together/,
+    );
+    expect(back({ to: [children] }, { _id: 1 })).toMatch(/^impossible: no green table holds every row/);
   });
 });
 

@@ -5,7 +5,8 @@ import type { KeyRange } from '../../core/snapshot.ts';
 import type { Relation, Tuple } from '../../core/table.ts';
 import type { MongoConfig } from './config.ts';
 import { statementTimeout } from './connect.ts';
-import { DOCUMENT, rowOfDocument } from './document.ts';
+import { rowOfDocument, shapeOf } from './shape.ts';
+import { DOCUMENT } from './document.ts';
 import { translate, type Where } from './errors.ts';
 import { readRange } from './range-read.ts';
 import { rowsOf, split } from './snapshot.ts';
@@ -46,14 +47,15 @@ export function createDigester(parts: {
       return { rows, hash: Buffer.from(sum.buffer).toString('hex') };
     },
     async *hashes(relation, { key, hashed }, range) {
-      const whole = hashed.includes(DOCUMENT);
-      for await (const rows of rowsOf(read(relation, range), range)) {
+      const { document } = shapeOf(relation);
+      const whole = hashed.includes(document);
+      for await (const rows of rowsOf(read(relation, range), range, relation)) {
         yield rows.map((row): Tuple => {
-          const content = hash('md5', whole ? (row[DOCUMENT] as Uint8Array) : String(row[0]), 'hex');
+          const content = hash('md5', whole ? (row[document] as Uint8Array) : String(row[0]), 'hex');
           return [...key.map((column) => row[column] ?? null), content];
         });
       }
     },
-    read: (relation, range) => rowsOf(read(relation, range), range),
+    read: (relation, range) => rowsOf(read(relation, range), range, relation),
   };
 }

@@ -59,6 +59,11 @@ export const documentFormat: DocumentFormat = {
     const apply = documentEditor(edit);
     return (document, values) => apply(bytesOf(document), values as readonly (Raw | null)[]);
   },
+  elements: (value) => {
+    const { type, bytes } = value as Raw;
+    if (type === TYPE.null || type === TYPE.undefined) return [];
+    return type === TYPE.array ? [...fields(bytes)] : null;
+  },
   unordered: (document) => sorted(bytesOf(document)).toString('latin1'),
 };
 

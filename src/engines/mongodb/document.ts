@@ -6,9 +6,8 @@ import {
   type Relation,
   type TableName,
 } from '../../core/table.ts';
-import { asBuffer, fields } from './bson.ts';
+import { asBuffer } from './bson.ts';
 import { documentFormat } from './document-format.ts';
-import { keyTextOf } from './key.ts';
 
 /** A collection as a relation: what identifies a document, and the document. */
 const COLUMNS: readonly Column[] = [
@@ -32,8 +31,16 @@ const COLUMNS: readonly Column[] = [
     exact: true,
     mayBeUnchanged: true,
     format: documentFormat,
+    children: (table, { parent, ordinal }) => childrenOf(table, parent, ordinal),
   },
 ];
+
+/** See {@link import('./shape.ts').shapeOf}. */
+function childrenOf(table: Relation, parent: string, ordinal: string): Relation {
+  const [id, document] = table.columns as readonly [Column, Column];
+  const number: Column = { ...id, name: `_id.${ordinal}`, type: 'int', kind: 'integer' };
+  return { ...table, columns: [{ ...id, name: `_id.${parent}` }, number, document], key: [0, 1] };
+}
 
 export const ID = 0;
 export const DOCUMENT = 1;
@@ -46,14 +53,6 @@ export const relationOf = (table: TableName, version: string, images = false): R
   identity: images ? 'full' : 'key',
   version,
 });
-
-/** The row of a document: its key as text, and the bytes, which are copied out of the reply they came in. */
-export function rowOfDocument(document: Buffer): readonly Cell[] {
-  for (const field of fields(document)) {
-    if (field.name === '_id') return [keyTextOf(field), Buffer.from(document)];
-  }
-  return [keyTextOf({ type: 0, bytes: Buffer.alloc(0) }), Buffer.from(document)];
-}
 
 /** Updates of parts of a document, in order; `base` is the document they follow where the same group brought it. */
 export class DocumentDelta implements Delta {

@@ -1,9 +1,9 @@
 import type { MongoClient, Timestamp } from 'mongodb';
 import type { KeyRange } from '../../core/snapshot.ts';
-import { showTable, type Relation } from '../../core/table.ts';
+import { rowOf, showTable, type Cell, type Relation } from '../../core/table.ts';
 import { clusterTime, type ClusterTime } from './position.ts';
 import { translate, type Where } from './errors.ts';
-import { keyOfCell } from './key.ts';
+import { shapeOf } from './shape.ts';
 import { valueOf } from './value.ts';
 import { rawCursor, type RawReply } from './wire.ts';
 
@@ -23,7 +23,7 @@ export interface RangeRead {
  */
 export function readRange(
   client: MongoClient,
-  { table }: Relation,
+  relation: Relation,
   range: KeyRange,
   options: {
     readonly where: Where;
@@ -34,12 +34,13 @@ export function readRange(
     readonly timeoutMs?: number;
   },
 ): RangeRead {
+  const { table } = relation;
   const at = Promise.withResolvers<ClusterTime>();
   at.promise.catch(() => undefined);
   const { signal } = options;
   const command = {
     find: table.name,
-    ...bounds(range),
+    ...bounds(relation, range),
     // Of several shards it would be the order of none.
     sort: { _id: 1 },
     ...(options.idsOnly === true ? { projection: { _id: 1 } } : {}),
@@ -84,19 +85,28 @@ export function readRange(
   return { at: at.promise, batches: batches() };
 }
 
-function bounds(range: KeyRange): object {
-  if ('keys' in range)
-    return { filter: { _id: { $in: range.keys.map((key) => valueOf(keyOfCell(key[0] as never))) } } };
+function bounds(relation: Relation, range: KeyRange): object {
+  const shape = shapeOf(relation);
+  if ('keys' in range) {
+    const families = range.on !== undefined && range.on.length < relation.key.length;
+    if (families) return { filter: anyOf(range.keys.map((key) => shape.family(key[0] as Cell))) };
+    const ids = range.keys.map((key) => shape.id(rowOf(relation, key)));
+    return { filter: { _id: { $in: ids.flatMap((id) => (id === null ? [] : [valueOf(id)])) } } };
+  }
   const { lower, upper } = range;
   // `min` alone ends before MaxKey, which may be a key (seen on 8.2). The aggregation's comparison knows no types apart.
   if (upper === null && lower !== null) {
-    const from = { $literal: valueOf(keyOfCell(lower)) };
+    const from = { $literal: shape.bound(lower) };
     return { filter: { $expr: { $gte: ['$_id', from] } }, hint: { _id: 1 } };
   }
   return {
     filter: {},
     hint: { _id: 1 },
-    ...(lower === null ? {} : { min: { _id: valueOf(keyOfCell(lower)) } }),
-    ...(upper === null ? {} : { max: { _id: valueOf(keyOfCell(upper)) } }),
+    ...(lower === null ? {} : { min: { _id: shape.bound(lower) } }),
+    ...(upper === null ? {} : { max: { _id: shape.bound(upper) } }),
   };
 }
+
+/** An empty list is no condition of the server's. */
+const anyOf = (conditions: readonly object[]): object =>
+  conditions.length === 0 ? { _id: { $in: [] } } : { $or: conditions };

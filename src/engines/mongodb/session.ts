@@ -17,7 +17,7 @@ import type { MongoConfig } from './config.ts';
 import { appName, connect } from './connect.ts';
 import { NO_COUNTERS } from './counters.ts';
 import { createDigester } from './digest.ts';
-import { rowOfDocument } from './document.ts';
+import { rowOfDocument } from './shape.ts';
 import { translate, type Where } from './errors.ts';
 import { FenceProver } from './fence-proof.ts';
 import { MongoFence } from './fence.ts';

@@ -1,13 +1,22 @@
 import type { ClientSession, Db, MongoClient } from 'mongodb';
 import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
-import { UNCHANGED, showTable, tableId, type Cell, type TableName, type Tuple } from '../../core/table.ts';
+import {
+  UNCHANGED,
+  showTable,
+  tableId,
+  type Cell,
+  type Relation,
+  type TableName,
+  type Tuple,
+} from '../../core/table.ts';
 import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
 import { DOCUMENT, DocumentDelta, ID } from './document.ts';
 import { SERVER_CODE } from './errors.ts';
-import { idFilter, keyOfCell } from './key.ts';
+import { idFilter } from './key.ts';
+import { shapeOf, type Shape } from './shape.ts';
 import { valueOf } from './value.ts';
-import { deleteStatement, patchStatement, replaceStatement } from './update.ts';
+import { deleteManyStatement, deleteStatement, patchStatement, replaceStatement } from './update.ts';
 import { documentsOf, rawCursor, write, type Written } from './wire.ts';
 
 export interface ApplyOptions {
@@ -60,6 +69,7 @@ interface Place {
   readonly db: Db;
   readonly collection: string;
   readonly table: TableName;
+  readonly shape: Shape;
 }
 
 /** Applies folded runs in one transaction, strictly. @throws VerdigrisError SINK_CONFLICT; UniqueClash; KeyTaken */
@@ -73,10 +83,15 @@ export async function applyRuns(runs: readonly RowRun[], options: ApplyOptions):
       else list.push(run);
       continue;
     }
-    await applyRun(run, { db: options.client.db(table.schema), collection: table.name, table }, options);
+    await applyRun(run, placeOf(run.relation, options), options);
   }
   for (const list of exact.values()) await applyExactly(list, options);
 }
+
+const placeOf = (relation: Relation, { client }: ApplyOptions): Place => {
+  const { table } = relation;
+  return { db: client.db(table.schema), collection: table.name, table, shape: shapeOf(relation) };
+};
 
 async function applyRun(run: RowRun, place: Place, options: ApplyOptions): Promise<void> {
   switch (run.op) {
@@ -120,16 +135,21 @@ async function remove(
   options: ApplyOptions,
   strict: boolean,
 ): Promise<void> {
-  const statements = rows.map((row) => deleteStatement(filterOf(row)));
+  const statements = rows.map((row) => {
+    const id = place.shape.id(row);
+    return id === null
+      ? deleteManyStatement(place.shape.family(row[ID] as Cell))
+      : deleteStatement(idFilter(id));
+  });
   const written = await send('delete', statements, place, options);
   if (strict) expect(written.n, statements.length, 'delete', place.table);
 }
 
 async function insert(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
-  const whole = rows.map((row) => baseOf(row[DOCUMENT] as Cell, place.table));
+  const whole = rows.map((row) => baseOf(row[place.shape.document] as Cell, place.table));
   if (options.lenient) {
     const statements = rows.map((row, index) =>
-      replaceStatement(filterOf(row), whole[index] as Buffer, true),
+      replaceStatement(filterOf(row, place), whole[index] as Buffer, true),
     );
     await send('update', statements, place, options);
   } else {
@@ -144,8 +164,8 @@ async function update(rows: readonly Tuple[], place: Place, options: ApplyOption
   const statements = rows.map((row) => {
     const cell = row[DOCUMENT] as Cell;
     return cell instanceof DocumentDelta && cell.base === null
-      ? patchStatement(filterOf(row), cell.diffs, options)
-      : replaceStatement(filterOf(row), baseOf(cell, place.table), options.lenient);
+      ? patchStatement(filterOf(row, place), cell.diffs, options)
+      : replaceStatement(filterOf(row, place), baseOf(cell, place.table), options.lenient);
   });
   const written = await send('update', statements, place, options);
   if (!options.lenient) expect(written.n, statements.length, 'update', place.table);
@@ -156,7 +176,7 @@ async function update(rows: readonly Tuple[], place: Place, options: ApplyOption
 
 async function patch(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
   const statements = rows.map((row) =>
-    patchStatement(filterOf(row), (row[DOCUMENT] as DocumentDelta).diffs, options),
+    patchStatement(filterOf(row, place), (row[DOCUMENT] as DocumentDelta).diffs, options),
   );
   const written = await send('update', statements, place, options);
   if (!options.lenient) expect(written.n, statements.length, 'update', place.table);
@@ -168,17 +188,20 @@ async function patch(rows: readonly Tuple[], place: Place, options: ApplyOptions
  */
 async function applyExactly(runs: readonly RowRun[], options: ApplyOptions): Promise<void> {
   const { session, shadow } = options;
-  const { table } = (runs[0] as RowRun).relation;
-  const real: Place = { db: options.client.db(table.schema), collection: table.name, table };
-  const draft: Place = { db: shadow.db, collection: shadow.name, table };
+  const real = placeOf((runs[0] as RowRun).relation, options);
+  const draft: Place = { ...real, db: shadow.db, collection: shadow.name };
   const touched = new Map<string, Raw>();
+  const families: object[] = [];
   for (const run of runs) {
     for (const row of [...run.after, ...run.before]) {
-      if (row !== null) touched.set(String(row[ID]), keyOfCell(row[ID] as Cell));
+      const id = row === null ? null : real.shape.id(row);
+      if (id !== null) touched.set(id.bytes.toString('latin1') + String(id.type), id);
+      else if (row !== null) families.push(real.shape.family(row[ID] as Cell));
     }
   }
-  const ids = [...touched.values()];
-  const before = await readAll(real, { _id: { $in: ids.map(valueOf) } }, session);
+  const listed = { _id: { $in: [...touched.values()].map(valueOf) } };
+  const before = await readAll(real, { $or: [listed, ...families] }, session);
+  const ids = before.map((document) => fieldOf(document, '_id') ?? rawNull);
   await send('insert', before, draft, options);
   for (const run of runs) await applyRun(run, draft, options);
   await send(
@@ -239,7 +262,11 @@ function expect(found: number, wanted: number, kind: string, table: TableName): 
   );
 }
 
-const filterOf = (row: Tuple): Raw => idFilter(keyOfCell(row[ID] as Cell));
+function filterOf(row: Tuple, { shape, table }: Place): Raw {
+  const id = shape.id(row);
+  if (id !== null) return idFilter(id);
+  throw new VerdigrisError('INTERNAL', `A row of ${showTable(table)} came without the whole of its key.`);
+}
 
 /** The document, before the updates that follow it. */
 function baseOf(cell: Cell, table: TableName): Buffer {

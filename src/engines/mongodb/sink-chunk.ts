@@ -7,11 +7,11 @@ import type { Position } from '../../core/position.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
 import { showTable, tableId, type TableName } from '../../core/table.ts';
 import { asBuffer, rawNull } from './bson.ts';
-import { DOCUMENT } from './document.ts';
 import { idFilter } from './key.ts';
 import { readRange } from './range-read.ts';
 import { applyRuns, KeyTaken, UniqueClash } from './sink-apply.ts';
 import { SERVER_CODE } from './errors.ts';
+import { shapeOf } from './shape.ts';
 import { Packed, idOf } from './sink-packed.ts';
 import { rangeId, rangesOf } from './sink-storage.ts';
 import type { SinkStream } from './sink-stream.ts';
@@ -197,7 +197,7 @@ class MongoChunkWriter implements ChunkWriter {
         return;
       }
       for (const row of run.after) {
-        const document = asBuffer(row[DOCUMENT] as Uint8Array);
+        const document = asBuffer(row[shapeOf(run.relation).document] as Uint8Array);
         if (this.#isFull(document.length)) await this.#flush();
         this.#add(run.relation.table, document, 0, document.length);
       }

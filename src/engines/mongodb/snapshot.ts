@@ -3,7 +3,7 @@ import type { ChunkReader, ChunkRequest, SnapshotSource, Visibility } from '../.
 import { showTable, type Cell, type Relation, type Tuple } from '../../core/table.ts';
 import type { MongoConfig } from './config.ts';
 import { statementTimeout } from './connect.ts';
-import { rowOfDocument } from './document.ts';
+import { shapeOf } from './shape.ts';
 import { fieldOf } from './bson.ts';
 import { translate } from './errors.ts';
 import { keyTextOf } from './key.ts';
@@ -153,7 +153,7 @@ async function openChunk(
       for await (const { batch } of batches(relation)) yield batch;
     },
     async *rows(relation) {
-      for await (const rows of rowsOf(batches(relation), range)) yield rows;
+      for await (const rows of rowsOf(batches(relation), range, relation)) yield rows;
     },
     async [Symbol.asyncDispose]() {
       for (const { iterator } of reads.values()) await iterator.return?.().catch(() => undefined);
@@ -165,13 +165,18 @@ async function openChunk(
 export async function* rowsOf(
   replies: AsyncIterable<RawReply>,
   range: ChunkRequest['range'],
+  relation: Relation,
 ): AsyncGenerator<readonly Tuple[]> {
-  const wanted = 'keys' in range ? new Set(range.keys.map((key) => String(key[0]))) : null;
+  const shape = shapeOf(relation);
+  const on = 'keys' in range && range.on !== undefined ? range.on : relation.key.map((_, place) => place);
+  const keyIn = (row: Tuple): string =>
+    JSON.stringify(on.map((place) => String(row[relation.key[place] as number])));
+  const wanted = 'keys' in range ? new Set(range.keys.map((key) => JSON.stringify(key.map(String)))) : null;
   for await (const { batch } of replies) {
     const rows: Tuple[] = [];
     for (const document of documentsOf(batch)) {
-      const row = rowOfDocument(document);
-      if (wanted === null || wanted.has(String(row[0]))) rows.push(row);
+      const row = shape.row(document);
+      if (wanted === null || wanted.has(keyIn(row))) rows.push(row);
     }
     if (rows.length > 0) yield rows;
   }

@@ -1,3 +1,4 @@
+import { BSON } from 'mongodb';
 import { VerdigrisError } from '../../core/errors.ts';
 import {
   TYPE,
@@ -227,3 +228,7 @@ export const deleteStatement = (filter: Raw): Buffer =>
     ['q', filter],
     ['limit', rawInt(1)],
   ]);
+
+/** @param condition as the driver takes it */
+export const deleteManyStatement = (condition: object): Buffer =>
+  Buffer.from(BSON.serialize({ q: condition, limit: new BSON.Int32(0) }));

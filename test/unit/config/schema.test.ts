@@ -64,6 +64,6 @@ test('the example of documents is valid', async () => {
   const loaded = await loadConfig(file('config/mongodb.example.yaml').pathname, {
     env: { BLUE_URL: 'mongodb://a@localhost', GREEN_URL: 'mongodb://a@localhost:2' },
   });
-  expect(loaded.config.tables).toHaveLength(4);
+  expect(loaded.config.tables).toHaveLength(5);
   expect(loaded.warnings).toEqual([]);
 });
