@@ -90,6 +90,13 @@ function checkMerge(drafts: readonly TargetDraft[], issues: Issues): TargetDraft
     );
     return owner;
   }
+  if (green.columns.some(({ kind }) => kind === 'document')) {
+    issues.add(
+      (drafts[1] as TargetDraft).path,
+      `${sources.join(' and ')} feed ${name}: documents of several tables are not put together; give each a table of its own on green`,
+    );
+    return owner;
+  }
   if (owners.length !== 1) {
     for (const draft of owners.length === 0 ? drafts : owners.slice(1)) {
       issues.add(

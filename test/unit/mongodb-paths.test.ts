@@ -1,5 +1,5 @@
 import { BSON } from 'mongodb';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 
 import type { RowRun } from '../../src/core/change.ts';
 import { VerdigrisError } from '../../src/core/errors.ts';
@@ -359,6 +359,30 @@ function back(entry: object, document: Fields): string {
   const { runs, rejects } = plan.run(inserted(plan, bytes(document)));
   return runs[0]?.after[0] === undefined ? `rejected: ${rejects[0]?.reason}` : shown(runs[0].after[0]);
 }
+
+test('documents of two collections are not put together, and that is said once', () => {
+  const feeds = { to: [{ table: 'shop.items', columns: copy }] };
+  const compiling = (): unknown =>
+    compileMapping({
+      spec: mappingSchema.parse([
+        { from: 'shop.items', ...feeds },
+        { from: 'shop.others', ...feeds },
+      ]),
+      tables: [items, others],
+      source: (table) => relationOf(table, 'b', true),
+      target: (table) => relationOf(table, 'g', true),
+      modules,
+    });
+  let issues: readonly MappingIssue[] = [];
+  try {
+    compiling();
+  } catch (error) {
+    issues = (error as VerdigrisError).context['issues'] as readonly MappingIssue[];
+  }
+  expect(issues.map(({ message }) => message)).toEqual([
+    'shop.items and shop.others feed shop.items: documents of several tables are not put together; give each a table of its own on green',
+  ]);
+});
 
 describe('another _id', () => {
   const numbered = to({ columns: { ...copy, _id: { from: 'no' }, old: { from: '_id' } } });
