@@ -25,7 +25,8 @@ export const SERVER_CODE = {
   duplicateKey: 11_000,
   userWritesBlocked: 371,
   outOfDiskSpace: 14_031,
-  transactionTooLargeForCache: 357,
+  /** Seen on 8.2; in write errors of a reply too. */
+  transactionTooLargeForCache: 388,
 } as const;
 
 /** The node is going, is no primary any more, or was told to stop: the driver's own lists plus what ends cursors. */
@@ -33,7 +34,7 @@ const LOST = new Set([
   6, 7, 89, 91, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435, 13_436, 43, 237, 11_601, 175, 317,
 ]);
 /** LockTimeout, WriteConflict, NoSuchTransaction, TransactionTooOld, snapshot no longer there, cache pressure, LockBusy. */
-const TRANSIENT = new Set([24, 46, 112, 225, 239, 246, 251, 357, 290]);
+const TRANSIENT = new Set([24, 46, 112, 225, 239, 246, 251, 290, 388]);
 
 export const codeOfError = (error: unknown): number | null =>
   error instanceof MongoServerError && typeof error.code === 'number' ? error.code : null;

@@ -240,6 +240,10 @@ async function send(
   if (code === SERVER_CODE.duplicateKey) throw new KeyTaken(table, idIn(statements, ofStatement), context);
   if (code === SERVER_CODE.writeConflict)
     throw new VerdigrisError('SINK_TRANSIENT', 'Another transaction wrote the same document.', { context });
+  if (code === SERVER_CODE.transactionTooLargeForCache)
+    throw new VerdigrisError('SINK_TRANSIENT', 'A transaction does not fit into the cache of the sink.', {
+      context,
+    });
   const refused = code === SERVER_CODE.documentValidation ? 'its validation' : `code ${code}`;
   throw new VerdigrisError('SINK_CONFLICT', `${showTable(table)} refuses a document (${refused}).`, {
     context,

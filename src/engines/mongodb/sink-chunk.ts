@@ -342,6 +342,14 @@ class MongoChunkWriter implements ChunkWriter {
     const context = { table: showTable(table), serverCode: error?.code, index: error?.keys };
     if (error?.code === SERVER_CODE.duplicateKey && this.#scattered.has(tableId(table)))
       throw new KeyTaken(table, rawNull, context);
+    if (error?.code === SERVER_CODE.transactionTooLargeForCache)
+      throw new VerdigrisError(
+        'SINK_TRANSIENT',
+        'A part of a range does not fit into the cache of the sink now.',
+        {
+          context,
+        },
+      );
     throw new VerdigrisError('SINK_CONFLICT', `A document of a range of ${showTable(table)} was refused.`, {
       context,
     });

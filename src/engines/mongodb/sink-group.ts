@@ -4,7 +4,7 @@ import type { Position } from '../../core/position.ts';
 import type { SinkGroup } from '../../core/sink.ts';
 import { tableId } from '../../core/table.ts';
 import { DocumentDelta } from './document.ts';
-import { hasLabel } from './errors.ts';
+import { SERVER_CODE, codeOfError, hasLabel } from './errors.ts';
 import { applyRuns, KeyTaken, UniqueClash } from './sink-apply.ts';
 import { makeRoom } from './sink-chunk.ts';
 import type { SinkStream } from './sink-stream.ts';
@@ -16,6 +16,8 @@ import { beginTransaction, commit, crcOf, transact, type CheckpointDocument } fr
  */
 const MOST_OPEN_BYTES = 64 * 2 ** 20;
 const LONGEST_OPEN_MS = 30_000;
+
+const MOST_REFUSED = 5;
 
 /** A source transaction of which the end has not come. */
 interface OpenParts {
@@ -38,6 +40,11 @@ export class GroupCommitter {
   /** Tables whose unique indexes refused an order in a transaction in parts, which then had to come again. */
   readonly #exact = new Set<string>();
 
+  /** A transaction in parts did not fit into the server's cache: it comes again, and each part is then committed. */
+  #pieces = false;
+  /** Times in a row that the smallest thing there is to commit did not fit. */
+  #refused = 0;
+
   /** What the checkpoint says after a connect. */
   restart(dirty: boolean): void {
     this.#dirty = dirty;
@@ -55,6 +62,7 @@ export class GroupCommitter {
     else await this.#whole(stream, group);
     if (end === null) return;
     this.#dirty = false;
+    this.#pieces = false;
     this.#exact.clear();
   }
 
@@ -71,8 +79,10 @@ export class GroupCommitter {
     for (;;) {
       try {
         await transact(stream.client, (session) => this.#write(stream, session, group, exact, 'end'));
+        this.#refused = 0;
         return;
       } catch (error) {
+        if (isTooLarge(error)) throw this.#tooLarge();
         if (error instanceof KeyTaken) throw await vacated(stream, error);
         if (!(error instanceof UniqueClash)) throw error;
         if (!stream.tryExactly(exact, error)) throw error.conflict;
@@ -82,10 +92,12 @@ export class GroupCommitter {
 
   async #part(stream: SinkStream, group: SinkGroup): Promise<void> {
     const { end, previous } = group;
+    const inPieces = this.#pieces;
     try {
       const open = (this.#open ??= begin(stream, previous));
       open.bytes += sizeOf(group);
-      const spills = open.bytes > MOST_OPEN_BYTES || performance.now() - open.since > LONGEST_OPEN_MS;
+      const spills =
+        inPieces || open.bytes > MOST_OPEN_BYTES || performance.now() - open.since > LONGEST_OPEN_MS;
       const checkpoint = end !== null ? 'end' : spills ? 'dirty' : 'hold';
       if (open.session === null) {
         await transact(stream.client, (session) =>
@@ -103,9 +115,19 @@ export class GroupCommitter {
           }
         }
       }
+      if (inPieces) this.#refused = 0;
       if (end !== null) this.#open = null;
     } catch (error) {
+      const alone = inPieces || this.#open?.session === null;
       await this.abandon().catch(() => undefined);
+      if (isTooLarge(error)) {
+        this.#pieces = true;
+        if (alone) throw this.#tooLarge();
+        throw new VerdigrisError(
+          'SINK_LOST',
+          'A large transaction does not fit into the cache of the sink; it is sent again and committed in pieces.',
+        );
+      }
       if (hasLabel(error, 'TransientTransactionError'))
         throw new VerdigrisError(
           'SINK_LOST',
@@ -118,6 +140,22 @@ export class GroupCommitter {
       stream.tryExactly(this.#exact, error);
       throw new VerdigrisError('SINK_TRANSIENT', 'A large transaction is applied again in another order.');
     }
+  }
+
+  /** Something that cannot be cut any smaller: the cache may be full of what others do, but not for ever. */
+  #tooLarge(): VerdigrisError {
+    this.#refused += 1;
+    if (this.#refused < MOST_REFUSED)
+      return new VerdigrisError(
+        'SINK_TRANSIENT',
+        'A transaction does not fit into the cache of the sink now.',
+      );
+    this.#refused = 0;
+    return new VerdigrisError(
+      'SINK_FAILED',
+      `The cache of the sink is too small: it refused a transaction ${MOST_REFUSED} times (code 388).`,
+      { remedy: 'Give the server more memory (storage.wiredTiger.engineConfig.cacheSizeGB); then resume.' },
+    );
   }
 
   async #write(
@@ -159,6 +197,10 @@ const vacated = async (stream: SinkStream, taken: KeyTaken): Promise<VerdigrisEr
   (await makeRoom(stream, taken))
     ? new VerdigrisError('SINK_TRANSIENT', 'A range that is being copied held the _id of another document.')
     : taken.conflict;
+
+const isTooLarge = (error: unknown): boolean =>
+  (error instanceof VerdigrisError ? error.context['serverCode'] : codeOfError(error)) ===
+  SERVER_CODE.transactionTooLargeForCache;
 
 async function give(session: ClientSession): Promise<void> {
   try {
