@@ -3,7 +3,7 @@ import type { TargetTable } from '../../core/plan.ts';
 import type { FinishStep } from '../../core/sink.ts';
 import { showTable, tableId, type TableName } from '../../core/table.ts';
 import type { Link } from './connect.ts';
-import { errnoOf, translate } from './errors.ts';
+import { errnoOf, ERRNO, translate } from './errors.ts';
 import { keyIndex, readLayout } from './catalog-layout.ts';
 import { openSinkLink } from './sink-session.ts';
 import { ownerCondition, tableOf, type SinkStream } from './sink-storage.ts';
@@ -15,6 +15,10 @@ const THERE = new Set([1061, 1826, 121]);
 const GONE = new Set([1091]);
 const NEEDED = 1553;
 const LOCK_TRIES = 30;
+/** What writers do to a build beside them: a duplicate that is none in the end, and more changes than its log has room for. */
+const ONLINE = new Set<number>([ERRNO.DUPLICATE_ENTRY, 1799]);
+/** Builds of unique indexes beside the stream, before its writers have to wait. */
+const ONLINE_TRIES = 2;
 /** Bytes that one build sorts in memory, before it merges from files; a MySQL server's own default is 1 MB. */
 const SORT_BYTES = 64 * 1024 * 1024;
 
@@ -171,10 +175,27 @@ async function buildIndexes(
     if (group.length === 0) continue;
     const list = group.map((item) => `ADD ${item.definition}`).join(', ');
     await patiently(table, group.map((item) => item.name).join(', '), () =>
-      link.run(`ALTER TABLE ${qualified(table)} ${list}`),
+      build(link, `ALTER TABLE ${qualified(table)} ${list}`),
     );
   }
   for (const item of items) await markDone(link, stream, item);
+}
+
+/**
+ * Beside the stream first. The server then logs what writers do, in bounded room, and plays it into a unique index row by row, so two
+ * rows that exchange a value in one transaction count as a duplicate there. When it has failed twice the writers of the table wait, and
+ * a duplicate that is found then is one.
+ */
+async function build(link: Link, sql: string): Promise<void> {
+  for (let attempt = 1; attempt <= ONLINE_TRIES; attempt += 1) {
+    try {
+      await link.run(sql);
+      return;
+    } catch (error) {
+      if (!ONLINE.has(errnoOf(error) ?? 0)) throw error;
+    }
+  }
+  await link.run(`${sql}, LOCK = SHARED`);
 }
 
 /** Tries again while the metadata lock cannot be had: the stream writes to the table all the time. */
