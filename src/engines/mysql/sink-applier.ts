@@ -152,7 +152,7 @@ export class Applier {
     }
     for (const keys of pieces(rows)) {
       const { affected } = await this.#link.run(
-        `DELETE FROM ${layout.sql} WHERE ${keysCondition(layout, keys)}`,
+        `DELETE ${layout.sql} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)}`,
       );
       if (strict && affected !== keys.length) throw miss(layout, 'delete', keys.length, affected);
     }
@@ -189,7 +189,7 @@ export class Applier {
     for (const keys of pieces(run.after)) {
       const found = Number(
         await this.#link.value(
-          `SELECT count(*) FROM ${layout.sql} WHERE ${keysCondition(layout, keys)} FOR UPDATE`,
+          `SELECT count(*) FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)} FOR UPDATE`,
         ),
       );
       if (found !== keys.length) throw miss(layout, 'update', keys.length, found);
@@ -304,7 +304,7 @@ export class Applier {
     for (const piece of pieces(keys)) {
       const found = new Map<string, Tuple>();
       const answers = await this.#link.raw(
-        `SELECT ${select} FROM ${layout.sql} WHERE ${keysCondition(layout, piece)} FOR UPDATE`,
+        `SELECT ${select} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, piece)} FOR UPDATE`,
       );
       for (const answer of answers) {
         const row = answer.map((cell, index): Cell =>
@@ -332,7 +332,9 @@ export class Applier {
     if (one !== undefined && prefix.length === 0)
       throw new VerdigrisError('INTERNAL', 'Rows were to be replaced, and nothing says which.');
     for (const keys of pieces(parents))
-      await this.#link.run(`DELETE FROM ${layout.sql} WHERE ${keysCondition(layout, keys, prefix)}`);
+      await this.#link.run(
+        `DELETE ${layout.sql} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys, prefix)}`,
+      );
     await this.insert(layout, run);
   }
 

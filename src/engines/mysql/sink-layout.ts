@@ -9,7 +9,7 @@ import {
   type TableName,
   type Tuple,
 } from '../../core/table.ts';
-import { readLayout, type LayoutColumn } from './catalog-layout.ts';
+import { readLayout, type LayoutColumn, type LayoutIndex } from './catalog-layout.ts';
 import { codecOf, type Codec } from './cells.ts';
 import type { Link } from './connect.ts';
 import { jsonExpression } from './sink-json.ts';
@@ -33,6 +33,11 @@ export interface SinkLayout {
   readonly sql: string;
   readonly columns: readonly SinkColumn[];
   readonly key: readonly number[];
+  /**
+   * Follows the name of the table where rows are looked for by their keys. Of many keys of a small table the server would rather read all
+   * rows, and wait for those that a chunk has written and that are not committed, while the chunk waits for the group.
+   */
+  readonly hint: string;
   readonly writable: readonly number[];
   /** Unique indexes beside the one that is the key. */
   readonly otherUnique: boolean;
@@ -104,6 +109,8 @@ async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayou
   });
   const keyNames = relation.key.map((index) => relation.columns[index]?.name).join('\0');
   const unique = layout.indexes.filter((index) => index.unique);
+  const isKey = (index: LayoutIndex): boolean => !index.prefix && index.columns.join('\0') === keyNames;
+  const own = unique.find(isKey);
   return {
     relation,
     table,
@@ -111,7 +118,8 @@ async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayou
     columns,
     key: relation.key,
     writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
-    otherUnique: unique.some((index) => index.prefix || index.columns.join('\0') !== keyNames),
+    hint: own === undefined ? '' : ` FORCE INDEX (${ident(own.name)})`,
+    otherUnique: unique.some((index) => !isKey(index)),
   };
 }
 

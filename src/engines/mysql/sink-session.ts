@@ -26,7 +26,12 @@ export async function openSinkLink(stream: SinkStream, purpose: keyof typeof SIL
       wait_timeout: String(SILENT_SECONDS[purpose]),
     },
   });
-  if (link.flavour === 'mysql') await link.run('SET SESSION range_optimizer_max_mem_size = 0');
+  // A long list of keys is to be looked up key by key: it is not to end the lookup by index, nor to become a table that is joined.
+  await link.run(
+    link.flavour === 'mysql'
+      ? 'SET SESSION range_optimizer_max_mem_size = 0'
+      : 'SET SESSION in_predicate_conversion_threshold = 0',
+  );
   // Before the first preparation there is no table to note it in; `prepare` does it again.
   await registerSession(link, { ...env, term: options.term }).catch(() => undefined);
   if (purpose !== 'finish') {

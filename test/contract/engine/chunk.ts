@@ -204,6 +204,25 @@ export function chunkContract(harness: EngineHarness): void {
       expect((await next.ranges()).map(({ upto }) => upto)).toEqual([null, null]);
     });
 
+    test('a group of most rows of a table does not wait for rows that an open chunk has written there', async () => {
+      await using green = await openApplying(harness);
+      await green.sink.defineRanges(UNIT, [rows.key(3_001)]);
+      const { relation } = green.target;
+      const ids = Array.from({ length: 3_000 }, (_, index) => index + 1);
+      await green.apply(rows.insert(relation, ...ids.map((id) => item(id))));
+      await using chunk = await green.sink.openChunk(chunkOf(green.target, 1), never);
+      await chunk.write(rows.insert(relation, ...ids.slice(0, 500).map((id) => item(3_000 + id))));
+      await green.apply(
+        rows.remove(relation, ...ids.filter((id) => id % 3 === 0)),
+        rows.update(relation, ...ids.filter((id) => id % 3 !== 0).map((id) => ({ id, v: 'x' }))),
+      );
+      await green.apply(
+        rows.move(relation, ...ids.filter((id) => id % 3 === 1).map((id) => ({ from: id, to: item(-id) }))),
+      );
+      await chunk.close([], NO_HOLES, green.at, 0);
+      expect(await green.database.rows(green.table)).toHaveLength(2_500);
+    });
+
     test('single keys are read again over what stands there, with their hole', async () => {
       await using green = await openApplying(harness);
       const { relation } = green.target;
