@@ -43,6 +43,9 @@ const PINNED: Readonly<Record<string, string>> = {
   net_write_timeout: '600',
   net_read_timeout: '600',
   group_concat_max_len: '16777216',
+  // What a server does to a value it says in a warning or a note, which has to be there when we ask for it.
+  max_error_count: '1024',
+  sql_notes: '1',
 };
 
 /** TLS options of every connection to this side; undefined: none. */

@@ -94,15 +94,42 @@ function codeOf(driver: DriverError, errno: number | null, where: Where): Code {
 
 function safeMessage(driver: DriverError, errno: number | null): string {
   if (errno !== null && CONSTRAINT.has(errno)) {
-    const key = keyOfDuplicate(driver);
-    return `a constraint was violated (error ${errno}${key === null ? '' : `, key ${key}`})`;
+    const constraint = constraintOf(driver);
+    return `a constraint was violated (error ${errno}${constraint === null ? '' : `, ${constraint}`})`;
   }
   if (errno !== null && VALUE.has(errno)) return `the server refused a value (error ${errno})`;
   return driver.message;
 }
 
-/** The index that a duplicate was found in: the last quoted word, after the value. */
-export function keyOfDuplicate(error: unknown): string | null {
-  const match = /for key '([^']*)'$/.exec((error as DriverError).message);
-  return match?.[1] ?? null;
+/** Values are quoted before it, so only the end of a message is looked at. */
+const CONSTRAINTS = [
+  /for key '([^']*)'$/,
+  /^Check constraint '([^']*)' is violated\.$/,
+  /^CONSTRAINT `([^`]*)` failed for /,
+];
+
+/** The index or the check that a row violates. */
+export function constraintOf(error: unknown): string | null {
+  const { message } = error as DriverError;
+  for (const pattern of CONSTRAINTS) {
+    const match = pattern.exec(message);
+    if (match !== null) return match[1] ?? null;
+  }
+  return null;
+}
+
+const COLUMNS = [
+  /for column ['`](?:[^'`]*`\.`[^'`]*`\.`|[^'`.]*\.)?([^'`]+)['`](?: at row \d+|\.)?$/,
+  /^Column '([^']+)' cannot be null$/,
+  /^Field '([^']+)' doesn't have a default value$/,
+];
+
+/** The column that the message of the server ends with; null when it names none of these. */
+export function columnOf(error: unknown, known: ReadonlySet<string>): string | null {
+  const message = (error as { readonly message?: string | null }).message ?? '';
+  for (const pattern of COLUMNS) {
+    const name = pattern.exec(message)?.[1];
+    if (name !== undefined && known.has(name)) return name;
+  }
+  return null;
 }

@@ -1,21 +1,19 @@
 import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
-import type { Link, Outcome } from './connect.ts';
-import { errnoOf, ERRNO, keyOfDuplicate, translate } from './errors.ts';
+import type { Link } from './connect.ts';
+import { errnoOf, ERRNO, translate } from './errors.ts';
 import {
   cellSql,
   imageCondition,
   keysCondition,
-  nameList,
-  rowSql,
   type Layouts,
   type SinkColumn,
   type SinkLayout,
 } from './sink-layout.ts';
+import { insertRows, noWarnings, refusedRow } from './sink-rows.ts';
 
-/** Bytes of one statement, and rows whose keys one condition may name: past that the server's planner costs more than it saves. */
-const STATEMENT_BYTES = 512 * 1024;
+/** Rows whose keys one condition may name: past that the server's planner costs more than it saves. */
 const STATEMENT_KEYS = 1_000;
 
 export interface ApplierOptions {
@@ -30,6 +28,8 @@ export interface ApplierOptions {
 export class Applier {
   readonly #link: Link;
   readonly #options: ApplierOptions;
+  /** What is tried may violate a constraint on the way, and is done otherwise then. */
+  #tentative = false;
 
   constructor(link: Link, options: ApplierOptions) {
     this.#link = link;
@@ -59,22 +59,23 @@ export class Applier {
     try {
       if (careful) await this.#link.run('SAVEPOINT verdigris_table');
       try {
+        this.#tentative = careful;
         for (const run of runs) await this.#run(layout, run, strict);
       } catch (error) {
+        this.#tentative = false;
         if (!careful || errnoOf(error) !== ERRNO.DUPLICATE_ENTRY) throw error;
         await this.#link.run('ROLLBACK TO SAVEPOINT verdigris_table');
         this.#options.onFallback([showTable(layout.table)]);
         await this.#rewriteAll(layout, runs);
+      } finally {
+        this.#tentative = false;
       }
       if (careful) await this.#link.run('RELEASE SAVEPOINT verdigris_table');
     } catch (error) {
       if (error instanceof VerdigrisError) throw withTable(error, layout);
-      const constraint = errnoOf(error) === ERRNO.DUPLICATE_ENTRY ? keyOfDuplicate(error) : null;
-      const translated = translate(error, 'sink', {
-        table: showTable(layout.table),
-        ...(constraint === null ? {} : { constraint }),
-      });
-      throw withTable(translated, layout);
+      throw translate(error, 'sink').code === 'SINK_CONFLICT'
+        ? refusedRow(error, layout, undefined)
+        : withTable(translate(error, 'sink', { table: showTable(layout.table) }), layout);
     }
   }
 
@@ -112,32 +113,11 @@ export class Applier {
     const columns = (run.columns ?? layout.writable).filter(
       (column) => layout.columns[column]?.generated !== true,
     );
-    await this.#insertRows(layout, columns, run.after, '');
+    await this.#insertRows(layout, columns, run.after);
   }
 
-  async #insertRows(
-    layout: SinkLayout,
-    columns: readonly number[],
-    rows: readonly Tuple[],
-    tail: string,
-  ): Promise<void> {
-    const head = `INSERT INTO ${layout.sql} (${nameList(layout, columns)}) VALUES `;
-    let parts: string[] = [];
-    let bytes = 0;
-    const flush = async (): Promise<void> => {
-      if (parts.length === 0) return;
-      const outcome = await this.#link.run(`${head}${parts.join(',')}${tail}`);
-      await this.#noWarnings(outcome);
-      parts = [];
-      bytes = 0;
-    };
-    for (const row of rows) {
-      const text = rowSql(layout, columns, row);
-      if (bytes + text.length > STATEMENT_BYTES) await flush();
-      parts.push(text);
-      bytes += text.length;
-    }
-    await flush();
+  #insertRows(layout: SinkLayout, columns: readonly number[], rows: readonly Tuple[]): Promise<void> {
+    return insertRows(this.#link, layout, columns, rows, { tentative: this.#tentative });
   }
 
   async #delete(layout: SinkLayout, rows: readonly Tuple[], strict: boolean): Promise<void> {
@@ -165,7 +145,7 @@ export class Applier {
         const where = imageCondition(layout, run.before[index] as Tuple);
         const outcome = await this.#link.run(`UPDATE ${layout.sql} SET ${set} WHERE ${where} LIMIT 1`);
         if (outcome.affected !== 1) throw miss(layout, 'update', 1, outcome.affected);
-        await this.#noWarnings(outcome);
+        await noWarnings(this.#link, outcome, layout, () => run.after[index]);
       }
       return;
     }
@@ -201,7 +181,7 @@ export class Applier {
       .map((column) => (layout.columns[column] as SinkColumn).sql)
       .map((sql) => (mysql ? `${sql} = verdigris_new.${sql}` : `${sql} = VALUES(${sql})`));
     const tail = `${mysql ? ' AS verdigris_new' : ''} ON DUPLICATE KEY UPDATE ${assignments.join(',')}`;
-    await this.#insertRows(layout, columns, run.after, tail);
+    await insertRows(this.#link, layout, columns, run.after, { tail, tentative: this.#tentative });
   }
 
   /** The columns of an update that could stand in an insert: all that an insert must name, the key included. Null: it could not. */
@@ -262,7 +242,7 @@ export class Applier {
       true,
     );
     const rows = changes.map(({ after }, index) => overlay(layout, stored[index] as Tuple, after));
-    await this.#insertRows(layout, layout.writable, rows, '');
+    await this.#insertRows(layout, layout.writable, rows);
   }
 
   /**
@@ -280,7 +260,7 @@ export class Applier {
       );
       await this.#delete(layout, [...gone, ...changes.map(({ old }) => old)], true);
       const rows = changes.map(({ after }, index) => overlay(layout, stored[index] as Tuple, after));
-      await this.#insertRows(layout, layout.writable, rows, '');
+      await this.#insertRows(layout, layout.writable, rows);
       for (const run of inserts) await this.insert(layout, run);
       [gone, changes, inserts] = [[], [], []];
     };
@@ -299,29 +279,31 @@ export class Applier {
 
   /** Whole rows in the order of their keys, locked. */
   async #read(layout: SinkLayout, keys: readonly Tuple[]): Promise<readonly Tuple[]> {
-    const select = layout.columns.map(({ codec }) => codec.select).join(',');
     const rows: Tuple[] = [];
     for (const piece of pieces(keys)) {
-      const found = new Map<string, Tuple>();
-      const answers = await this.#link.raw(
-        `SELECT ${select} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, piece)} FOR UPDATE`,
-      );
-      for (const answer of answers) {
-        const row = answer.map((cell, index): Cell =>
-          cell === null ? null : (layout.columns[index] as SinkColumn).codec.read(cell),
-        );
-        found.set(keyOf(layout, row), row);
-      }
-      if (answers.length !== piece.length) throw miss(layout, 'update', piece.length, answers.length);
+      const there = await this.#rowsAt(layout, piece);
+      if (there.length !== piece.length) throw miss(layout, 'update', piece.length, there.length);
+      const found = new Map(there.map((row) => [keyOf(layout, row), row]));
       // A key that is equal and not the same (case, padding) comes alone.
       for (const key of piece)
         rows.push(
-          found.get(keyOf(layout, key)) ??
-            (piece.length === 1 ? [...found.values()][0] : undefined) ??
-            lost(layout),
+          found.get(keyOf(layout, key)) ?? (piece.length === 1 ? there[0] : undefined) ?? lost(layout),
         );
     }
     return rows;
+  }
+
+  /** The rows that stand at these keys, locked. */
+  async #rowsAt(layout: SinkLayout, keys: readonly Tuple[]): Promise<readonly Tuple[]> {
+    const select = layout.columns.map(({ codec }) => codec.select).join(',');
+    const answers = await this.#link.raw(
+      `SELECT ${select} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)} FOR UPDATE`,
+    );
+    return answers.map((answer) =>
+      answer.map((cell, index): Cell =>
+        cell === null ? null : (layout.columns[index] as SinkColumn).codec.read(cell),
+      ),
+    );
   }
 
   async #replace(layout: SinkLayout, run: RowRun): Promise<void> {
@@ -336,23 +318,6 @@ export class Applier {
         `DELETE ${layout.sql} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys, prefix)}`,
       );
     await this.insert(layout, run);
-  }
-
-  /** A server that changes a value says so in a warning and goes on. */
-  async #noWarnings({ warnings }: Outcome): Promise<void> {
-    if (warnings === 0) return;
-    const rows = await this.#link.rows('SHOW WARNINGS');
-    const codes = [...new Set(rows.map(([, code]) => code))];
-    // 1681, 1287: something is deprecated. 4166 and others of that kind say nothing about values either.
-    const told = codes.filter((code) => code !== '1681' && code !== '1287');
-    if (told.length > 0)
-      throw new VerdigrisError(
-        'SINK_CONFLICT',
-        `The server would change a value (warning ${told.join(', ')}).`,
-        {
-          context: { errno: Number(told[0]) },
-        },
-      );
   }
 }
 

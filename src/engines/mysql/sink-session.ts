@@ -90,7 +90,13 @@ export class Ghosts {
   }
 }
 
+/** One of ours; what is known here is added to what the error says already. */
 export function sinkError(error: unknown, context: Readonly<Record<string, unknown>> = {}): VerdigrisError {
-  if (error instanceof VerdigrisError) return error;
-  return translate(error, 'sink', context);
+  if (!(error instanceof VerdigrisError)) return translate(error, 'sink', context);
+  return new VerdigrisError(error.code, error.message, {
+    context: { ...context, ...error.context },
+    remedy: error.remedy,
+    directive: error.directive,
+    cause: error.cause,
+  });
 }
