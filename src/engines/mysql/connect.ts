@@ -48,6 +48,10 @@ const PINNED: Readonly<Record<string, string>> = {
   sql_notes: '1',
 };
 
+/** Bounds of a piece of {@link Link.stream}; of rows of a megabyte a thousand would be a gigabyte. */
+const PIECE_ROWS = 1_000;
+const PIECE_BYTES = 1024 * 1024;
+
 /** TLS options of every connection to this side; undefined: none. */
 export async function tlsOptions(config: MysqlConfig): Promise<mysql.SslOptions | undefined> {
   const mode = tlsMode(config);
@@ -169,16 +173,21 @@ export class Link implements AsyncDisposable {
     });
   }
 
-  /** Rows as they arrive, in pieces of at most `pieceRows`; the socket is paused while nobody asks for the next piece. */
-  async *stream(sql: string, pieceRows = 1_000): AsyncGenerator<readonly RawRow[]> {
+  /**
+   * Rows as they arrive, in pieces of a thousand rows or a megabyte; the socket is paused while nobody asks for the next piece, so that a
+   * piece is larger only by what had been received by then (64 kB, or one row).
+   */
+  async *stream(sql: string): AsyncGenerator<readonly RawRow[]> {
     const query = this.#connection.query({ sql, rowsAsArray: true, typeCast: false } as mysql.QueryOptions);
     let piece: RawRow[] = [];
+    let bytes = 0;
     let failure: Error | null = null;
     let ended = false;
     let wake = Promise.withResolvers<undefined>();
     query.on('result', (row: unknown) => {
       piece.push(row as RawRow);
-      if (piece.length >= pieceRows) {
+      for (const cell of row as RawRow) bytes += cell?.length ?? 0;
+      if (piece.length >= PIECE_ROWS || bytes >= PIECE_BYTES) {
         this.#connection.pause();
         wake.resolve(undefined);
       }
@@ -198,6 +207,7 @@ export class Link implements AsyncDisposable {
         if (failure !== null) throw this.#failed(failure);
         const rows = piece;
         piece = [];
+        bytes = 0;
         const last = ended;
         if (rows.length > 0) yield rows;
         if (last) {

@@ -14,6 +14,9 @@ import {
   openSink,
   targetOf,
 } from '../../contract/engine/side.ts';
+import type { MysqlConfig } from '../../../src/engines/mysql/config.ts';
+import { connect } from '../../../src/engines/mysql/connect.ts';
+import { engine } from '../../../src/engines/mysql/index.ts';
 import { mysqlHarness } from '../../support/mysql-harness.ts';
 import type { MysqlFlavour } from '../../support/mysql-server.ts';
 import { typeCases } from './values.ts';
@@ -185,6 +188,19 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('the bulk format of %s', (flav
     } finally {
       await administrators.green.query('SET GLOBAL local_infile = ON');
     }
+  });
+
+  test('rows that are read come in pieces of a megabyte, however large each is', async () => {
+    await using database = await harness.database('blue');
+    const parsed = engine.parseConfig(database.config());
+    if (!('config' in parsed)) throw new Error(JSON.stringify(parsed.issues));
+    await using link = await connect(parsed.config as MysqlConfig, { name: 'test', where: 'source' });
+    const sizes: number[] = [];
+    const sql = `WITH RECURSIVE g (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < 100) SELECT i, REPEAT('x', 200000) FROM g`;
+    for await (const rows of link.stream(sql))
+      sizes.push(rows.reduce((sum, row) => sum + (row[1]?.length ?? 0), 0));
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(20_000_000);
+    expect(Math.max(...sizes)).toBeLessThan(1_500_000);
   });
 
   test.runIf(flavour === 'mysql')(
