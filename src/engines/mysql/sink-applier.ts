@@ -7,14 +7,13 @@ import {
   cellSql,
   imageCondition,
   keysCondition,
+  pieces,
   type Layouts,
   type SinkColumn,
   type SinkLayout,
 } from './sink-layout.ts';
+import { keepParts, putParts, takeParts, withAbsent } from './sink-merge.ts';
 import { insertRows, noWarnings, refusedRow } from './sink-rows.ts';
-
-/** Rows whose keys one condition may name: past that the server's planner costs more than it saves. */
-const STATEMENT_KEYS = 1_000;
 
 export interface ApplierOptions {
   readonly layouts: Layouts;
@@ -104,7 +103,10 @@ export class Applier {
         await this.#replace(layout, run);
         return;
       case 'put':
-        throw new VerdigrisError('SCHEMA_UNSUPPORTED', 'Merged tables are not supported on this engine yet.');
+        if (layout.waiting === null)
+          throw new VerdigrisError('INTERNAL', 'A part of a row came for a table that is not merged.');
+        await putParts(this.#link, layout, run, { tentative: this.#tentative });
+        return;
     }
   }
 
@@ -116,8 +118,15 @@ export class Applier {
     await this.#insertRows(layout, columns, run.after);
   }
 
-  #insertRows(layout: SinkLayout, columns: readonly number[], rows: readonly Tuple[]): Promise<void> {
-    return insertRows(this.#link, layout, columns, rows, { tentative: this.#tentative });
+  /** New rows; a row of a merged table takes what waits for it. */
+  async #insertRows(layout: SinkLayout, columns: readonly number[], rows: readonly Tuple[]): Promise<void> {
+    const options = { tentative: this.#tentative };
+    const { waiting } = layout;
+    if (waiting === null) return await insertRows(this.#link, layout, columns, rows, options);
+    const all = [...new Set([...columns, ...waiting.absent.keys()])];
+    const fresh = rows.map((row) => withAbsent(row, waiting));
+    await insertRows(this.#link, layout, all, fresh, options);
+    await takeParts(this.#link, layout, rows, options);
   }
 
   async #delete(layout: SinkLayout, rows: readonly Tuple[], strict: boolean): Promise<void> {
@@ -130,6 +139,7 @@ export class Applier {
       }
       return;
     }
+    if (layout.waiting !== null) await keepParts(this.#link, layout, rows);
     for (const keys of pieces(rows)) {
       const { affected } = await this.#link.run(
         `DELETE ${layout.sql} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)}`,
@@ -271,10 +281,20 @@ export class Applier {
       else if (run.op === 'insert') inserts.push(run);
       else {
         await flush();
-        await this.#run(layout, run, true);
+        if (run.op === 'put') await this.#rewriteParts(layout, run);
+        else await this.#run(layout, run, true);
       }
     }
     await flush();
+  }
+
+  /** As above for rows of a part: the owner's rows go, all parts wait, and the owner's rows take them. */
+  async #rewriteParts(layout: SinkLayout, run: RowRun): Promise<void> {
+    const there: Tuple[] = [];
+    for (const keys of pieces(run.after)) there.push(...(await this.#rowsAt(layout, keys)));
+    await this.#delete(layout, there, true);
+    await putParts(this.#link, layout, run, { tentative: this.#tentative });
+    await this.#insertRows(layout, layout.writable, there);
   }
 
   /** Whole rows in the order of their keys, locked. */
@@ -319,10 +339,6 @@ export class Applier {
       );
     await this.insert(layout, run);
   }
-}
-
-function* pieces(rows: readonly Tuple[]): Generator<readonly Tuple[]> {
-  for (let at = 0; at < rows.length; at += STATEMENT_KEYS) yield rows.slice(at, at + STATEMENT_KEYS);
 }
 
 const movesKey = (layout: SinkLayout, before: Tuple): boolean =>

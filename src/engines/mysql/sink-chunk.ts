@@ -110,7 +110,7 @@ class MysqlChunkWriter implements ChunkWriter {
     return this.#attempt(async () => {
       const { sessions, layouts, stream } = this.#options;
       const layout = await layouts.of(this.#link, target.relation);
-      if (!sessions.bulk || layout.otherUnique) return null;
+      if (!sessions.bulk || layout.otherUnique || layout.waiting !== null) return null;
       const loaded = await loadRows(this.#link, layout, columns, bytes);
       if (typeof loaded !== 'string') {
         this.#rows += loaded.rows;

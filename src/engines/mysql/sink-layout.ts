@@ -13,6 +13,7 @@ import { readLayout, type LayoutColumn, type LayoutIndex } from './catalog-layou
 import { codecOf, type Codec } from './cells.ts';
 import type { Link } from './connect.ts';
 import { jsonExpression } from './sink-json.ts';
+import { waitingOf, type Waiting, type WaitingPlace } from './sink-waiting.ts';
 import { ident, qualified } from './sql.ts';
 
 export interface SinkColumn {
@@ -41,11 +42,26 @@ export interface SinkLayout {
   readonly writable: readonly number[];
   /** Unique indexes beside the one that is the key. */
   readonly otherUnique: boolean;
+  /** Set for a merged table. */
+  readonly waiting: Waiting | null;
+}
+
+/** Rows whose keys one condition may name: past that the server's planner costs more than it saves. */
+const STATEMENT_KEYS = 1_000;
+
+export function* pieces(rows: readonly Tuple[]): Generator<readonly Tuple[]> {
+  for (let at = 0; at < rows.length; at += STATEMENT_KEYS) yield rows.slice(at, at + STATEMENT_KEYS);
 }
 
 /** Layouts of the tables that a sink writes, read on first use. */
 export class Layouts {
   readonly #known = new Map<string, SinkLayout>();
+  readonly #place: WaitingPlace;
+  readonly #waiting = new Map<string, { readonly target: TargetTable; readonly waiting: Waiting }>();
+
+  constructor(place: WaitingPlace) {
+    this.#place = place;
+  }
 
   /**
    * Forgets what is known of these tables.
@@ -53,17 +69,22 @@ export class Layouts {
    */
   register(targets: readonly TargetTable[]): void {
     for (const target of targets) {
-      const shown = showTable(target.relation.table);
-      if (target.merge !== null || target.elements !== undefined)
+      const { table } = target.relation;
+      if (target.elements !== undefined)
         throw new VerdigrisError(
           'SCHEMA_UNSUPPORTED',
-          target.merge !== null
-            ? `Several tables feed ${shown}: merged tables are not supported on this engine yet.`
-            : `${shown} is an array that is written element by element, which is not supported on this engine yet.`,
+          `${showTable(table)} is an array that is written element by element, which is not supported on this engine yet.`,
           { remedy: 'Map each table to a table of its own.' },
         );
-      this.#known.delete(tableId(target.relation.table));
+      const waiting = waitingOf(target, this.#place);
+      if (waiting !== null) this.#waiting.set(tableId(table), { target, waiting });
+      this.#known.delete(tableId(table));
     }
+  }
+
+  /** The merged tables that were registered. */
+  get merged(): Iterable<{ readonly target: TargetTable; readonly waiting: Waiting }> {
+    return this.#waiting.values();
   }
 
   /** After DDL. */
@@ -76,7 +97,7 @@ export class Layouts {
     const id = tableId(relation.table);
     const known = this.#known.get(id);
     if (known !== undefined && sameColumns(known.relation, relation)) return known;
-    const layout = await readSinkLayout(link, relation);
+    const layout = await readSinkLayout(link, relation, this.#waiting.get(id)?.waiting ?? null);
     this.#known.set(id, layout);
     return layout;
   }
@@ -88,7 +109,7 @@ const sameColumns = (left: Relation, right: Relation): boolean =>
     left.columns.length === right.columns.length &&
     left.columns.every((column, index) => column.name === right.columns[index]?.name));
 
-async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayout> {
+async function readSinkLayout(link: Link, relation: Relation, waiting: Waiting | null): Promise<SinkLayout> {
   const { table } = relation;
   const layout = await readLayout(link, table);
   const byName = new Map(layout.columns.map((column) => [column.name, column]));
@@ -120,6 +141,7 @@ async function readSinkLayout(link: Link, relation: Relation): Promise<SinkLayou
     writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
     hint: own === undefined ? '' : ` FORCE INDEX (${ident(own.name)})`,
     otherUnique: unique.some((index) => !isKey(index)),
+    waiting,
   };
 }
 
@@ -140,19 +162,20 @@ export const rowSql = (layout: SinkLayout, columns: readonly number[], row: Tupl
 export const nameList = (layout: SinkLayout, columns: readonly number[]): string =>
   columns.map((column) => (layout.columns[column] as SinkColumn).sql).join(',');
 
-/** Condition that finds the rows with these keys (or these leading parts of them). */
-export function keysCondition(layout: SinkLayout, keys: readonly Tuple[], on = layout.key): string {
+/** Condition that finds the rows with these keys (or these leading parts of them); `alias` goes before the names of columns. */
+export function keysCondition(
+  layout: SinkLayout,
+  keys: readonly Tuple[],
+  on = layout.key,
+  alias = '',
+): string {
+  const name = (column: number): string => `${alias}${(layout.columns[column] as SinkColumn).sql}`;
   const single = on.length === 1 ? (on[0] as number) : null;
-  if (single !== null) {
-    const column = layout.columns[single] as SinkColumn;
-    return `${column.sql} IN (${keys.map((row) => cellSql(layout, single, row[single])).join(',')})`;
-  }
-  return keys
-    .map(
-      (row) =>
-        `(${on.map((column) => `${(layout.columns[column] as SinkColumn).sql} = ${cellSql(layout, column, row[column])}`).join(' AND ')})`,
-    )
-    .join(' OR ');
+  if (single !== null)
+    return `${name(single)} IN (${keys.map((row) => cellSql(layout, single, row[single])).join(',')})`;
+  const one = (row: Tuple): string =>
+    on.map((column) => `${name(column)} = ${cellSql(layout, column, row[column])}`).join(' AND ');
+  return `(${keys.map((row) => `(${one(row)})`).join(' OR ')})`;
 }
 
 /** Condition that finds a row of a table without a key by all that is known of it. */

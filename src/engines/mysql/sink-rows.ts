@@ -7,11 +7,13 @@ import { nameList, rowSql, type SinkLayout } from './sink-layout.ts';
 /** Bytes of one statement. */
 const STATEMENT_BYTES = 512 * 1024;
 
-interface RowsOptions {
+export interface RowsOptions {
   /** What follows the rows in the statement. */
   readonly tail?: string;
   /** A duplicate is not the end: another way is tried. Then the driver's error comes as it is, and no row is looked for. */
   readonly tentative?: boolean;
+  /** Quoted name of another table of ours that takes these columns; default: the layout's. */
+  readonly into?: string;
 }
 
 /**
@@ -53,7 +55,7 @@ class RowsStatement {
   constructor(link: Link, layout: SinkLayout, columns: readonly number[], options: RowsOptions) {
     this.#link = link;
     this.#layout = layout;
-    this.#head = `INSERT INTO ${layout.sql} (${nameList(layout, columns)}) VALUES `;
+    this.#head = `INSERT INTO ${options.into ?? layout.sql} (${nameList(layout, columns)}) VALUES `;
     this.#options = options;
   }
 
@@ -89,7 +91,7 @@ class RowsStatement {
 }
 
 /** The server refused what it was given, and nothing else is tried. */
-function isFinal(error: unknown, tentative = false): boolean {
+export function isFinal(error: unknown, tentative = false): boolean {
   if (error instanceof VerdigrisError || (tentative && errnoOf(error) === ERRNO.DUPLICATE_ENTRY))
     return false;
   return translate(error, 'sink').code === 'SINK_CONFLICT';

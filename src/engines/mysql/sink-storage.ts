@@ -8,6 +8,7 @@ import type { Cell, Tuple } from '../../core/table.ts';
 import { text } from './cells.ts';
 import type { MysqlConfig } from './config.ts';
 import type { Link } from './connect.ts';
+import { dropWaiting, type WaitingPlace } from './sink-waiting.ts';
 import { literal } from './sql.ts';
 import { stateTable, type StateTable } from './state-names.ts';
 
@@ -26,6 +27,13 @@ export const tableOf = (stream: SinkStream, name: StateTable): string =>
 
 export const ownerCondition = ({ env, options }: SinkStream): string =>
   `id = ${literal(env.migration)} AND direction = ${literal(options.direction)}`;
+
+/** Where the parts of merged tables wait. */
+export const waitingPlace = ({ env, options }: SinkStream): WaitingPlace => ({
+  stateSchema: env.stateSchema,
+  migration: env.migration,
+  direction: options.direction,
+});
 
 const ownerValues = ({ env, options }: SinkStream): string =>
   `${literal(env.migration)}, ${literal(options.direction)}`;
@@ -182,4 +190,5 @@ export function doneStatement(
 export async function retireStream(link: Link, stream: SinkStream): Promise<void> {
   for (const table of ['checkpoint', 'ranges', 'holes', 'deferred'] as const)
     await link.run(`DELETE FROM ${tableOf(stream, table)} WHERE ${ownerCondition(stream)}`);
+  await dropWaiting(link, waitingPlace(stream));
 }

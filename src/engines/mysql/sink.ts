@@ -25,16 +25,18 @@ import {
   readRanges,
   retireStream,
   writeFirstCheckpoint,
+  waitingPlace,
   writeHoles,
   type SinkStream,
 } from './sink-storage.ts';
+import { prepareWaiting } from './sink-waiting.ts';
 import { registerSession } from './sessions.ts';
 import { prepareState } from './state-tables.ts';
 
 /** Writes groups, chunks and state to one database under one term of the lease. Every commit is as durable as the server's own are. */
 export class MysqlSink implements Sink {
   readonly #stream: SinkStream;
-  readonly #layouts = new Layouts();
+  readonly #layouts: Layouts;
   readonly #ghosts = new Ghosts();
   readonly #chunks: ChunkSessions;
   #link: Link | null = null;
@@ -48,6 +50,7 @@ export class MysqlSink implements Sink {
 
   constructor(stream: SinkStream) {
     this.#stream = stream;
+    this.#layouts = new Layouts(waitingPlace(stream));
     this.#chunks = new ChunkSessions(stream, this.#ghosts);
   }
 
@@ -62,6 +65,7 @@ export class MysqlSink implements Sink {
     await this.#attempt(async () => {
       await prepareState(link, env.stateSchema);
       await registerSession(link, { ...env, term: options.term });
+      for (const { target, waiting } of this.#layouts.merged) await prepareWaiting(link, target, waiting);
     });
   }
 
@@ -73,6 +77,7 @@ export class MysqlSink implements Sink {
       await this.#ghosts.end(link);
       // Asked when the stream is opened anew: an operator may have mended the tables since.
       this.#layouts.forget();
+      for (const { target, waiting } of this.#layouts.merged) await prepareWaiting(link, target, waiting);
       this.#committed = await readCheckpoint(link, this.#stream);
       this.#unsure = false;
       return this.#committed;

@@ -17,10 +17,11 @@ const GATES_MS = 60_000;
 const DATABASE = 'shop';
 
 const BLUE = `CREATE TABLE orders (id int NOT NULL AUTO_INCREMENT PRIMARY KEY, code varchar(40) NOT NULL UNIQUE, client int NOT NULL, note varchar(200));
-  CREATE TABLE tally (client int NOT NULL PRIMARY KEY, count int NOT NULL)`;
-/** Wider, and with room for what only green knows: the clients need not notice. */
+  CREATE TABLE tally (client int NOT NULL PRIMARY KEY, count int NOT NULL);
+  CREATE TABLE contact (client int NOT NULL PRIMARY KEY, mail varchar(60) NOT NULL)`;
+/** Wider, with room for what only green knows, and with contacts in the tallies: the clients need not notice. */
 const GREEN = `CREATE TABLE orders (id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, code varchar(80) NOT NULL UNIQUE, client bigint NOT NULL, note text, rating int);
-  CREATE TABLE tally (client bigint NOT NULL PRIMARY KEY, count bigint NOT NULL)`;
+  CREATE TABLE tally (client bigint NOT NULL PRIMARY KEY, count bigint NOT NULL, mail varchar(60) NULL)`;
 const TABLES = [
   {
     from: `${DATABASE}.orders`,
@@ -41,10 +42,21 @@ const TABLES = [
     to: [
       {
         table: `${DATABASE}.tally`,
+        owner: true,
         columns: {
           client: { from: 'client', cast: 'bigint' },
           count: { from: 'count', cast: 'bigint' },
         },
+      },
+    ],
+  },
+  {
+    from: `${DATABASE}.contact`,
+    to: [
+      {
+        table: `${DATABASE}.tally`,
+        key: { client: 'client' },
+        columns: { client: { from: 'client', cast: 'bigint' }, mail: 'copy' },
       },
     ],
   },
@@ -58,6 +70,7 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
     for (const statement of BLUE.split(';')) await blue.query(statement, DATABASE);
     for (let client = 0; client < CLIENTS; client += 1)
       await blue.query(`INSERT INTO tally VALUES (${client}, 0)`, DATABASE);
+    await blue.query("INSERT INTO contact VALUES (0, 'a@b'), (1, 'c@d'), (2, 'e@f')", DATABASE);
     const place = (server: MysqlServer) => ({ host: '127.0.0.1', port: server.port });
     await using proxy = await startHaproxy({
       program: await debianProgram(HAPROXY),
@@ -116,6 +129,13 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
     });
     await clients.more();
     expect(Number(await count(green))).toBeGreaterThan(100);
+    // One contact changes, one goes, one comes: on blue they are rows of another table.
+    for (const [client, mail] of [
+      [0, "'new'"],
+      [1, 'NULL'],
+      [3, "'first'"],
+    ])
+      await green.query(`UPDATE tally SET mail = ${mail} WHERE client = ${client}`, DATABASE);
     expect(
       await turn(engine, { act: 'rollback', migration: config.migration, gatesMs: GATES_MS }),
     ).toMatchObject({
@@ -133,7 +153,13 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
     const tally = await blue.query('SELECT client, count FROM tally ORDER BY client', DATABASE);
     for (const { client, count: counted } of tally)
       expect(Number(counted)).toBe(rows.filter((row) => row['client'] === client).length);
-    await waitFor(async () => (await contents(green)) === (await contents(blue)), {
+    expect(await blue.query('SELECT client, mail FROM contact ORDER BY client', DATABASE)).toEqual([
+      { client: 0, mail: 'new' },
+      { client: 2, mail: 'e@f' },
+      { client: 3, mail: 'first' },
+    ]);
+    await blue.query("INSERT INTO contact VALUES (4, 'after')", DATABASE);
+    await waitFor(async () => (await contents(green, 'tally')) === (await contents(blue, CONTACTS)), {
       what: 'green to follow blue again',
       everyMs: 500,
     });
@@ -145,15 +171,17 @@ describe.each(['mysql', 'mariadb'] as const)('%s behind HAProxy', (flavour) => {
   }, 240_000);
 });
 
+const CONTACTS = '(SELECT tally.*, mail FROM tally LEFT JOIN contact USING (client)) tally';
+
 /** As text: green's integers are wider. */
-const contents = async (server: MysqlServer): Promise<string> =>
+const contents = async (server: MysqlServer, tallies: string): Promise<string> =>
   JSON.stringify([
     await server.query(
       'SELECT CAST(id AS CHAR) AS id, code, CAST(client AS CHAR) AS client, note FROM orders ORDER BY orders.id',
       DATABASE,
     ),
     await server.query(
-      'SELECT CAST(client AS CHAR) AS client, CAST(count AS CHAR) AS n FROM tally ORDER BY tally.client',
+      `SELECT CAST(client AS CHAR) AS client, CAST(count AS CHAR) AS n, mail FROM ${tallies} ORDER BY tally.client`,
       DATABASE,
     ),
   ]);
