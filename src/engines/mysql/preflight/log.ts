@@ -200,10 +200,32 @@ export const LOG_CHECKS: readonly Check[] = [
     title: 'server',
     level: 'block',
     expected: 'MySQL 8.0.23 or newer, or MariaDB 10.11 or newer',
-    run: async (context) =>
-      `${context.link.flavour === 'mysql' ? 'MySQL' : 'MariaDB'} ${context.link.version.join('.')}, log at ${(await executedGtids(context.link)) || '(nothing)'}`,
+    run: server,
   },
 ];
+
+const OLDEST = { mysql: [8, 0, 23], mariadb: [10, 11, 0] } as const;
+
+/** Servers that speak the protocol and have another log, by a word of their version. */
+const OTHERS = /vitess|planetscale|tidb|oceanbase|heatwave/i;
+
+async function server({ link }: CheckContext): Promise<readonly Finding[] | string> {
+  const comment = (await link.value("SELECT CONCAT(VERSION(), ' ', @@version_comment)")) ?? '';
+  const shown = `${link.flavour === 'mysql' ? 'MySQL' : 'MariaDB'} ${link.version.join('.')}`;
+  const other = OTHERS.exec(comment)?.[0];
+  if (other !== undefined)
+    return [
+      {
+        observed: `${shown}, ${other}`,
+        remedy: 'Use a MySQL or MariaDB server: its binary log is what is read.',
+      },
+    ];
+  const oldest = OLDEST[link.flavour];
+  const place = link.version.findIndex((number, index) => number !== oldest[index]);
+  if (place >= 0 && (link.version[place] as number) < (oldest[place] as number))
+    return [{ observed: shown, remedy: `Upgrade the server to ${oldest.join('.')} or newer first.` }];
+  return `${shown}, log at ${(await executedGtids(link)) || '(nothing)'}`;
+}
 
 async function replicas({ link }: CheckContext): Promise<readonly unknown[]> {
   return await link.rows(link.flavour === 'mysql' ? 'SHOW REPLICA STATUS' : 'SHOW ALL REPLICAS STATUS');

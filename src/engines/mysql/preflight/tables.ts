@@ -130,10 +130,24 @@ export const TABLE_CHECKS: readonly Check[] = [
     level: 'warn',
     expected: 'no event writes while traffic moves',
     run: async (context) => {
+      if ((await setting(context, 'event_scheduler')) !== 'ON') return 'event_scheduler is not ON';
       const rows = await context.link.rows(
         "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'",
       );
-      if (rows.length === 0 || (await setting(context, 'event_scheduler')) !== 'ON') return 'none';
+      // Without the privilege the list is empty, whatever there is.
+      const all = (await context.link.rows('SHOW GRANTS')).some(([grant]) =>
+        /\b(ALL PRIVILEGES|EVENT)\b.* ON \*\.\*/.test(grant ?? ''),
+      );
+      if (rows.length === 0 && all) return 'none';
+      if (rows.length === 0)
+        return [
+          {
+            observed: 'event_scheduler is ON, and our account may not list the events',
+            remedy: 'See for yourself that no event writes while traffic moves, or let our account look.',
+            sql: `GRANT EVENT ON *.* TO ${context.account}`,
+            unknown: true,
+          },
+        ];
       return [
         {
           observed: rows.map(([name]) => name).join(', '),
