@@ -9,7 +9,7 @@ import type { Charsets } from './charsets.ts';
 import { meaningOf } from './ddl.ts';
 import { RowDecoder } from './decoder.ts';
 import { formatGtids, parseGtids, type GtidSet } from './position.ts';
-import type { RelationMap, ReplicatedTable } from './stream-relations.ts';
+import { layoutChange, type RelationMap, type ReplicatedTable } from './stream-relations.ts';
 
 export interface AssemblerParts {
   readonly relations: RelationMap;
@@ -314,8 +314,8 @@ export class Assembler {
             return;
           }
           const why = meaning.lost
-            ? 'a statement replaced the table or took rows out of it without row events'
-            : 'a statement changed its layout';
+            ? 'a statement replaced, renamed or dropped the table, or took rows out of it without row events'
+            : layoutChange(table.relation, now);
           this.#changed(meaning.table, why, () => Promise.resolve(meaning.lost ? null : now));
         };
         return;

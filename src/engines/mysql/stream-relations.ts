@@ -60,6 +60,23 @@ export class RelationMap {
   }
 }
 
+/** What a statement did to a table that is replicated, by its layout before and now; null: the table is gone. */
+export function layoutChange(before: Relation, now: Relation | null): string {
+  if (now === null) return 'a statement dropped or renamed the table, or made it another one';
+  const types = (relation: Relation): Map<string, string> =>
+    new Map(relation.columns.map(({ name, type }) => [name, type]));
+  const [had, has] = [types(before), types(now)];
+  const parts = [
+    ...[...has].flatMap(([name, type]) => {
+      const old = had.get(name);
+      if (old === undefined) return [`column ${name} (${type}) came`];
+      return old === type ? [] : [`column ${name} is ${type} and was ${old}`];
+    }),
+    ...[...had.keys()].flatMap((name) => (has.has(name) ? [] : [`column ${name} went`])),
+  ];
+  return `a statement changed its layout${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
+}
+
 /** How the table of the log differs from the one that is mapped; null when it does not. */
 function differs(layout: Layout, logged: readonly LoggedColumn[], charsets: Charsets): string | null {
   const wanted = new Map(layout.columns.map((column) => [column.name, column]));
