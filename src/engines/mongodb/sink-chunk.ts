@@ -356,8 +356,12 @@ class MongoChunkWriter implements ChunkWriter {
   }
 
   /** Somebody else has the range: another engine, or a change of ours that needed the place. */
-  async #lost(): Promise<VerdigrisError> {
+  async #lost(taken: RangeTaken): Promise<VerdigrisError> {
     const stream = this.#stream;
+    const { unit, ordinal } = this.#target;
+    if (this.#scattered.size === 0 || ordinal === null) return taken;
+    const open = { _id: rangeId(stream.id, unit, ordinal), upto: null };
+    if ((await rangesOf(stream.db).findOne(open)) === null) return taken;
     await transactAgain(stream.client, (session) => stream.holdLease(session));
     return new VerdigrisError('SINK_TRANSIENT', 'Documents of the range stood in the way of a change.');
   }
@@ -370,7 +374,7 @@ class MongoChunkWriter implements ChunkWriter {
       this.#signal.throwIfAborted();
       return await this.#stream.guarded(() =>
         work().catch(async (error: unknown) => {
-          throw error instanceof RangeTaken ? await this.#lost() : error;
+          throw error instanceof RangeTaken ? await this.#lost(error) : error;
         }),
       );
     } catch (error) {
