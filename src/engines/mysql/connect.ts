@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import mysql from 'mysql2';
 import { VerdigrisError } from '../../core/errors.ts';
 import { parseDuration } from '../../core/units.ts';
@@ -103,6 +103,9 @@ export class Link implements AsyncDisposable {
   readonly id: number;
   readonly flavour: 'mysql' | 'mariadb';
   readonly version: readonly [number, number, number];
+  /** Who waits for an answer, and who for rows: the driver tells neither when we end the connection. */
+  readonly #asking = new Set<(error: Error) => void>();
+  readonly #reading = new Set<(error: Error) => void>();
   #lost = false;
 
   constructor(connection: mysql.Connection, where: Where, server: { id: number; version: string }) {
@@ -118,6 +121,7 @@ export class Link implements AsyncDisposable {
     });
     connection.on('end', () => {
       this.#lost = true;
+      giveUp(this.#reading, this.#asking);
     });
   }
 
@@ -137,11 +141,11 @@ export class Link implements AsyncDisposable {
   }
 
   raw(sql: string): Promise<readonly RawRow[]> {
-    return new Promise((resolve, reject) => {
+    return this.#ask((resolve, reject) => {
       this.#connection.query<mysql.RowDataPacket[][]>(
         { sql, rowsAsArray: true, typeCast: false } as mysql.QueryOptions,
         (error, rows) => {
-          if (error !== null) reject(this.#failed(error));
+          if (error !== null) reject(error);
           else resolve((Array.isArray(rows) ? rows : []) as unknown as RawRow[]);
         },
       );
@@ -149,10 +153,10 @@ export class Link implements AsyncDisposable {
   }
 
   run(sql: string): Promise<Outcome> {
-    return new Promise((resolve, reject) => {
+    return this.#ask((resolve, reject) => {
       this.#connection.query<mysql.ResultSetHeader>(sql, (error, result) => {
-        if (error !== null) reject(this.#failed(error));
-        else resolve({ affected: result.affectedRows ?? 0, warnings: result.warningStatus ?? 0 });
+        if (error !== null) reject(error);
+        else resolve(outcomeOf(result));
       });
     });
   }
@@ -161,15 +165,28 @@ export class Link implements AsyncDisposable {
   load(sql: string, bytes: () => Readable): Promise<Outcome> {
     let given: Readable | null = null;
     const give = (): Readable => (given ??= bytes());
-    return new Promise((resolve, reject) => {
+    return this.#ask<Outcome>((resolve, reject) => {
       this.#connection.query<mysql.ResultSetHeader>(
         { sql, infileStreamFactory: give } as mysql.QueryOptions,
         (error, result) => {
-          given?.destroy();
-          if (error !== null) reject(this.#failed(error));
-          else resolve({ affected: result.affectedRows ?? 0, warnings: result.warningStatus ?? 0 });
+          if (error !== null) reject(error);
+          else resolve(outcomeOf(result));
         },
       );
+    }).finally(() => given?.destroy());
+  }
+
+  #ask<T>(send: (resolve: (answer: T) => void, reject: (error: Error) => void) => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error): void => {
+        this.#asking.delete(fail);
+        reject(this.#failed(error));
+      };
+      this.#asking.add(fail);
+      send((answer) => {
+        this.#asking.delete(fail);
+        resolve(answer);
+      }, fail);
     });
   }
 
@@ -178,6 +195,7 @@ export class Link implements AsyncDisposable {
    * piece is larger only by what had been received by then (64 kB, or one row).
    */
   async *stream(sql: string): AsyncGenerator<readonly RawRow[]> {
+    if (this.#lost) throw this.#failed(closedHere());
     const query = this.#connection.query({ sql, rowsAsArray: true, typeCast: false } as mysql.QueryOptions);
     let piece: RawRow[] = [];
     let bytes = 0;
@@ -192,10 +210,12 @@ export class Link implements AsyncDisposable {
         wake.resolve(undefined);
       }
     });
-    query.on('error', (error: Error) => {
+    const fail = (error: Error): void => {
       failure = error;
       wake.resolve(undefined);
-    });
+    };
+    this.#reading.add(fail);
+    query.on('error', fail);
     query.on('end', () => {
       ended = true;
       wake.resolve(undefined);
@@ -219,12 +239,22 @@ export class Link implements AsyncDisposable {
     } finally {
       // Left in the middle: what the server still sends belongs to nobody.
       if (!ended && failure === null) this.destroy();
+      this.#reading.delete(fail);
     }
   }
 
+  /**
+   * Ends the connection. The driver only says that nothing more will be asked; so what was asked of a sink is still waited for, as long as
+   * its server has the connection open. Of a source nobody wants the answer, nor rows of either.
+   */
   destroy(): void {
     this.#lost = true;
     this.#connection.destroy();
+    giveUp(this.#reading);
+    if (this.#where !== 'source' && this.#reading.size === 0) return;
+    // A server that writes to a socket which nobody reads would keep its snapshot until it times out.
+    (this.#connection as unknown as { readonly stream: Duplex }).stream.destroy();
+    giveUp(this.#asking);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -253,6 +283,18 @@ export class Link implements AsyncDisposable {
     return Object.assign(error as Error, { verdigris: translated.code });
   }
 }
+
+const outcomeOf = (result: mysql.ResultSetHeader): Outcome => ({
+  affected: result.affectedRows ?? 0,
+  warnings: result.warningStatus ?? 0,
+});
+
+const closedHere = (): Error =>
+  Object.assign(new Error('The connection was closed.'), { fatal: true, code: 'PROTOCOL_CONNECTION_LOST' });
+
+const giveUp = (...all: readonly ReadonlySet<(error: Error) => void>[]): void => {
+  for (const waiting of all) for (const fail of [...waiting]) fail(closedHere());
+};
 
 /** Connects and pins the session. @throws VerdigrisError SOURCE_CONNECT, SINK_CONNECT */
 export async function connect(config: MysqlConfig, options: LinkOptions): Promise<Link> {
