@@ -46,6 +46,6 @@ export const travelOrder = (types: readonly string[]): readonly number[] => {
  * Values of the one column, as they travel, are what the other one takes without a change that no warning tells of. Not so for a number
  * that a YEAR takes as text (0 is 2000 there), and for digits of a second, which are rounded in silence.
  */
-export const rawFits = (from: Column, to: Column): boolean =>
+export const rawFits = (from: Pick<Column, 'type' | 'kind'>, to: Pick<Column, 'type' | 'kind'>): boolean =>
   from.type === to.type ||
   (from.kind === to.kind && to.type !== 'year' && ['integer', 'text', 'bytes'].includes(to.kind));

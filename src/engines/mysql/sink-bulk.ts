@@ -1,7 +1,9 @@
 import { Readable } from 'node:stream';
-import { ENCLOSE, FIELD, inHex, LINE, NOT_WHOLE, travelOf, travelOrder } from './bulk.ts';
+import { ENCLOSE, FIELD, inHex, LINE, NOT_WHOLE, rawFits, travelOf, travelOrder } from './bulk.ts';
+import type { Column, Relation } from '../../core/table.ts';
 import type { Link, Outcome } from './connect.ts';
 import { errnoOf, translate } from './errors.ts';
+import { kindOf } from './kinds.ts';
 import type { SinkColumn, SinkLayout } from './sink-layout.ts';
 
 /** The server, or we, may not read files of the client: MySQL, older MySQL, MariaDB. */
@@ -42,6 +44,15 @@ export async function loadRows(
     typeof loaded === 'string' ? 'ROLLBACK TO SAVEPOINT verdigris_bulk' : 'RELEASE SAVEPOINT verdigris_bulk',
   );
   return loaded;
+}
+
+/** The table is still what the plan was made for: a column that has become narrower since might be rounded in silence. */
+export function isAsPlanned(layout: SinkLayout, planned: Relation, columns: readonly number[]): boolean {
+  return columns.every((index) => {
+    const { type, dataType } = layout.columns[index] as SinkColumn;
+    const kind = kindOf(dataType);
+    return kind !== null && rawFits(planned.columns[index] as Column, { type, kind });
+  });
 }
 
 async function* counted(

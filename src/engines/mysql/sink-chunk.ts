@@ -6,7 +6,7 @@ import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
 import { showTable, type Tuple } from '../../core/table.ts';
 import type { Link } from './connect.ts';
 import { Applier } from './sink-applier.ts';
-import { loadRows } from './sink-bulk.ts';
+import { isAsPlanned, loadRows } from './sink-bulk.ts';
 import type { Layouts } from './sink-layout.ts';
 import { beginGuarded, openSinkLink, sinkError, type Ghosts } from './sink-session.ts';
 import { doneStatement, writeHoles, type SinkStream } from './sink-storage.ts';
@@ -111,6 +111,7 @@ class MysqlChunkWriter implements ChunkWriter {
       const { sessions, layouts, stream } = this.#options;
       const layout = await layouts.of(this.#link, target.relation);
       if (!sessions.bulk || layout.otherUnique || layout.waiting !== null) return null;
+      if (!isAsPlanned(layout, target.relation, columns)) return null;
       const loaded = await loadRows(this.#link, layout, columns, bytes);
       if (typeof loaded !== 'string') {
         this.#rows += loaded.rows;

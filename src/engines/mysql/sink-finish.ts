@@ -229,15 +229,23 @@ async function checkForeignKey(link: Link, item: Item): Promise<void> {
     : `${ident(item.table.schema)}.${match[2]}`;
   const on = from.map((column, index) => `c.${column} = p.${to[index]}`).join(' AND ');
   const set = from.map((column) => `c.${column} IS NOT NULL`).join(' AND ');
-  const orphan = await link.value(
-    `SELECT 1 FROM ${qualified(item.table)} c LEFT JOIN ${parent} p ON ${on} WHERE ${set} AND p.${to[0]} IS NULL LIMIT 1`,
+  const key = (keyIndex(await readLayout(link, item.table))?.columns ?? []) as readonly string[];
+  const selected = ['1', ...key.map((column) => `c.${ident(column)}`)].join(', ');
+  const [orphan] = await link.rows(
+    `SELECT ${selected} FROM ${qualified(item.table)} c LEFT JOIN ${parent} p ON ${on} WHERE ${set} AND p.${to[0]} IS NULL LIMIT 1`,
   );
-  if (orphan === null) return;
+  if (orphan === undefined) return;
   throw new VerdigrisError(
     'SINK_CONFLICT',
     `Rows of ${showTable(item.table)} point at rows that do not exist (${item.name}).`,
     {
-      context: { table: showTable(item.table), constraint: item.name },
+      context: {
+        table: showTable(item.table),
+        constraint: item.name,
+        ...(key.length === 0
+          ? {}
+          : { key: Object.fromEntries(key.map((column, index) => [column, orphan[index + 1]])) }),
+      },
       remedy: 'Correct the rows on blue, or drop the foreign key from the schema of green; then resume.',
     },
   );

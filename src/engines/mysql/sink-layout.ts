@@ -20,6 +20,8 @@ export interface SinkColumn {
   /** Quoted. */
   readonly sql: string;
   readonly dataType: string;
+  /** With length and digits, as it is now. */
+  readonly type: string;
   readonly codec: Codec;
   readonly generated: boolean;
   /** An insert must name it. */
@@ -123,6 +125,7 @@ async function readSinkLayout(link: Link, relation: Relation, waiting: Waiting |
     return {
       sql: ident(column.name),
       dataType: known.dataType,
+      type: known.columnType,
       codec: sinkCodec(known),
       generated: known.generated,
       required: !known.nullable && !known.hasDefault && !known.generated,

@@ -3,62 +3,7 @@ import { startMysqlWithAccounts } from '../../support/mysql-harness.ts';
 import { MysqlRun } from '../../support/mysql-run.ts';
 import type { MysqlFlavour, MysqlServer } from '../../support/mysql-server.ts';
 import { waitFor } from '../../support/wait.ts';
-
-/**
- * What blue holds and green refuses: the type of blue, what green has by mistake, a value that both take, one that green does not, and
- * what the log of the engine is not to say of it.
- */
-interface Misfit {
-  readonly wide: string;
-  readonly narrow: string;
-  readonly fits: string;
-  readonly bad: string;
-  readonly secret?: string;
-  /** The message names the column; a constraint is named otherwise. */
-  readonly names?: RegExp;
-  readonly only?: MysqlFlavour;
-}
-
-const MISFITS: readonly Misfit[] = [
-  { wide: 'bigint', narrow: 'smallint', fits: '32767', bad: '4711471', secret: '4711471' },
-  { wide: 'int', narrow: 'int unsigned', fits: '7', bad: '-4711', secret: '4711' },
-  { wide: 'varchar(40)', narrow: 'varchar(5)', fits: "'abcde'", bad: "'abc-secret'", secret: 'secret' },
-  { wide: 'varchar(40)', narrow: 'varchar(40) NOT NULL', fits: "'x'", bad: 'NULL' },
-  {
-    wide: 'varchar(40) CHARACTER SET utf8mb4',
-    narrow: 'varchar(40) CHARACTER SET latin1',
-    fits: "'é'",
-    bad: "'snow ☃ secret'",
-    secret: 'secret',
-  },
-  { wide: 'decimal(10,4)', narrow: 'decimal(10,2)', fits: '1.25', bad: '471.1234', secret: '471.12' },
-  { wide: 'double', narrow: 'float', fits: '1', bad: '4.711e300', secret: '4.711e' },
-  {
-    wide: 'datetime(6)',
-    narrow: 'datetime(3)',
-    fits: "'2026-01-01'",
-    bad: "'2026-01-01 11:12:13.471147'",
-    secret: '13.471',
-  },
-  {
-    wide: 'datetime',
-    narrow: 'timestamp NULL',
-    fits: "'2026-01-01'",
-    bad: "'1901-02-03 04:05:06'",
-    secret: '1901',
-  },
-  { wide: "enum('a','b','sesam')", narrow: "enum('a','b')", fits: "'b'", bad: "'sesam'", secret: 'sesam' },
-  { wide: 'longblob', narrow: 'varbinary(4)', fits: '0x01', bad: '0x4711471147', secret: '4711471147' },
-  {
-    wide: 'int',
-    narrow: 'int, CONSTRAINT positive CHECK (v > 0)',
-    fits: '1',
-    bad: '-4711',
-    secret: '4711',
-    names: /positive/,
-  },
-  { wide: 'int', narrow: 'int, UNIQUE KEY once (v)', fits: '5', bad: '5', names: /once/ },
-];
+import { MISFITS, misfitTables } from './misfits.ts';
 
 describe.each<MysqlFlavour>(['mysql', 'mariadb'])('what green refuses, on %s', (flavour) => {
   let blue: MysqlServer;
@@ -75,18 +20,16 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('what green refuses, on %s', (
 
   const names = MISFITS.map((_, index) => `t${index}`);
   const entries = names.map((name) => `- from: $db.${name}`).join('\n');
-  const tables = (type: 'wide' | 'narrow'): string[] =>
-    MISFITS.map((misfit, index) => `CREATE TABLE t${index} (id int PRIMARY KEY, v ${misfit[type]})`);
 
   test('in the stream: it stops exactly before the change with table, key, column and position, and goes on when green takes it (F41)', async () => {
     await using run = await MysqlRun.create({
       blueOn: blue,
       greenOn: green,
       blue: [
-        ...tables('wide'),
+        ...misfitTables('wide'),
         ...MISFITS.map(({ fits }, index) => `INSERT INTO t${index} VALUES (1, ${fits})`),
       ],
-      green: tables('wide'),
+      green: misfitTables('wide'),
       tables: entries,
     });
     await run.start();
