@@ -4,9 +4,9 @@ import { showTable, UNCHANGED, type Cell, type Tuple } from '../../core/table.ts
 import type { Link } from './connect.ts';
 import { errnoOf, ERRNO, translate } from './errors.ts';
 import {
+  atKeys,
   cellSql,
   imageCondition,
-  keysCondition,
   pieces,
   type Layouts,
   type SinkColumn,
@@ -140,10 +140,8 @@ export class Applier {
       return;
     }
     if (layout.waiting !== null) await keepParts(this.#link, layout, rows);
-    for (const keys of pieces(rows)) {
-      const { affected } = await this.#link.run(
-        `DELETE ${layout.sql} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)}`,
-      );
+    for (const keys of pieces(rows, layout.keysAtOnce)) {
+      const { affected } = await this.#link.run(`DELETE ${layout.sql} FROM ${atKeys(layout, keys)}`);
       if (strict && affected !== keys.length) throw miss(layout, 'delete', keys.length, affected);
     }
   }
@@ -176,12 +174,8 @@ export class Applier {
       return;
     }
     // Found first, so that what follows changes rows and never makes one.
-    for (const keys of pieces(run.after)) {
-      const found = Number(
-        await this.#link.value(
-          `SELECT count(*) FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)} FOR UPDATE`,
-        ),
-      );
+    for (const keys of pieces(run.after, layout.keysAtOnce)) {
+      const found = Number(await this.#link.value(`SELECT count(*) FROM ${atKeys(layout, keys)} FOR UPDATE`));
       if (found !== keys.length) throw miss(layout, 'update', keys.length, found);
     }
     const set = columns.filter((column) => !layout.key.includes(column));
@@ -291,7 +285,8 @@ export class Applier {
   /** As above for rows of a part: the owner's rows go, all parts wait, and the owner's rows take them. */
   async #rewriteParts(layout: SinkLayout, run: RowRun): Promise<void> {
     const there: Tuple[] = [];
-    for (const keys of pieces(run.after)) there.push(...(await this.#rowsAt(layout, keys)));
+    for (const keys of pieces(run.after, layout.keysAtOnce))
+      there.push(...(await this.#rowsAt(layout, keys)));
     await this.#delete(layout, there, true);
     await putParts(this.#link, layout, run, { tentative: this.#tentative });
     await this.#insertRows(layout, layout.writable, there);
@@ -300,7 +295,7 @@ export class Applier {
   /** Whole rows in the order of their keys, locked. */
   async #read(layout: SinkLayout, keys: readonly Tuple[]): Promise<readonly Tuple[]> {
     const rows: Tuple[] = [];
-    for (const piece of pieces(keys)) {
+    for (const piece of pieces(keys, layout.keysAtOnce)) {
       const there = await this.#rowsAt(layout, piece);
       if (there.length !== piece.length) throw miss(layout, 'update', piece.length, there.length);
       const found = new Map(there.map((row) => [keyOf(layout, row), row]));
@@ -316,9 +311,7 @@ export class Applier {
   /** The rows that stand at these keys, locked. */
   async #rowsAt(layout: SinkLayout, keys: readonly Tuple[]): Promise<readonly Tuple[]> {
     const select = layout.columns.map(({ codec }) => codec.select).join(',');
-    const answers = await this.#link.raw(
-      `SELECT ${select} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys)} FOR UPDATE`,
-    );
+    const answers = await this.#link.raw(`SELECT ${select} FROM ${atKeys(layout, keys)} FOR UPDATE`);
     return answers.map((answer) =>
       answer.map((cell, index): Cell =>
         cell === null ? null : (layout.columns[index] as SinkColumn).codec.read(cell),
@@ -333,10 +326,8 @@ export class Applier {
     const prefix = layout.key.filter((column) => one?.[column] !== UNCHANGED && one?.[column] !== undefined);
     if (one !== undefined && prefix.length === 0)
       throw new VerdigrisError('INTERNAL', 'Rows were to be replaced, and nothing says which.');
-    for (const keys of pieces(parents))
-      await this.#link.run(
-        `DELETE ${layout.sql} FROM ${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys, prefix)}`,
-      );
+    for (const keys of pieces(parents, layout.keysAtOnce))
+      await this.#link.run(`DELETE ${layout.sql} FROM ${atKeys(layout, keys, prefix)}`);
     await this.insert(layout, run);
   }
 }

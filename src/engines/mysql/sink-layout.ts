@@ -9,7 +9,7 @@ import {
   type TableName,
   type Tuple,
 } from '../../core/table.ts';
-import { readLayout, type LayoutColumn, type LayoutIndex } from './catalog-layout.ts';
+import { readLayout, type Layout, type LayoutColumn, type LayoutIndex } from './catalog-layout.ts';
 import { codecOf, type Codec } from './cells.ts';
 import type { Link } from './connect.ts';
 import { jsonExpression } from './sink-json.ts';
@@ -41,6 +41,13 @@ export interface SinkLayout {
    * rows, and wait for those that a chunk has written and that are not committed, while the chunk waits for the group.
    */
   readonly hint: string;
+  /**
+   * Follows a condition on keys: names a column beside them and is always true. Where the index of the key holds all that a statement
+   * reads, the server rather reads the whole of that index, whatever the hint says. Empty: there is no other column.
+   */
+  readonly beyond: string;
+  /** How many keys one condition names. */
+  readonly keysAtOnce: number;
   readonly writable: readonly number[];
   /** Unique indexes beside the one that is the key. */
   readonly otherUnique: boolean;
@@ -51,8 +58,8 @@ export interface SinkLayout {
 /** Rows whose keys one condition may name: past that the server's planner costs more than it saves. */
 const STATEMENT_KEYS = 1_000;
 
-export function* pieces(rows: readonly Tuple[]): Generator<readonly Tuple[]> {
-  for (let at = 0; at < rows.length; at += STATEMENT_KEYS) yield rows.slice(at, at + STATEMENT_KEYS);
+export function* pieces(rows: readonly Tuple[], most = STATEMENT_KEYS): Generator<readonly Tuple[]> {
+  for (let at = 0; at < rows.length; at += most) yield rows.slice(at, at + most);
 }
 
 /** Layouts of the tables that a sink writes, read on first use. */
@@ -135,6 +142,7 @@ async function readSinkLayout(link: Link, relation: Relation, waiting: Waiting |
   const unique = layout.indexes.filter((index) => index.unique);
   const isKey = (index: LayoutIndex): boolean => !index.prefix && index.columns.join('\0') === keyNames;
   const own = unique.find(isKey);
+  const beyond = beyondKey(layout, own);
   return {
     relation,
     table,
@@ -143,9 +151,22 @@ async function readSinkLayout(link: Link, relation: Relation, waiting: Waiting |
     key: relation.key,
     writable: columns.flatMap((column, index) => (column.generated ? [] : [index])),
     hint: own === undefined ? '' : ` FORCE INDEX (${ident(own.name)})`,
+    beyond,
+    // Without another column only a single key is sure to be looked up there.
+    keysAtOnce: own !== undefined && beyond === '' ? 1 : STATEMENT_KEYS,
     otherUnique: unique.some((index) => !isKey(index)),
     waiting,
   };
+}
+
+/** Of columns that are not in the index of the key (which holds the primary key as well), one that is not stored apart from its row. */
+function beyondKey({ columns, indexes }: Layout, own: LayoutIndex | undefined): string {
+  const held = new Set(
+    [own, indexes.find(({ name }) => name === 'PRIMARY')].flatMap((index) => index?.columns ?? []),
+  );
+  const others = columns.filter(({ name, generated }) => !held.has(name) && !generated);
+  const name = (others.find(({ dataType }) => !/text|blob|json|geometry/.test(dataType)) ?? others[0])?.name;
+  return name === undefined ? '' : ` AND (${ident(name)} IS NULL OR ${ident(name)} IS NOT NULL)`;
 }
 
 const sinkCodec = (column: LayoutColumn): Codec =>
@@ -180,6 +201,10 @@ export function keysCondition(
     on.map((column) => `${name(column)} = ${cellSql(layout, column, row[column])}`).join(' AND ');
   return `(${keys.map((row) => `(${one(row)})`).join(' OR ')})`;
 }
+
+/** Where rows of the table are found by these keys (or these leading parts of them), one by one in its index. */
+export const atKeys = (layout: SinkLayout, keys: readonly Tuple[], on = layout.key): string =>
+  `${layout.sql}${layout.hint} WHERE ${keysCondition(layout, keys, on)}${layout.beyond}`;
 
 /** Condition that finds a row of a table without a key by all that is known of it. */
 export function imageCondition(layout: SinkLayout, row: Tuple): string {

@@ -5,7 +5,7 @@ import { cellSql, keysCondition, nameList, pieces, type SinkColumn, type SinkLay
 import { insertRows, isFinal, refusedRow, type RowsOptions } from './sink-rows.ts';
 import type { Waiting } from './sink-waiting.ts';
 
-/** As {@link SinkLayout.hint}, where parts wait. */
+/** As {@link SinkLayout.hint}, where parts wait; statements name a column of a part as well, see {@link SinkLayout.beyond}. */
 const BY_KEY = ' FORCE INDEX (PRIMARY)';
 
 /** A row of the owner as it comes into being: what other parts set is absent until {@link takeParts}. */
@@ -121,7 +121,7 @@ async function moveIn(
   keys: readonly Tuple[],
   columns: readonly number[],
 ): Promise<void> {
-  const { sql } = layout.waiting as Waiting;
+  const { sql, absent } = layout.waiting as Waiting;
   const name = (column: number): string => (layout.columns[column] as SinkColumn).sql;
   const here = layout.key.map((column) => `g.${name(column)} = h.${name(column)}`).join(' AND ');
   const which = keysCondition(layout, keys, layout.key, 'h.');
@@ -131,8 +131,10 @@ async function moveIn(
   );
   // By its name: an alias is looked for in a database that we have not chosen.
   const there = layout.key.map((column) => `g.${name(column)} = ${sql}.${name(column)}`).join(' AND ');
+  const [part = 0] = absent.keys();
+  const any = `(${name(part)} IS NULL OR ${name(part)} IS NOT NULL)`;
   await link.run(
-    `DELETE ${sql} FROM ${sql}${BY_KEY} WHERE ${keysCondition(layout, keys)} AND EXISTS (SELECT 1 FROM ${layout.sql} g${layout.hint} WHERE ${there})`,
+    `DELETE ${sql} FROM ${sql}${BY_KEY} WHERE ${keysCondition(layout, keys)} AND ${any} AND EXISTS (SELECT 1 FROM ${layout.sql} g${layout.hint} WHERE ${there})`,
   );
 }
 

@@ -18,7 +18,7 @@ const FAILPOINTS: Readonly<Record<MysqlFlavour, readonly string[]>> = {
     'sink.before-commit:exit@25',
     'sink.after-commit:exit@30',
   ],
-  mariadb: ['sink.before-chunk-close:exit@4', 'copying.indexes-done:exit'],
+  mariadb: ['sink.before-chunk-close:exit@4', 'copying.indexes-done:exit', 'sink.before-commit:exit@25'],
 };
 
 const SELECT = 'SELECT id, code, n, SHA2(note, 256) AS note FROM item ORDER BY id';
