@@ -48,6 +48,10 @@ export interface ColumnProgram {
   readonly document?: DocumentColumn;
 }
 
+/** Whether a column of green is made of this one of blue, as far as the way back is concerned: a document has a column of its own for that. */
+export const isMadeOf = ({ document, inputs }: ColumnProgram, index: number): boolean =>
+  document === undefined ? inputs.includes(index) : document.gives === index;
+
 interface Start {
   readonly inputs: readonly number[];
   readonly text: string;

@@ -1,5 +1,5 @@
 import { showTable, type Cell, type Relation } from '../core/table.ts';
-import type { ColumnProgram } from './column.ts';
+import { isMadeOf, type ColumnProgram } from './column.ts';
 import { concat } from './operations/head.ts';
 import type { ReverseSpec } from './spec.ts';
 import type { CompiledPlan } from './table-plan.ts';
@@ -45,11 +45,7 @@ function reverseColumn(plan: CompiledPlan, index: number, reverse: ReverseSpec |
     return { ...column, inputs: [], operation, exact: false, reason: 'an override decides', apply: null };
   }
   const readers = plan.targets.flatMap((target) =>
-    target.programs
-      .filter(({ document, inputs }) =>
-        document === undefined ? inputs.includes(index) : document.gives === index,
-      )
-      .map((program) => ({ target, program })),
+    target.programs.filter((program) => isMadeOf(program, index)).map((program) => ({ target, program })),
   );
   // A table that holds every row first: a part of a merge or a conditional split may not have it.
   readers.sort((a, b) => Number(isPartial(a.target)) - Number(isPartial(b.target)));

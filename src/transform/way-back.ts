@@ -1,6 +1,6 @@
 import type { Cell, Column, Tuple } from '../core/table.ts';
 import { BadValue } from './bad-value.ts';
-import type { ColumnProgram } from './column.ts';
+import { isMadeOf, type ColumnProgram } from './column.ts';
 import type { Feed } from './feed.ts';
 import { concat } from './operations/head.ts';
 import { asIsProblem, convert, IDENTITY } from './operations/convert.ts';
@@ -50,9 +50,7 @@ export function wayFrom(feed: Feed, index: number, sections: boolean): Way | nul
 
 /** Columns of green that are made of this one of blue. */
 const readersOf = ({ target }: Feed, index: number): readonly ColumnProgram[] =>
-  target.programs.filter(({ document, inputs }) =>
-    document === undefined ? inputs.includes(index) : document.gives === index,
-  );
+  target.programs.filter((program) => isMadeOf(program, index));
 
 /** Why no column of this table gives the blue column back. */
 export function whyNone(feed: Feed, index: number): string[] {

@@ -14,6 +14,7 @@ import {
 } from '../../src/app/engine.ts';
 import { loadConfig } from '../../src/app/load.ts';
 import { sharedMongo } from './mongo-databases.ts';
+import { untilStarted } from './started.ts';
 import { waitFor } from './wait.ts';
 
 export interface MongoRunOptions {
@@ -131,24 +132,7 @@ export class MongoRun implements AsyncDisposable {
   }
 
   async started(): Promise<void> {
-    let over = false;
-    const ended = this.#starting.finally(() => {
-      over = true;
-    });
-    ended.catch(() => undefined);
-    const stopped = waitFor(
-      async () => {
-        if (over) return true;
-        const { condition, error } = await this.engine.status();
-        return condition === 'blocked' && error !== null ? error : null;
-      },
-      { what: 'the start', timeoutMs: 120_000, everyMs: 100 },
-    ).then((found) => {
-      if (found !== true) throw new Error(`stopped before it replicates: ${JSON.stringify(found)}`);
-    });
-    await Promise.race([ended, stopped.then(() => ended)]).finally(() => {
-      over = true;
-    });
+    await untilStarted(this.engine, this.#starting);
   }
 
   async start(options: EngineOptions = {}): Promise<void> {

@@ -14,6 +14,7 @@ import { loadConfig } from '../../src/app/load.ts';
 import type { Logger } from '../../src/core/log.ts';
 import { ENGINE_USER } from './mysql-harness.ts';
 import type { MysqlServer } from './mysql-server.ts';
+import { untilStarted } from './started.ts';
 import { waitFor } from './wait.ts';
 
 export interface MysqlRunOptions {
@@ -121,24 +122,7 @@ export class MysqlRun implements AsyncDisposable {
 
   /** It replicates. Fails when the engine stops for the operator before. */
   async started(): Promise<void> {
-    let over = false;
-    const ended = this.#starting.finally(() => {
-      over = true;
-    });
-    ended.catch(() => undefined);
-    const stopped = waitFor(
-      async () => {
-        if (over) return true;
-        const { condition, error } = await this.engine.status();
-        return condition === 'blocked' && error !== null ? error : null;
-      },
-      { what: 'the start', timeoutMs: 120_000, everyMs: 100 },
-    ).then((found) => {
-      if (found !== true) throw new Error(`stopped before it replicates: ${JSON.stringify(found)}`);
-    });
-    await Promise.race([ended, stopped.then(() => ended)]).finally(() => {
-      over = true;
-    });
+    await untilStarted(this.engine, this.#starting);
   }
 
   async start(options: EngineOptions = {}): Promise<void> {

@@ -13,6 +13,7 @@ import { loadConfig } from '../../src/app/load.ts';
 import type { Failpoints } from '../../src/core/failpoint.ts';
 import { createDatabase, createDatabaseOn, type TestDatabase } from './databases.ts';
 import type { PostgresServer, PostgresVersion } from './postgres.ts';
+import { untilStarted } from './started.ts';
 import { waitFor } from './wait.ts';
 
 export interface RunOptions {
@@ -106,24 +107,7 @@ export class Run implements AsyncDisposable {
 
   /** It replicates. Fails when the engine stops for the operator before. */
   async started(): Promise<void> {
-    let over = false;
-    const ended = this.#starting.finally(() => {
-      over = true;
-    });
-    const stopped = waitFor(
-      async () => {
-        if (over) return true;
-        const { condition, error } = await this.engine.status();
-        return condition === 'blocked' && error !== null ? error : null;
-      },
-      { what: 'the start', timeoutMs: 120_000, everyMs: 200 },
-    ).then((found) => {
-      if (found !== true) throw new Error(`stopped before it replicates: ${JSON.stringify(found)}`);
-    });
-    await Promise.race([ended, stopped.then(() => ended)]).catch(async (error: unknown) => {
-      over = true;
-      throw error;
-    });
+    await untilStarted(this.engine, this.#starting);
   }
 
   async start(options: EngineOptions = {}): Promise<void> {

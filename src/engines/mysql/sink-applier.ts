@@ -13,7 +13,7 @@ import {
   type SinkLayout,
 } from './sink-layout.ts';
 import { keepParts, putParts, takeParts, withAbsent } from './sink-merge.ts';
-import { insertRows, noWarnings, refusedRow } from './sink-rows.ts';
+import { insertRows, noWarnings, overwriting, refusedRow } from './sink-rows.ts';
 
 export interface ApplierOptions {
   readonly layouts: Layouts;
@@ -180,11 +180,7 @@ export class Applier {
     }
     const set = columns.filter((column) => !layout.key.includes(column));
     if (set.length === 0) return;
-    const mysql = this.#link.flavour === 'mysql';
-    const assignments = set
-      .map((column) => (layout.columns[column] as SinkColumn).sql)
-      .map((sql) => (mysql ? `${sql} = verdigris_new.${sql}` : `${sql} = VALUES(${sql})`));
-    const tail = `${mysql ? ' AS verdigris_new' : ''} ON DUPLICATE KEY UPDATE ${assignments.join(',')}`;
+    const tail = overwriting(this.#link, layout, set);
     await insertRows(this.#link, layout, columns, run.after, { tail, tentative: this.#tentative });
   }
 

@@ -166,8 +166,11 @@ function beyondKey({ columns, indexes }: Layout, own: LayoutIndex | undefined): 
   );
   const others = columns.filter(({ name, generated }) => !held.has(name) && !generated);
   const name = (others.find(({ dataType }) => !/text|blob|json|geometry/.test(dataType)) ?? others[0])?.name;
-  return name === undefined ? '' : ` AND (${ident(name)} IS NULL OR ${ident(name)} IS NOT NULL)`;
+  return name === undefined ? '' : namesAlso(ident(name));
 }
+
+/** Always true; the statement reads this column as well. */
+export const namesAlso = (column: string): string => ` AND (${column} IS NULL OR ${column} IS NOT NULL)`;
 
 const sinkCodec = (column: LayoutColumn): Codec =>
   column.dataType === 'json' ? { ...codecOf(column), write: jsonExpression } : codecOf(column);

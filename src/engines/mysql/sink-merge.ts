@@ -1,8 +1,16 @@
 import type { RowRun } from '../../core/change.ts';
 import { UNCHANGED, type Tuple } from '../../core/table.ts';
 import type { Link } from './connect.ts';
-import { cellSql, keysCondition, nameList, pieces, type SinkColumn, type SinkLayout } from './sink-layout.ts';
-import { insertRows, isFinal, refusedRow, type RowsOptions } from './sink-rows.ts';
+import {
+  cellSql,
+  keysCondition,
+  nameList,
+  namesAlso,
+  pieces,
+  type SinkColumn,
+  type SinkLayout,
+} from './sink-layout.ts';
+import { insertRows, isFinal, overwriting, refusedRow, type RowsOptions } from './sink-rows.ts';
 import type { Waiting } from './sink-waiting.ts';
 
 /** As {@link SinkLayout.hint}, where parts wait; statements name a column of a part as well, see {@link SinkLayout.beyond}. */
@@ -75,17 +83,12 @@ async function putShape(
   if (set.length === 0) return;
   const { sql, absent } = layout.waiting as Waiting;
   const others = [...absent.keys()].filter((column) => !set.includes(column));
-  const mysql = link.flavour === 'mysql';
-  const assign = set.map((column) => {
-    const name = nameList(layout, [column]);
-    return mysql ? `${name} = verdigris_new.${name}` : `${name} = VALUES(${name})`;
-  });
   const rows = given.map((row) =>
     row.map((cell, column) => (others.includes(column) ? (absent.get(column) ?? null) : cell)),
   );
   await insertRows(link, layout, [...layout.key, ...set, ...others], rows, {
     into: sql,
-    tail: `${mysql ? ' AS verdigris_new' : ''} ON DUPLICATE KEY UPDATE ${assign.join(', ')}`,
+    tail: overwriting(link, layout, set),
   });
   for (const piece of pieces(given)) {
     await moveInNamed(link, layout, piece, { ...options, columns: set });
@@ -132,9 +135,8 @@ async function moveIn(
   // By its name: an alias is looked for in a database that we have not chosen.
   const there = layout.key.map((column) => `g.${name(column)} = ${sql}.${name(column)}`).join(' AND ');
   const [part = 0] = absent.keys();
-  const any = `(${name(part)} IS NULL OR ${name(part)} IS NOT NULL)`;
   await link.run(
-    `DELETE ${sql} FROM ${sql}${BY_KEY} WHERE ${keysCondition(layout, keys)} AND ${any} AND EXISTS (SELECT 1 FROM ${layout.sql} g${layout.hint} WHERE ${there})`,
+    `DELETE ${sql} FROM ${sql}${BY_KEY} WHERE ${keysCondition(layout, keys)}${namesAlso(name(part))} AND EXISTS (SELECT 1 FROM ${layout.sql} g${layout.hint} WHERE ${there})`,
   );
 }
 

@@ -46,6 +46,15 @@ export async function insertRows(
   await flush();
 }
 
+/** Tail of an insert that sets these columns where a row with the key is there already. */
+export function overwriting({ flavour }: Link, layout: SinkLayout, columns: readonly number[]): string {
+  const mysql = flavour === 'mysql';
+  const assign = columns
+    .map((column) => nameList(layout, [column]))
+    .map((name) => (mysql ? `${name} = verdigris_new.${name}` : `${name} = VALUES(${name})`));
+  return `${mysql ? ' AS verdigris_new' : ''} ON DUPLICATE KEY UPDATE ${assign.join(',')}`;
+}
+
 class RowsStatement {
   readonly #link: Link;
   readonly #layout: SinkLayout;
