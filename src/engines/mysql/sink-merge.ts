@@ -132,11 +132,13 @@ async function moveIn(
   await link.run(
     `UPDATE ${sql} h${BY_KEY} STRAIGHT_JOIN ${layout.sql} g${layout.hint} ON ${here} SET ${assign} WHERE ${which}`,
   );
-  // By its name: an alias is looked for in a database that we have not chosen.
+  // By its name: an alias is looked for in a database that we have not chosen. Not by EXISTS: the servers make that a join that may begin with all rows of the
+  // owner, and lock them until the end.
   const there = layout.key.map((column) => `g.${name(column)} = ${sql}.${name(column)}`).join(' AND ');
   const [part = 0] = absent.keys();
   await link.run(
-    `DELETE ${sql} FROM ${sql}${BY_KEY} WHERE ${keysCondition(layout, keys)}${namesAlso(name(part))} AND EXISTS (SELECT 1 FROM ${layout.sql} g${layout.hint} WHERE ${there})`,
+    `DELETE ${sql} FROM ${sql}${BY_KEY} STRAIGHT_JOIN ${layout.sql} g${layout.hint} ON ${there}
+     WHERE ${keysCondition(layout, keys, layout.key, `${sql}.`)}${namesAlso(`${sql}.${name(part)}`)}`,
   );
 }
 
