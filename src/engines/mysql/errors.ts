@@ -12,6 +12,8 @@ interface DriverError {
 /** Numbers of the server that the engine looks at, by name of the manual. */
 export const ERRNO = {
   DUPLICATE_ENTRY: 1062,
+  /** The same of an index that is built beside writers, where the server no longer knows the value. */
+  DUPLICATE_UNKNOWN: 1859,
   LOCK_WAIT_TIMEOUT: 1205,
   DEADLOCK: 1213,
   NO_SUCH_TABLE: 1146,
@@ -46,7 +48,7 @@ const PRIVILEGE = new Set([1142, 1143, 1227, 1370, 1410, 3619]);
 const TRANSIENT = new Set([1205, 1213, 1317, 1412, 1020, 3572, 1969]);
 /** Constraints: duplicate, NOT NULL, foreign keys, CHECK. */
 const CONSTRAINT = new Set([
-  1048, 1062, 1169, 1216, 1217, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025, 1364,
+  1048, 1062, 1169, 1216, 1217, 1451, 1452, 1557, 1586, 1761, 1762, 1859, 3819, 4025, 1364,
 ]);
 /** The server refused a value: the message quotes it. */
 const VALUE = new Set([

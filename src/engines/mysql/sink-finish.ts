@@ -16,7 +16,7 @@ const GONE = new Set([1091]);
 const NEEDED = 1553;
 const LOCK_TRIES = 30;
 /** What writers do to a build beside them: a duplicate that is none in the end, and more changes than its log has room for. */
-const ONLINE = new Set<number>([ERRNO.DUPLICATE_ENTRY, 1799]);
+const ONLINE = new Set<number>([ERRNO.DUPLICATE_ENTRY, ERRNO.DUPLICATE_UNKNOWN, 1799]);
 /** Builds of unique indexes beside the stream, before its writers have to wait. */
 const ONLINE_TRIES = 2;
 /** Bytes that one build sorts in memory, before it merges from files; a MySQL server's own default is 1 MB. */
