@@ -66,6 +66,7 @@ export function* pieces(rows: readonly Tuple[], most = STATEMENT_KEYS): Generato
 export class Layouts {
   readonly #known = new Map<string, SinkLayout>();
   readonly #place: WaitingPlace;
+  #building = false;
   readonly #waiting = new Map<string, { readonly target: TargetTable; readonly waiting: Waiting }>();
 
   constructor(place: WaitingPlace) {
@@ -101,12 +102,28 @@ export class Layouts {
     this.#known.clear();
   }
 
+  /**
+   * Indexes come to be, at moments of their own, until what is returned is disposed: a unique one is reckoned with before it is there. A group that began
+   * before is committed first, since the server ends the build when it has the table alone.
+   */
+  building(): Disposable {
+    this.#building = true;
+    this.forget();
+    return {
+      [Symbol.dispose]: () => {
+        this.#building = false;
+        this.forget();
+      },
+    };
+  }
+
   /** @throws VerdigrisError SCHEMA_TABLE_MISSING, SCHEMA_CHANGED when the table lacks a column of the relation */
   async of(link: Link, relation: Relation): Promise<SinkLayout> {
     const id = tableId(relation.table);
     const known = this.#known.get(id);
     if (known !== undefined && sameColumns(known.relation, relation)) return known;
-    const layout = await readSinkLayout(link, relation, this.#waiting.get(id)?.waiting ?? null);
+    const read = await readSinkLayout(link, relation, this.#waiting.get(id)?.waiting ?? null);
+    const layout = { ...read, otherUnique: read.otherUnique || this.#building };
     this.#known.set(id, layout);
     return layout;
   }

@@ -208,13 +208,12 @@ export class MysqlSink implements Sink {
     progress: (step: FinishStep) => void,
     signal: AbortSignal,
   ): Promise<void> {
+    using _ = this.#layouts.building();
     try {
       await finishDeferred(this.#stream, tables, progress, signal);
     } catch (error) {
       signal.throwIfAborted();
       throw sinkError(error);
-    } finally {
-      this.#layouts.forget();
     }
   }
 

@@ -17,8 +17,8 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('what is built after the copy 
   }, 300_000);
   afterAll(() => harness[Symbol.asyncDispose](), 60_000);
 
-  /** A table whose indexes were put off, and that is full now. */
-  async function full() {
+  /** A table whose indexes were put off, and that is full now; `others` are like it. */
+  async function full(...others: readonly string[]) {
     const green = await openSink(harness);
     const { schema } = harness.tableName(green.database, 'item');
     await administrator.query(`USE ${schema}`);
@@ -26,14 +26,20 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('what is built after the copy 
       'CREATE TABLE item (id int PRIMARY KEY, code varchar(40) NOT NULL, n int NOT NULL, UNIQUE KEY code (code), KEY n (n))',
     );
     const target = await targetOf(green.session, { schema, name: 'item' });
-    await green.sink.prepare([target]);
+    const targets = [target];
+    for (const name of others) {
+      await administrator.query(`CREATE TABLE ${name} LIKE item`);
+      targets.push(await targetOf(green.session, { schema, name }));
+    }
+    await green.sink.prepare(targets);
     await green.sink.begin(harness.positions[0] as Position);
-    await green.sink.prepareCopy([target]);
+    await green.sink.prepareCopy(targets);
     await administrator.query(
       `INSERT INTO item WITH RECURSIVE g (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM g WHERE i < 999), h (j) AS (SELECT 1 UNION ALL SELECT j + 1 FROM h WHERE j < ${ROWS / 1000})
        SELECT i * ${ROWS / 1000} + j, CONCAT('code ', i * ${ROWS / 1000} + j), j FROM g, h`,
     );
-    return { green, target };
+    for (const name of others) await administrator.query(`INSERT INTO ${name} SELECT * FROM item`);
+    return { green, target, targets };
   }
 
   const indexes = async (): Promise<unknown[]> => {
@@ -80,6 +86,51 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('what is built after the copy 
       `UPDATE item SET code = 'code ${id + 1}' WHERE id = ${id + 1}`,
     ]);
     expect(times).toBeGreaterThan(10);
+  }, 60_000);
+
+  test('a group beside the rest of the work, right after an index is there: rows that exchange its value are no violation', async () => {
+    const { green, target, targets } = await full('second', 'third', 'fourth');
+    await using _ = green;
+    const [first, second, third] = harness.positions as readonly [Position, Position, Position];
+    const apply = (previous: Position, end: Position, codes: readonly (readonly [string, string])[]) =>
+      green.sink.apply({
+        previous,
+        end,
+        runs: [
+          {
+            relation: target.relation,
+            op: 'update',
+            columns: [0, 1, 2],
+            after: codes.map(([id, code]) => [id, `code ${code}`, '1']),
+            before: codes.map(() => null),
+          },
+        ],
+        holes: { opened: [], closed: [] },
+        transactions: 1,
+        newestCommitMs: null,
+      });
+    // The layout is known from here on, without the index.
+    await apply(first, second, [['1', '1']]);
+    let beside: Promise<unknown> = Promise.resolve();
+    let seen = 0;
+    await green.sink.finishCopy(
+      targets,
+      ({ kind, table }) => {
+        if (kind !== 'index' || table.name !== 'item') return;
+        seen += 1;
+        if (seen > 1) return;
+        beside = apply(second, third, [
+          ['1', '2'],
+          ['2', '1'],
+        ]);
+        beside.catch(() => undefined);
+      },
+      never,
+    );
+    expect(seen).toBe(2);
+    await beside;
+    const [rows] = await administrator.query('SELECT code FROM item WHERE id IN (1, 2) ORDER BY id');
+    expect(rows).toEqual([{ code: 'code 2' }, { code: 'code 1' }]);
   }, 60_000);
 
   test('rows with the same value are one: table and index are named', async () => {
