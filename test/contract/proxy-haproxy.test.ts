@@ -218,6 +218,22 @@ describe.skipIf(missing !== undefined)('haproxy', () => {
     await expect(adapter.pause(soon())).rejects.toMatchObject({ code: 'PROXY_UNREACHABLE' });
   });
 
+  test('a pause that a frozen HAProxy carries out late does not come after the resume', async () => {
+    await using world = await start();
+    await using adapter = world.adapter();
+    for (let round = 0; round < 25; round += 1) {
+      await world.haproxy.kill('SIGSTOP');
+      try {
+        await expect(adapter.pause(AbortSignal.timeout(30))).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
+      } finally {
+        await world.haproxy.kill('SIGCONT');
+      }
+      await adapter.resume(soon());
+      for (let look = 0; look < 3; look += 1)
+        expect(await adapter.observe(soon())).toMatchObject({ to: 'blue', paused: false });
+    }
+  });
+
   test('probe names what would hurt: no admin level, servers in the wrong role, missing or too many, no state file', async () => {
     const wrong = (text: string): string =>
       text

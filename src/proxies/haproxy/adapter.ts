@@ -85,7 +85,7 @@ export class HaproxyProxy implements ProxyAdapter {
       if (target.host !== undefined && !isAt(this.#known(before, backend, target.server), target)) {
         // Answers with a sentence about what changed; what counts is read below.
         const to = `addr ${target.host} port ${target.port}`;
-        await this.#api.ask(`set server ${backend}/${target.server} ${to}`, signal);
+        await this.#api.change(`set server ${backend}/${target.server} ${to}`, signal);
       }
       // In this order there is always one that is ready; of two only the first of the file is used.
       await this.#set(backend, target.server, 'state ready', signal);
@@ -124,7 +124,7 @@ export class HaproxyProxy implements ProxyAdapter {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Every command has its own connection.
+    this.#api.close();
   }
 
   async #servers(signal: AbortSignal): Promise<ShownServer[]> {
