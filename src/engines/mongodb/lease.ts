@@ -1,6 +1,6 @@
 import type { Document, MongoClient } from 'mongodb';
 import { isRouter } from './cluster.ts';
-import { currentOperations } from './current-op.ts';
+import { IN_TRANSACTION, currentOperations } from './current-op.ts';
 
 /**
  * Ends the sessions in which a transaction of an older term of this migration is open. A frozen engine would keep its documents locked for as long
@@ -16,7 +16,7 @@ export async function endOlderTerms(
   const admin = client.db('admin');
   // Through a router the operations of one's own user are nobody's (seen on 8.2).
   const allUsers = await isRouter(client);
-  const open = await currentOperations(client, { allUsers }, { transaction: { $exists: true } });
+  const open = await currentOperations(client, { allUsers }, IN_TRANSACTION);
   const old = open.filter((one) => {
     const found = termOf(String(one['appName'] ?? ''), migration);
     return found !== null && found < term && (record || found > 0);

@@ -9,7 +9,7 @@ import { collectionInfo, keepsImages } from './catalog.ts';
 import { clusterId, endOfLog, isRouter, outcomesKnown, writtenAt } from './cluster.ts';
 import type { MongoConfig } from './config.ts';
 import { appName, connect } from './connect.ts';
-import { currentOperations } from './current-op.ts';
+import { IN_TRANSACTION, currentOperations } from './current-op.ts';
 import { translate } from './errors.ts';
 import { readLog, type Log } from './log.ts';
 import { formatPosition, parsePosition, showTime, type Place } from './position.ts';
@@ -284,10 +284,7 @@ async function oldestTransaction(client: MongoClient): Promise<number | null> {
   const open = await currentOperations(
     client,
     { allUsers: true },
-    {
-      'transaction.parameters.txnNumber': { $exists: true },
-      appName: { $not: /^verdigris:/ },
-    },
+    { ...IN_TRANSACTION, appName: { $not: /^verdigris:/ } },
   );
   const ages = open.map((one) => Number((one['transaction'] as Document)['timeOpenMicros'] ?? 0) / 1e6);
   return ages.length === 0 ? null : Math.max(...ages);

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Document, MongoClient } from 'mongodb';
 import { VerdigrisError } from '../../core/errors.ts';
 import { isRouter } from './cluster.ts';
-import { currentOperations } from './current-op.ts';
+import { IN_TRANSACTION, currentOperations } from './current-op.ts';
 import { SERVER_CODE, codeOfError } from './errors.ts';
 
 /** Between two looks at what a router is told. */
@@ -109,7 +109,7 @@ export async function openWriters(client: MongoClient): Promise<readonly Writer[
     client,
     { allUsers: true },
     {
-      'transaction.parameters.txnNumber': { $exists: true },
+      ...IN_TRANSACTION,
       'locks.Global': { $in: ['w', 'W'] },
       appName: { $not: /^verdigris:/ },
     },
