@@ -114,6 +114,13 @@ const UNFIT: readonly Unfit[] = [
     ),
   },
   {
+    id: 'M23',
+    level: 'block',
+    observed: /m23\.v: .*COMPRESSED/,
+    only: 'mariadb',
+    ...table('m23', '(id int PRIMARY KEY, v varchar(100) COMPRESSED)'),
+  },
+  {
     id: 'M25',
     level: 'warn',
     observed: /prepared XA transaction/,
@@ -169,6 +176,17 @@ const UNFIT: readonly Unfit[] = [
     only: 'mariadb',
     make: ["CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1"],
     mend: ['RESET SLAVE ALL'],
+  },
+  {
+    id: 'M31',
+    level: 'block',
+    observed: /group_replication_group_name/,
+    only: 'mysql',
+    make: [
+      "INSTALL PLUGIN group_replication SONAME 'group_replication.so'",
+      "SET GLOBAL group_replication_group_name = '3e11fa47-71ca-11e1-9e33-c80aa9429562'",
+    ],
+    mend: ['UNINSTALL PLUGIN group_replication'],
   },
   {
     id: 'MT8',
@@ -259,6 +277,25 @@ describe.each<MysqlFlavour>(['mysql', 'mariadb'])('checks before the start, on %
       ).toEqual([]);
     }
   });
+
+  test('no log at all, and a replica that does not log what it executes', async () => {
+    await using deaf = await startMysqlWithAccounts(flavour, { 'skip-log-bin': '1' });
+    await deaf.query(`CREATE DATABASE ${DATABASE}`);
+    await deaf.query(`CREATE TABLE ${DATABASE}.fit (id int PRIMARY KEY, v int)`);
+    await deaf.query(
+      flavour === 'mysql'
+        ? "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1"
+        : "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1",
+    );
+    await using session = await connect({ url: deaf.url(DATABASE, ENGINE_USER) });
+    const results = await look(session);
+    expect(findings(results, 'M2')).toMatchObject([
+      { level: 'block', observed: expect.stringMatching(/log_bin/) },
+    ]);
+    expect(findings(results, 'M12')).toMatchObject([
+      { level: 'block', observed: 'a replica without log_replica_updates' },
+    ]);
+  }, 60_000);
 
   test('filters of the log, a number that the server has itself, commits that a crash may take back', async () => {
     const own = String((await server.query('SELECT @@server_id AS id'))[0]?.['id']);
