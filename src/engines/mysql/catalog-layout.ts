@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, type Column, type Relation, type TableName } from '../../core/table.ts';
 import type { Link } from './connect.ts';
+import { ERRNO, errnoOf } from './errors.ts';
 import { isExact, kindOf, membersOf } from './kinds.ts';
-import { literal } from './sql.ts';
+import { literal, qualified } from './sql.ts';
 
 /** A column as this engine needs it, beside what the rest of the program may know. */
 export interface LayoutColumn {
@@ -44,6 +45,7 @@ export interface Layout {
 
 /** @throws VerdigrisError SCHEMA_TABLE_MISSING, SCHEMA_UNSUPPORTED for a view */
 export async function readLayout(link: Link, table: TableName): Promise<Layout> {
+  await holdDefinition(link, table);
   const where = `TABLE_SCHEMA = ${literal(table.schema)} AND TABLE_NAME = ${literal(table.name)}`;
   const found = (
     await link.rows(`SELECT TABLE_TYPE, ENGINE FROM information_schema.TABLES WHERE ${where}`)
@@ -78,6 +80,21 @@ export async function readLayout(link: Link, table: TableName): Promise<Layout> 
     columns: columns.map(columnOf),
     indexes: [...byName].map(([name, index]) => ({ name, ...index })),
   };
+}
+
+const UNREADABLE = new Set<number>([ERRNO.NO_SUCH_TABLE, ERRNO.BAD_DATABASE, ERRNO.BAD_VIEW]);
+
+/**
+ * In a transaction: until its end nobody changes the table. MariaDB leaves a table out of what a transaction that holds any lock reads of
+ * information_schema while DDL is at it, with a warning only (1684; seen on 10.11 at the end of builds): whole, or its columns or indexes alone.
+ */
+async function holdDefinition(link: Link, table: TableName): Promise<void> {
+  try {
+    await link.rows(`SELECT 1 FROM ${qualified(table)} LIMIT 0`);
+  } catch (error) {
+    // What is read afterwards says so.
+    if (!UNREADABLE.has(errnoOf(error) ?? 0)) throw error;
+  }
 }
 
 function columnOf(row: readonly (string | null)[]): LayoutColumn {

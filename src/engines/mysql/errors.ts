@@ -21,6 +21,7 @@ export const ERRNO = {
   BAD_COLUMN: 1054,
   CHECKSUM_POSITION_LOST: 1236,
   READ_ONLY: 1290,
+  BAD_VIEW: 1356,
   TABLE_CHANGED: 1412,
   /** `Subquery returns more than 1 row`: how a statement of ours says on the server that its guard failed. */
   GUARD: 1242,
