@@ -1,4 +1,3 @@
-import { createLogUpdate } from 'log-update';
 import { VerdigrisError } from '../../core/errors.ts';
 import { statusSchema, type StatusData } from '../../app/envelope.ts';
 import { EXIT } from '../../app/exit.ts';
@@ -56,7 +55,8 @@ export async function status(context: CommandContext, options: StatusOptions): P
 async function watch(context: CommandContext, loaded: LoadedConfig, options: StatusOptions): Promise<void> {
   const interval = durationOption('--interval', options.interval);
   const live = context.terminal.live && !context.json && options.format !== 'line';
-  const block = live ? createLogUpdate(process.stdout) : null;
+  // Loaded where a block is drawn: it takes a tenth of what a command costs to start.
+  const block = live ? (await import('log-update')).createLogUpdate(process.stdout) : null;
   for (;;) {
     const { status: found, running } = await look(context, loaded);
     if (block) block(renderStatus(found));
