@@ -3,7 +3,7 @@ import { row } from '../rig.ts';
 
 const TABLES = 500;
 const ROWS = 200;
-const TRANSACTIONS = 60_000;
+const TRANSACTIONS = 180_000;
 
 const name = (n: number): string => `public.part_${String(n).padStart(3, '0')}`;
 const all = Array.from({ length: TABLES }, (_, n) => name(n));
