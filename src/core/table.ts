@@ -80,6 +80,11 @@ export interface Column {
     table: Relation,
     names: { readonly parent: string; readonly ordinal: string },
   ) => Relation;
+  /**
+   * Kind `document`: its table as one that several tables feed. The document is the owner's; behind it stands one column of kind `document` for each
+   * part, with those fields of the document that are the part's, in that order and without the key, or null where there are none.
+   */
+  readonly merged?: (table: Relation, parts: readonly (readonly string[])[]) => Relation;
 }
 
 /** A table in one version of its schema. */

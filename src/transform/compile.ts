@@ -8,6 +8,7 @@ import { documentColumn, draftDocuments, mapsFields } from './document-draft.ts'
 import { draftChildren } from './document-explode.ts';
 import { fullImageReasons, type FullImageNeed } from './full-images.ts';
 import { Issues } from './issue.ts';
+import { mergeAll } from './document-merge.ts';
 import { feed, type FedTable } from './merge.ts';
 import { reportOf, type TableReport } from './report.ts';
 import type { MappingSpec, ModuleFunction } from './spec.ts';
@@ -71,7 +72,10 @@ export function mappedTables(
 export function compileMapping(options: CompileOptions): CompiledMapping {
   const issues = new Issues();
   const selection = selectTables(options.spec, options.tables, issues);
-  const entries = selection.tables.flatMap((selected) => compileEntry(selected, options, issues) ?? []);
+  const entries = withMerges(
+    selection.tables.flatMap((selected) => compileEntry(selected, options, issues) ?? []),
+    issues,
+  );
   const fed = feedTargets(entries, issues);
   if (issues.count === 0 && entries.length === 0) issues.add(['tables'], 'no table of blue takes part');
   for (const entry of entries) checkDocuments(entry, issues);
@@ -147,13 +151,25 @@ function checkDocuments({ selected, blue, drafts }: Entry, issues: Issues): void
   if (!blue.columns.some((column) => column.kind === 'document')) return;
   const complain = (why: string): void =>
     issues.add([...selected.path], `${showTable(blue.table)} holds documents: ${why}`);
-  for (const { programs, explode, green } of drafts) {
-    if (explode?.elements !== undefined) continue;
+  for (const { programs, explode, green, mergedDocuments } of drafts) {
+    if (explode?.elements !== undefined || mergedDocuments === true) continue;
     if (programs.some((program) => program.copy === null && program.document === undefined))
       complain('operations cannot look into them');
     if (programs.length !== green.columns.length || programs.length !== blue.columns.length)
       complain('the other side has no such documents');
   }
+}
+
+/** Documents of several tables that become one. */
+function withMerges(entries: readonly Entry[], issues: Issues): readonly Entry[] {
+  const merged = mergeAll(
+    entries.flatMap((entry) => entry.drafts),
+    issues,
+  );
+  return entries.map((entry) => ({
+    ...entry,
+    drafts: entry.drafts.flatMap((draft) => merged.get(draft) ?? []),
+  }));
 }
 
 function checkSourceKey({ spec, path }: SelectedTable, blue: Relation, issues: Issues): void {

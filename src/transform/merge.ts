@@ -90,10 +90,10 @@ function checkMerge(drafts: readonly TargetDraft[], issues: Issues): TargetDraft
     );
     return owner;
   }
-  if (green.columns.some(({ kind }) => kind === 'document')) {
+  if (first.mergedDocuments !== true && green.columns.some(({ kind }) => kind === 'document')) {
     issues.add(
       (drafts[1] as TargetDraft).path,
-      `${sources.join(' and ')} feed ${name}: documents of several tables are not put together; give each a table of its own on green`,
+      `${sources.join(' and ')} feed ${name}: documents of several tables are put together by _id where one says owner: true and the others name the fields they give, and arrays and keys stay what they are; else give each a table of its own on green`,
     );
     return owner;
   }

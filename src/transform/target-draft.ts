@@ -19,6 +19,8 @@ export interface TargetDraft {
   readonly explode: ExplodeProgram | null;
   /** Green columns left to the server on purpose. */
   readonly defaults: readonly number[];
+  /** Its documents are put together with those of other tables. */
+  readonly mergedDocuments?: true;
   /** Columns whose entry names `absent`. */
   readonly withAbsent: readonly string[];
 }

@@ -360,28 +360,108 @@ function back(entry: object, document: Fields): string {
   return runs[0]?.after[0] === undefined ? `rejected: ${rejects[0]?.reason}` : shown(runs[0].after[0]);
 }
 
-test('documents of two collections are not put together, and that is said once', () => {
-  const feeds = { to: [{ table: 'shop.items', columns: copy }] };
-  const compiling = (): unknown =>
+describe('documents of two collections in one', () => {
+  const merging = (owner: object, part: object, images = true) =>
     compileMapping({
       spec: mappingSchema.parse([
-        { from: 'shop.items', ...feeds },
-        { from: 'shop.others', ...feeds },
+        { from: 'shop.items', to: [{ table: 'shop.items', ...owner }] },
+        { from: 'shop.others', to: [{ table: 'shop.items', ...part }] },
       ]),
       tables: [items, others],
-      source: (table) => relationOf(table, 'b', true),
+      source: (table) => relationOf(table, 'b', images),
       target: (table) => relationOf(table, 'g', true),
       modules,
     });
-  let issues: readonly MappingIssue[] = [];
-  try {
-    compiling();
-  } catch (error) {
-    issues = (error as VerdigrisError).context['issues'] as readonly MappingIssue[];
-  }
-  expect(issues.map(({ message }) => message)).toEqual([
-    'shop.items and shop.others feed shop.items: documents of several tables are not put together; give each a table of its own on green',
-  ]);
+
+  test.each<[name: string, owner: object, part: object, issues: readonly string[]]>([
+    [
+      'nobody owns them',
+      { columns: copy },
+      { columns: copy },
+      [
+        'shop.items and shop.others feed shop.items: documents of several tables are put together by _id where one says owner: true and the others name the fields they give, and arrays and keys stay what they are; else give each a table of its own on green',
+      ],
+    ],
+    [
+      'two own them',
+      { owner: true },
+      { owner: true, columns: { a: 'copy' } },
+      [
+        'shop.items and shop.others feed shop.items: exactly one of them must say owner: true, the one whose rows make and end the rows of green',
+      ],
+    ],
+    [
+      'a part that gives everything',
+      { owner: true },
+      { columns: { '*': 'copy', a: 'copy' } },
+      ['shop.others is a part of shop.items: name the fields that it gives, without "*"'],
+    ],
+    [
+      'a part that names nothing',
+      { owner: true },
+      {},
+      ['shop.others is a part of shop.items: name the fields that it gives, without "*"'],
+    ],
+    [
+      'a part that gives the key alone',
+      { owner: true },
+      { columns: { _id: 'copy' } },
+      ['shop.others feeds nothing of shop.items but the key'],
+    ],
+    [
+      'a field that two give, one of them a part of it',
+      { owner: true, columns: { '*': 'copy', 'a.x': { from: 'y' } } },
+      { columns: { 'a.z': { from: 'z' } } },
+      ['shop.items also makes a: a field of shop.items belongs to one table, with all that is inside it'],
+    ],
+    [
+      'another key',
+      { owner: true },
+      { columns: { _id: { from: 'owner' }, a: 'copy' } },
+      ['documents of several tables meet in shop.items by _id: it stays what it is in shop.others'],
+    ],
+  ])('%s: refused by name', (_, owner, part, messages) => {
+    let issues: readonly MappingIssue[] = [];
+    try {
+      merging(owner, part);
+    } catch (error) {
+      issues = (error as VerdigrisError).context['issues'] as readonly MappingIssue[];
+    }
+    expect(issues.map(({ message }) => message)).toEqual(messages);
+  });
+
+  test('a part puts its fields in the order of the mapping, and nothing where it has none', () => {
+    const { plans, units, needsFullImages } = merging(
+      { owner: true },
+      { columns: { b: 'copy', 'a.x': { from: 'x' } } },
+    );
+    expect(units.map(({ relations }) => relations.length)).toEqual([2]);
+    expect(needsFullImages).toEqual([]);
+    const part = plans[1] as (typeof plans)[number];
+    const given = (fields: Fields): unknown => {
+      const [run] = part.run(inserted(part, bytes(fields))).runs;
+      expect(run?.op).toBe('put');
+      const cell = run?.after[0]?.[2];
+      return cell === null ? null : shown([null, cell as Uint8Array]);
+    };
+    expect(given({ _id: 1, x: 1, more: 2, b: 3 })).toBe(shown([null, bytes({ b: 3, a: { x: 1 } })]));
+    expect(given({ _id: 1, more: 2 })).toBeNull();
+  });
+
+  test('all of them have to keep images, and none comes back', () => {
+    const { needsFullImages, report } = merging({ owner: true }, { columns: { a: 'copy' } }, false);
+    expect(needsFullImages.map(({ table }) => table.name)).toEqual(['items', 'others']);
+    expect(JSON.stringify(report)).toContain('are not taken apart again');
+  });
+
+  test("an owner's document that has a field of a part is a value that does not fit", () => {
+    const { plans } = merging({ owner: true }, { columns: { a: 'copy' } });
+    const owner = plans[0] as (typeof plans)[number];
+    expect(() => owner.run(inserted(owner, bytes({ _id: 1, a: 2 })))).toThrow(/drop: \[a\]/);
+    const dropped = merging({ owner: true, drop: ['a'] }, { columns: { a: 'copy' } }).plans[0];
+    if (dropped === undefined) throw new Error('no plan');
+    expect(dropped.run(inserted(dropped, bytes({ _id: 1, a: 2 }))).rejects).toEqual([]);
+  });
 });
 
 describe('another _id', () => {

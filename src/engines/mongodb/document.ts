@@ -32,8 +32,28 @@ const COLUMNS: readonly Column[] = [
     mayBeUnchanged: true,
     format: documentFormat,
     children: (table, { parent, ordinal }) => childrenOf(table, parent, ordinal),
+    merged: (table, parts) => mergedOf(table, parts),
   },
 ];
+
+/** The column of a part of a merge: its top-level fields of the document. */
+interface PartColumn extends Column {
+  readonly fields: readonly string[];
+}
+
+function mergedOf(table: Relation, parts: readonly (readonly string[])[]): Relation {
+  const [id, document] = table.columns as readonly [Column, Column];
+  const { children: _, merged: __, ...plain } = document;
+  const columns = parts.map((fields): PartColumn => ({
+    ...plain,
+    ...{ name: fields.join(', '), nullable: true, mayBeUnchanged: false, fields },
+  }));
+  return { ...table, columns: [id, document, ...columns] };
+}
+
+/** Columns of parts and the fields that are theirs; none where the collection is not merged. */
+export const partsOf = ({ columns }: Relation): readonly (readonly string[])[] =>
+  columns.flatMap((column) => ('fields' in column ? [(column as PartColumn).fields] : []));
 
 /** See {@link import('./shape.ts').shapeOf}. */
 function childrenOf(table: Relation, parent: string, ordinal: string): Relation {

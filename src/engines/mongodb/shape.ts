@@ -1,7 +1,9 @@
 import { MaxKey } from 'mongodb';
 import { UNCHANGED, type Cell, type Relation, type Tuple } from '../../core/table.ts';
 import { TYPE, fields, numberOf, rawDocument, rawInt, type Field, type Raw } from './bson.ts';
+import { partsOf } from './document.ts';
 import { keyOfCell, keyTextOf } from './key.ts';
+import { splitter } from './merged.ts';
 import { valueOf } from './value.ts';
 
 /** How documents of a collection are rows of a relation: `_id` and document, or, of elements of arrays, the parent's key, the number, and the document. */
@@ -33,10 +35,23 @@ const plain: Shape = {
 const known = new WeakMap<Relation, Shape>();
 
 export function shapeOf(relation: Relation): Shape {
-  if (relation.key.length < 2) return plain;
   let shape = known.get(relation);
-  if (shape === undefined) known.set(relation, (shape = children(relation)));
+  if (shape === undefined) known.set(relation, (shape = make(relation)));
   return shape;
+}
+
+function make(relation: Relation): Shape {
+  if (relation.key.length > 1) return children(relation);
+  const parts = partsOf(relation);
+  if (parts.length === 0) return plain;
+  const split = splitter(parts);
+  return {
+    ...plain,
+    row: (document) => {
+      const { own, parts: cells } = split(Buffer.from(document));
+      return [plain.row(document)[0] as Cell, own, ...cells];
+    },
+  };
 }
 
 /** The names of a column of the key: `_id.parent`. */

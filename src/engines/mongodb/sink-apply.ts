@@ -1,4 +1,3 @@
-import type { ClientSession, Db, MongoClient } from 'mongodb';
 import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import {
@@ -11,66 +10,13 @@ import {
   type Tuple,
 } from '../../core/table.ts';
 import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
-import { DOCUMENT, DocumentDelta, ID } from './document.ts';
-import { SERVER_CODE } from './errors.ts';
+import { DOCUMENT, DocumentDelta, ID, partsOf } from './document.ts';
 import { idFilter } from './key.ts';
-import { shapeOf, type Shape } from './shape.ts';
+import { shapeOf } from './shape.ts';
+import { keepParts, putParts, withParts } from './sink-merge.ts';
+import { expect, readAll, send, type ApplyOptions, type Place } from './sink-write.ts';
 import { valueOf } from './value.ts';
 import { deleteManyStatement, deleteStatement, patchStatement, replaceStatement } from './update.ts';
-import { documentsOf, rawCursor, write, type Written } from './wire.ts';
-
-export interface ApplyOptions {
-  readonly client: MongoClient;
-  readonly session: ClientSession;
-  /** Changes may have been applied before: what is there already counts as done. */
-  readonly lenient: boolean;
-  readonly keepTimestamps: boolean;
-  /** Tables (by `tableId`) whose unique indexes refuse an order that their final documents would not be refused in. */
-  readonly exact: ReadonlySet<string>;
-  /** Where documents of such tables are put together: a collection of ours without indexes, empty. */
-  readonly shadow: { readonly db: Db; readonly name: string };
-}
-
-/** A unique index of a table refused a document; the transaction is gone. */
-export class UniqueClash extends Error {
-  readonly table: TableName;
-  readonly conflict: VerdigrisError;
-
-  constructor(table: TableName) {
-    super('unique index');
-    this.table = table;
-    this.conflict = new VerdigrisError(
-      'SINK_CONFLICT',
-      `A unique index of ${showTable(table)} refuses a document, whatever the order.`,
-      { context: { table: showTable(table) } },
-    );
-  }
-}
-
-/** An `_id` that a document is to come to belongs to another one; the transaction is gone. */
-export class KeyTaken extends Error {
-  readonly table: TableName;
-  readonly id: Raw;
-  readonly conflict: VerdigrisError;
-
-  constructor(table: TableName, id: Raw, context: Readonly<Record<string, unknown>>) {
-    super('_id');
-    this.table = table;
-    this.id = id;
-    this.conflict = new VerdigrisError(
-      'SINK_CONFLICT',
-      `A document of ${showTable(table)} is there already.`,
-      { context },
-    );
-  }
-}
-
-interface Place {
-  readonly db: Db;
-  readonly collection: string;
-  readonly table: TableName;
-  readonly shape: Shape;
-}
 
 /** Applies folded runs in one transaction, strictly. @throws VerdigrisError SINK_CONFLICT; UniqueClash; KeyTaken */
 export async function applyRuns(runs: readonly RowRun[], options: ApplyOptions): Promise<void> {
@@ -88,10 +34,15 @@ export async function applyRuns(runs: readonly RowRun[], options: ApplyOptions):
   for (const list of exact.values()) await applyExactly(list, options);
 }
 
-const placeOf = (relation: Relation, { client }: ApplyOptions): Place => {
+function placeOf(relation: Relation, { client, waiting }: ApplyOptions): Place {
   const { table } = relation;
-  return { db: client.db(table.schema), collection: table.name, table, shape: shapeOf(relation) };
-};
+  const shape = shapeOf(relation);
+  const plain = { db: client.db(table.schema), collection: table.name, table, shape, merged: null };
+  const parts = partsOf(relation);
+  if (parts.length === 0) return plain;
+  const { db, name } = waiting(table);
+  return { ...plain, merged: { parts, waiting: { ...plain, db, collection: name } } };
+}
 
 async function applyRun(run: RowRun, place: Place, options: ApplyOptions): Promise<void> {
   switch (run.op) {
@@ -125,7 +76,7 @@ async function applyRun(run: RowRun, place: Place, options: ApplyOptions): Promi
       await place.db.collection(place.collection).deleteMany({}, { session: options.session });
       return;
     case 'put':
-      throw new VerdigrisError('INTERNAL', `A plan sent ${run.op} for ${showTable(place.table)}.`);
+      return putParts(run.after, place, options);
   }
 }
 
@@ -135,6 +86,7 @@ async function remove(
   options: ApplyOptions,
   strict: boolean,
 ): Promise<void> {
+  await keepParts(rows, place, options);
   const statements = rows.map((row) => {
     const id = place.shape.id(row);
     return id === null
@@ -146,7 +98,8 @@ async function remove(
 }
 
 async function insert(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
-  const whole = rows.map((row) => baseOf(row[place.shape.document] as Cell, place.table));
+  const own = rows.map((row) => baseOf(row[place.shape.document] as Cell, place.table));
+  const whole = await withParts(rows, own, place, options);
   if (options.lenient) {
     const statements = rows.map((row, index) =>
       replaceStatement(filterOf(row, place), whole[index] as Buffer, true),
@@ -161,6 +114,7 @@ async function insert(rows: readonly Tuple[], place: Place, options: ApplyOption
 }
 
 async function update(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
+  if (place.merged !== null) return updateOwner(rows, place, options);
   const statements = rows.map((row) => {
     const cell = row[DOCUMENT] as Cell;
     return cell instanceof DocumentDelta && cell.base === null
@@ -172,6 +126,17 @@ async function update(rows: readonly Tuple[], place: Place, options: ApplyOption
   // Replaced and then changed in the same group.
   const patched = rows.filter(({ [DOCUMENT]: cell }) => cell instanceof DocumentDelta && cell.base !== null);
   if (patched.length > 0) await patch(patched, place, options);
+}
+
+/** The document of an owner as a whole (a merge is read by images); what the parts set stays in it. */
+async function updateOwner(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
+  const own = rows.map((row) => baseOf(row[DOCUMENT] as Cell, place.table));
+  const whole = await withParts(rows, own, place, options, 'update');
+  const statements = rows.map((row, index) =>
+    replaceStatement(filterOf(row, place), whole[index] as Buffer, options.lenient),
+  );
+  const written = await send('update', statements, place, options);
+  if (!options.lenient) expect(written.n, statements.length, 'update', place.table);
 }
 
 async function patch(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
@@ -212,58 +177,6 @@ async function applyExactly(runs: readonly RowRun[], options: ApplyOptions): Pro
   );
   await send('insert', await readAll(draft, {}, session), real, options);
   await shadow.db.collection(shadow.name).deleteMany({}, { session });
-}
-
-async function readAll(place: Place, filter: object, session: ClientSession): Promise<Buffer[]> {
-  const found: Buffer[] = [];
-  let reply = await rawCursor(place.db, { find: place.collection, filter }, { session });
-  for (;;) {
-    for (const document of documentsOf(reply.batch)) found.push(Buffer.from(document));
-    if (reply.id === 0n) return found;
-    reply = await rawCursor(place.db, { getMore: reply.id, collection: place.collection }, { session });
-  }
-}
-
-async function send(
-  kind: 'insert' | 'update' | 'delete',
-  statements: readonly Buffer[],
-  { db, collection, table }: Place,
-  { session, keepTimestamps }: ApplyOptions,
-): Promise<Written> {
-  if (statements.length === 0) return { n: 0, error: null };
-  const written = await write(db, { kind, collection, statements, keepTimestamps }, session);
-  if (written.error === null) return written;
-  const { code, index: ofStatement, keys } = written.error;
-  if (code === SERVER_CODE.duplicateKey && !(keys.length === 1 && keys[0] === '_id'))
-    throw new UniqueClash(table);
-  const context = { table: showTable(table), serverCode: code, statement: ofStatement };
-  if (code === SERVER_CODE.duplicateKey) throw new KeyTaken(table, idIn(statements, ofStatement), context);
-  if (code === SERVER_CODE.writeConflict)
-    throw new VerdigrisError('SINK_TRANSIENT', 'Another transaction wrote the same document.', { context });
-  if (code === SERVER_CODE.transactionTooLargeForCache)
-    throw new VerdigrisError('SINK_TRANSIENT', 'A transaction does not fit into the cache of the sink.', {
-      context,
-    });
-  const refused = code === SERVER_CODE.documentValidation ? 'its validation' : `code ${code}`;
-  throw new VerdigrisError('SINK_CONFLICT', `${showTable(table)} refuses a document (${refused}).`, {
-    context,
-  });
-}
-
-/** Of an insert; an update that makes a document names it by `q`. */
-function idIn(statements: readonly Buffer[], index: number): Raw {
-  const statement = statements[index] as Buffer;
-  const asked = fieldOf(statement, 'q');
-  return (asked === null ? fieldOf(statement, '_id') : null) ?? rawNull;
-}
-
-function expect(found: number, wanted: number, kind: string, table: TableName): void {
-  if (found === wanted) return;
-  throw new VerdigrisError(
-    'SINK_CONFLICT',
-    `${wanted - found} of ${wanted} documents of ${showTable(table)} were not there for the ${kind}.`,
-    { context: { table: showTable(table), expected: wanted, found } },
-  );
 }
 
 function filterOf(row: Tuple, { shape, table }: Place): Raw {

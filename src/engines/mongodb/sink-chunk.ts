@@ -4,17 +4,20 @@ import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
+import type { KeyRange } from '../../core/snapshot.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
-import { showTable, tableId, type TableName } from '../../core/table.ts';
+import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
 import { asBuffer, rawNull } from './bson.ts';
 import { idFilter } from './key.ts';
 import { readRange } from './range-read.ts';
-import { applyRuns, KeyTaken, UniqueClash } from './sink-apply.ts';
+import { applyRuns } from './sink-apply.ts';
+import { KeyTaken, UniqueClash } from './sink-write.ts';
 import { SERVER_CODE } from './errors.ts';
 import { shapeOf } from './shape.ts';
 import { Packed, idOf } from './sink-packed.ts';
 import { rangeId, rangesOf } from './sink-storage.ts';
 import type { SinkStream } from './sink-stream.ts';
+import { waitingRelation } from './sink-waiting.ts';
 import { forgetWritten, noteWritten, removeWritten, writerOf } from './sink-written.ts';
 import { transact, transactAgain } from './state-database.ts';
 import { deleteStatement } from './update.ts';
@@ -26,6 +29,8 @@ const MOST_ROWS = 10_000;
 /** Of rows that cannot be written before the range closes. */
 const MOST_WAITING = 64 * 2 ** 20;
 const MOST_CLASHES = 3;
+/** Rows of parts in a transaction: each writes a whole document of the owner. */
+const MOST_PUTS = 500;
 
 /**
  * Writes one range. Its rows do not fit into one transaction of this server, so they are written in several, each of which names the attempt
@@ -79,21 +84,33 @@ async function takeOff(
     await removeWritten(stream, _id, (work) => inAttempt(stream, _id, attempt, work));
   for (const { relation, scattered } of tables) {
     if (scattered === true) continue;
-    const { table } = relation;
-    const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
-    for await (const { batch } of left.batches) {
-      const statements = documentsOf(batch).map((document) => deleteStatement(idFilter(idOf(document))));
-      if (statements.length === 0) continue;
-      await inAttempt(stream, _id, attempt, async (session) => {
-        const command = {
-          kind: 'delete',
-          collection: table.name,
-          statements,
-          keepTimestamps: false,
-        } as const;
-        await write(stream.client.db(table.schema), command, session);
-      });
-    }
+    await takeOffRange(stream, relation, range, { _id, attempt, signal });
+    // Parts of it that came before their owner; all that waits within a range that is not done is of an attempt.
+    const waiting = waitingRelation(stream.db, stream.id, relation);
+    if (waiting !== null) await takeOffRange(stream, waiting, range, { _id, attempt, signal });
+  }
+}
+
+async function takeOffRange(
+  stream: SinkStream,
+  relation: Relation,
+  range: KeyRange,
+  { _id, attempt, signal }: { readonly _id: string; readonly attempt: string; readonly signal: AbortSignal },
+): Promise<void> {
+  const { table } = relation;
+  const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
+  for await (const { batch } of left.batches) {
+    const statements = documentsOf(batch).map((document) => deleteStatement(idFilter(idOf(document))));
+    if (statements.length === 0) continue;
+    await inAttempt(stream, _id, attempt, async (session) => {
+      const command = {
+        kind: 'delete',
+        collection: table.name,
+        statements,
+        keepTimestamps: false,
+      } as const;
+      await write(stream.client.db(table.schema), command, session);
+    });
   }
 }
 
@@ -196,6 +213,7 @@ class MongoChunkWriter implements ChunkWriter {
         this.#rows += run.after.length;
         return;
       }
+      if (run.op === 'put') return this.#put(run);
       for (const row of run.after) {
         const document = asBuffer(row[shapeOf(run.relation).document] as Uint8Array);
         if (this.#isFull(document.length)) await this.#flush();
@@ -270,6 +288,23 @@ class MongoChunkWriter implements ChunkWriter {
       );
       if (matchedCount !== 1) throw new RangeTaken();
     });
+  }
+
+  /** Rows of parts come behind those of their owner, which have to stand there. */
+  async #put(run: RowRun): Promise<void> {
+    const stream = this.#stream;
+    if (this.#waitingRows > 0) await this.#flush();
+    const range = rangeId(stream.id, this.#target.unit, this.#target.ordinal as number);
+    for (let at = 0; at < run.after.length; at += MOST_PUTS) {
+      this.#signal.throwIfAborted();
+      const after = run.after.slice(at, at + MOST_PUTS);
+      const piece: RowRun = { ...run, after, before: after.map(() => null) };
+      await inAttempt(stream, range, this.#attempt, (session) =>
+        applyRuns([piece], { ...stream.applying(session), lenient: false, exact: new Set() }),
+      );
+      this.#written = true;
+      this.#rows += after.length;
+    }
   }
 
   /** @param next bytes of the next document */

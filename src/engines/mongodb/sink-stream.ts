@@ -4,8 +4,9 @@ import type { Logger } from '../../core/log.ts';
 import type { HoleChanges } from '../../core/sink.ts';
 import { tableId } from '../../core/table.ts';
 import { translate } from './errors.ts';
-import type { ApplyOptions, UniqueClash } from './sink-apply.ts';
+import type { ApplyOptions, UniqueClash } from './sink-write.ts';
 import { writeHoles } from './sink-storage.ts';
+import { waitingName } from './sink-waiting.ts';
 import { holdLease } from './state.ts';
 import type { CheckpointDocument } from './state-database.ts';
 
@@ -63,12 +64,13 @@ export class SinkStream {
     return writeHoles(this.db, session, this.id, changes);
   }
 
-  applying(session: ClientSession): Pick<ApplyOptions, 'client' | 'session' | 'keepTimestamps' | 'shadow'> {
+  applying(session: ClientSession): Omit<ApplyOptions, 'lenient' | 'exact'> {
     return {
       client: this.client,
       session,
       keepTimestamps: this.keepTimestamps,
       shadow: { db: this.db, name: SHADOW },
+      waiting: (table) => ({ db: this.db, name: waitingName(this.id, table) }),
     };
   }
 

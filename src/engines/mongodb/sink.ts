@@ -24,6 +24,7 @@ import { GroupCommitter } from './sink-group.ts';
 import { holdLease } from './state.ts';
 import { defineRanges, readHoles, readRanges } from './sink-storage.ts';
 import { SinkStream } from './sink-stream.ts';
+import { dropWaiting, prepareWaiting } from './sink-waiting.ts';
 import {
   crcOf,
   dropStateIfEmpty,
@@ -65,9 +66,10 @@ class MongoSink implements Sink {
     return this.#stream?.fallbacks ?? 0;
   }
 
-  prepare(_tables: readonly TargetTable[]): Promise<void> {
-    return this.#with(async ({ db }) => {
+  prepare(tables: readonly TargetTable[]): Promise<void> {
+    return this.#with(async ({ db, id }) => {
       await prepareState(db);
+      await prepareWaiting(db, id, tables);
       await noteSide(db, this.#env.migration, this.#env.side);
     });
   }
@@ -187,6 +189,7 @@ class MongoSink implements Sink {
       await db.collection<CheckpointDocument>('checkpoint').deleteOne({ _id: id });
       for (const name of ['ranges', 'written', 'holes', 'deferred'] as const)
         await db.collection(name).deleteMany({ stream: id });
+      await dropWaiting(db, id);
       await forgetSide(db, this.#env.migration);
       await dropStateIfEmpty(db);
     });

@@ -1,0 +1,198 @@
+import {
+  DocumentMisfit,
+  type DocumentCell,
+  type DocumentFormat,
+  type DocumentValue,
+} from '../core/document.ts';
+import { isDelta, showTable, tableId, type Cell, type Column, type Relation } from '../core/table.ts';
+import { BadValue } from './bad-value.ts';
+import type { ColumnProgram } from './column.ts';
+import { partOfDocument } from './document.ts';
+import { documentColumn } from './document-draft.ts';
+import { parsePath } from './document-path.ts';
+import type { Issues } from './issue.ts';
+import type { TargetDraft } from './target-draft.ts';
+
+/**
+ * Drafts of one green table of documents that several blue ones feed: each part becomes a column of its own, which holds the top-level fields that
+ * are the part's, and the owner's document is the rest. From there on they are a merge as any other.
+ */
+export function mergeDocuments(drafts: readonly TargetDraft[], issues: Issues): readonly TargetDraft[] {
+  const [first] = drafts;
+  const green = first?.green;
+  const owner = drafts.find(({ spec }) => spec?.owner === true);
+  const at = green === undefined ? null : documentColumn(green);
+  const merged = green?.columns[at?.index ?? -1]?.merged;
+  // What is wrong with these is said where all merges are looked at.
+  if (drafts.length < 2 || owner === undefined || at === null || green === undefined || merged === undefined)
+    return drafts;
+  if (drafts.some(({ explode, spec }) => explode !== null || spec?.explode !== undefined)) return drafts;
+  const before = issues.count;
+  const parts = drafts.filter((draft) => draft !== owner);
+  const key = (green.columns[green.key[0] as number] as Column).name;
+  const names = parts.map((part) => fieldsOf(part, key, issues));
+  for (const draft of drafts) checkKey(draft, key, issues);
+  checkApart(
+    [owner, ...parts],
+    [namedFields(owner).filter((name) => name !== key && name !== '*'), ...names],
+    issues,
+  );
+  if (issues.count > before) return [];
+  const relation = merged(green, names);
+  const build = { relation, key: green.key[0] as number, format: at.format };
+  return drafts.map((draft): TargetDraft => {
+    const part = parts.indexOf(draft);
+    const whole = draft.programs.find(({ column }) => column === at.index) as ColumnProgram;
+    const column = part < 0 ? at.index : green.columns.length + part;
+    const program = {
+      ...whole,
+      ...{ column, name: (relation.columns[column] as Column).name, copy: null },
+      ...lostOnTheWayBack(whole, relation, column),
+      evaluate:
+        part < 0
+          ? ownerOf(whole, build.format, names.flat())
+          : partOf(whole, build.format, names[part] as readonly string[]),
+      nullable: part >= 0,
+    };
+    const programs = draft.programs.map((one) => (one === whole ? program : one));
+    return { ...draft, green: relation, programs, mergedDocuments: true };
+  });
+}
+
+/** Drafts of every green table, with {@link mergeDocuments} where documents meet. */
+export function mergeAll(drafts: readonly TargetDraft[], issues: Issues): Map<TargetDraft, TargetDraft> {
+  const made = new Map<TargetDraft, TargetDraft>();
+  for (const group of Map.groupBy(drafts, ({ green }) => tableId(green.table)).values()) {
+    const merged = mergeDocuments(group, issues);
+    group.forEach((draft, index) => {
+      const now = merged[index];
+      if (now !== undefined) made.set(draft, now);
+    });
+  }
+  return made;
+}
+
+/** First names of the fields that columns name. */
+const namedFields = ({ spec }: TargetDraft): string[] => [
+  ...new Set(
+    Object.keys(spec?.columns ?? {}).flatMap((name) => {
+      if (name === '*') return [name];
+      const path = parsePath(name);
+      return typeof path === 'string' ? [] : [path[0] as string];
+    }),
+  ),
+];
+
+function fieldsOf(part: TargetDraft, key: string, issues: Issues): readonly string[] {
+  const named = namedFields(part);
+  const fields = named.filter((name) => name !== key && name !== '*');
+  const name = showTable(part.green.table);
+  if (named.includes('*') || part.spec?.columns === undefined)
+    issues.add(
+      [...part.path, 'columns'],
+      `${showTable(part.blue.table)} is a part of ${name}: name the fields that it gives, without "*"`,
+    );
+  else if (fields.length === 0)
+    issues.add(part.path, `${showTable(part.blue.table)} feeds nothing of ${name} but the key`);
+  return fields;
+}
+
+/** The key of the document of green is made anew. */
+function checkKey({ programs, path, green, blue }: TargetDraft, key: string, issues: Issues): void {
+  const own = programs.find(({ column }) => column === green.key[0]);
+  if (own === undefined || own.copy !== null) return;
+  issues.add(
+    [...path, 'columns', key],
+    `documents of several tables meet in ${showTable(green.table)} by ${key}: it stays what it is in ${showTable(blue.table)}`,
+  );
+}
+
+function checkApart(
+  drafts: readonly TargetDraft[],
+  names: readonly (readonly string[])[],
+  issues: Issues,
+): void {
+  const givenBy = new Map<string, TargetDraft>();
+  drafts.forEach((draft, index) => {
+    for (const name of names[index] ?? []) {
+      const other = givenBy.get(name);
+      if (other === undefined) givenBy.set(name, draft);
+      else
+        issues.add(
+          [...draft.path, 'columns', name],
+          `${showTable(other.blue.table)} also makes ${name}: a field of ${showTable(draft.green.table)} belongs to one table, with all that is inside it`,
+        );
+    }
+  });
+}
+
+function lostOnTheWayBack(
+  { inputs }: ColumnProgram,
+  relation: Relation,
+  column: number,
+): Pick<ColumnProgram, 'inverse' | 'document'> {
+  const reason = `documents of ${showTable(relation.table)} are put together of several tables, and are not taken apart again`;
+  return {
+    inverse: { reason },
+    document: {
+      gives: inputs[0] as number,
+      reads: column,
+      back: reason,
+      backOperation: '',
+      unordered: null,
+    },
+  };
+}
+
+/** @throws BadValue where it has a field that is a part's: one of the two would be lost */
+function ownerOf(
+  whole: ColumnProgram,
+  format: DocumentFormat,
+  fields: readonly string[],
+): ColumnProgram['evaluate'] {
+  const read = format.reader(fields.map((name) => [name]));
+  return (tuple) => {
+    const made = wholeOf(whole, tuple);
+    const at = guarded(() => read(made)).findIndex((value) => value !== null);
+    if (at >= 0)
+      throw new BadValue(`has ${fields[at]}, which another table gives; write drop: [${fields[at]}]`);
+    return made;
+  };
+}
+
+/** Null where the part has none of its fields: on green it looks like a part that is not there. */
+function partOf(
+  whole: ColumnProgram,
+  format: DocumentFormat,
+  fields: readonly string[],
+): ColumnProgram['evaluate'] {
+  const paths = fields.map((name) => [name]);
+  const read = format.reader(paths);
+  const edit = format.editor({
+    keep: false,
+    without: [],
+    put: paths.map((path) => ({ path, beside: null })),
+  });
+  return (tuple) => {
+    const made = wholeOf(whole, tuple);
+    return guarded(() => {
+      const values: readonly (DocumentValue | null)[] = read(made);
+      return values.every((value) => value === null) ? null : edit(made, values);
+    });
+  };
+}
+
+function wholeOf(whole: ColumnProgram, tuple: readonly Cell[]): DocumentCell {
+  const made = whole.copy === null ? whole.evaluate(tuple) : (tuple[whole.copy] as Cell);
+  if (isDelta(made)) throw partOfDocument();
+  return made as DocumentCell;
+}
+
+function guarded<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof DocumentMisfit) throw new BadValue(error.reason);
+    throw error;
+  }
+}
