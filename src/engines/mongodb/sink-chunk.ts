@@ -301,7 +301,10 @@ class MongoChunkWriter implements ChunkWriter {
       const piece: RowRun = { ...run, after, before: after.map(() => null) };
       await inAttempt(stream, range, this.#attempt, (session) =>
         applyRuns([piece], { ...stream.applying(session), lenient: false, exact: new Set() }),
-      );
+      ).catch((error: unknown) => {
+        // Indexes stand aside while a collection is copied: this one was there before.
+        throw error instanceof UniqueClash ? error.conflict : error;
+      });
       this.#written = true;
       this.#rows += after.length;
     }

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { Workplace } from '../../support/engine-process.ts';
 import { startMongo } from '../../support/mongo.ts';
 import { MongoRun } from '../../support/mongo-run.ts';
+import { turn } from '../../support/turn.ts';
 import { waitFor } from '../../support/wait.ts';
 
 type Person = Document & { readonly _id: number };
@@ -193,4 +194,57 @@ describe('collections that become one', () => {
     expect(shut).toMatchObject({ ok: false });
     expect(JSON.stringify(shut)).toContain('are not taken apart again');
   }, 240_000);
+
+  it('exchanges unique values of parts, and switches one way', async () => {
+    const [first, second] = await Promise.all([startMongo(), startMongo()]);
+    await using blue = first;
+    await using green = second;
+    await using run = await MongoRun.create({
+      collections: ['people', 'profiles'],
+      entries: { people: ENTRIES.people, profiles: entry({ columns: { code: 'copy' } }) },
+      images: ['people', 'profiles'],
+      green: [
+        {
+          createIndexes: 'people',
+          indexes: [{ key: { code: 1 }, name: 'code', unique: true, sparse: true }],
+        },
+      ],
+      settings: 'gates: { stable_for: 1ms }\ncutover: { reverse_replication: { enabled: false } }',
+      blueUri: blue.uri(),
+      greenUri: green.uri(),
+      seed: async (db) => {
+        await db.collection<Person>('people').insertMany([{ _id: 1 }, { _id: 2 }]);
+        await db.collection<Person>('profiles').insertMany([
+          { _id: 1, code: 'a' },
+          { _id: 2, code: 'b' },
+          { _id: 3, code: 'c' },
+        ]);
+      },
+    });
+    await run.start();
+    const [people, profiles] = [
+      run.blue.collection<Person>('people'),
+      run.blue.collection<Person>('profiles'),
+    ];
+    await run.blueClient.withSession((session) =>
+      session.withTransaction(async () => {
+        await profiles.updateOne({ _id: 1 }, { $set: { code: 'b' } }, { session });
+        await profiles.updateOne({ _id: 2 }, { $set: { code: 'c' } }, { session });
+        await people.insertOne({ _id: 3 }, { session });
+        await profiles.updateOne({ _id: 3 }, { $set: { code: 'a' } }, { session });
+      }),
+    );
+    await run.settled();
+    const wanted = [
+      { _id: 1, code: 'b' },
+      { _id: 2, code: 'c' },
+      { _id: 3, code: 'a' },
+    ];
+    expect(await all(run.green.collection('people'))).toEqual(wanted);
+    expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
+    expect(await turn(run.engine, { act: 'cutover', migration: run.name, gatesMs: 60_000 })).toMatchObject({
+      outcome: 'switched',
+    });
+    expect(await all(run.green.collection('people'))).toEqual(wanted);
+  }, 120_000);
 });
