@@ -1,6 +1,6 @@
-import { DocumentMisfit, type DocumentFormat } from '../core/document.ts';
+import type { DocumentFormat } from '../core/document.ts';
 import type { Cell, Column, Relation } from '../core/table.ts';
-import { BadValue } from './bad-value.ts';
+import { fitting } from './bad-value.ts';
 import { compileColumn, type ColumnProgram } from './column.ts';
 import { compileDocument, type DocumentProgram } from './document.ts';
 import { documentBack } from './document-back.ts';
@@ -160,14 +160,7 @@ function withOwnKey(
   [document = 0]: readonly number[],
 ): ColumnProgram {
   const none = 'reason' in back ? back.reason : null;
-  const keyOf = (cell: Cell): Cell => {
-    try {
-      return format.key(cell as object);
-    } catch (error) {
-      if (error instanceof DocumentMisfit) throw new BadValue(error.reason);
-      throw error;
-    }
-  };
+  const keyOf = (cell: Cell): Cell => fitting(() => format.key(cell as object));
   const field = program.fields.find(({ path }) => path.join('.') === kept.name);
   const ofKey = field?.sources.every(({ path }) => path[0] === kept.name) === true;
   return {

@@ -5,7 +5,7 @@ import {
   type DocumentValue,
 } from '../core/document.ts';
 import { isDelta, showTable, type Cell, type Column, type Relation } from '../core/table.ts';
-import { BadValue } from './bad-value.ts';
+import { fitting } from './bad-value.ts';
 import { compileColumn, type ColumnProgram } from './column.ts';
 import { compileDocument, partOfDocument, type DocumentProgram } from './document.ts';
 import { compileDocumentCondition } from './document-condition.ts';
@@ -148,7 +148,7 @@ function elementsOf({
   });
   return (cell) => {
     if (isDelta(cell)) throw partOfDocument();
-    return guarded(() => {
+    return fitting(() => {
       const [found = null, parent = null, ...values] = read(cell as DocumentCell);
       const elements = found === null ? [] : format.elements(found);
       if (elements === null) throw new DocumentMisfit('is not an array');
@@ -187,7 +187,7 @@ function childProgram(of: {
     evaluate: (tuple) => {
       const { source, parent, number } = tuple[element] as Element;
       const made = program.apply(source) as DocumentCell;
-      return guarded(() => withKey(made, [parent, number]));
+      return fitting(() => withKey(made, [parent, number]));
     },
     policy: 'fail',
     operation: program.operation,
@@ -199,13 +199,4 @@ function childProgram(of: {
     absent: null,
     document: { gives: -1, reads: column, back: reason, backOperation: '', unordered: null },
   };
-}
-
-function guarded<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof DocumentMisfit) throw new BadValue(error.reason);
-    throw error;
-  }
 }

@@ -1,11 +1,6 @@
-import {
-  DocumentMisfit,
-  type DocumentCell,
-  type DocumentFormat,
-  type DocumentValue,
-} from '../core/document.ts';
+import { type DocumentCell, type DocumentFormat, type DocumentValue } from '../core/document.ts';
 import { isDelta, showTable, tableId, type Cell, type Column, type Relation } from '../core/table.ts';
-import { BadValue } from './bad-value.ts';
+import { BadValue, fitting } from './bad-value.ts';
 import type { ColumnProgram } from './column.ts';
 import { partOfDocument } from './document.ts';
 import { documentColumn } from './document-draft.ts';
@@ -153,7 +148,7 @@ function ownerOf(
   const read = format.reader(fields.map((name) => [name]));
   return (tuple) => {
     const made = wholeOf(whole, tuple);
-    const at = guarded(() => read(made)).findIndex((value) => value !== null);
+    const at = fitting(() => read(made)).findIndex((value) => value !== null);
     if (at >= 0)
       throw new BadValue(`has ${fields[at]}, which another table gives; write drop: [${fields[at]}]`);
     return made;
@@ -175,7 +170,7 @@ function partOf(
   });
   return (tuple) => {
     const made = wholeOf(whole, tuple);
-    return guarded(() => {
+    return fitting(() => {
       const values: readonly (DocumentValue | null)[] = read(made);
       return values.every((value) => value === null) ? null : edit(made, values);
     });
@@ -186,13 +181,4 @@ function wholeOf(whole: ColumnProgram, tuple: readonly Cell[]): DocumentCell {
   const made = whole.copy === null ? whole.evaluate(tuple) : (tuple[whole.copy] as Cell);
   if (isDelta(made)) throw partOfDocument();
   return made as DocumentCell;
-}
-
-function guarded<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof DocumentMisfit) throw new BadValue(error.reason);
-    throw error;
-  }
 }
