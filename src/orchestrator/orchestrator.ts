@@ -453,6 +453,8 @@ class Run implements Migration {
       await this.#verifications.settled();
     }
     for (const one of [forward, reverse.way]) if (one !== null && one !== way) await one.stop();
+    // What was on its way here when the run was ended finds nothing to read any more.
+    if (way !== null && this.#ending) throw new VerdigrisError('INTERRUPTED', 'The run is being ended.');
     way?.start(this.#stop.signal).catch((error: unknown) => {
       this.#ended.reject(asVerdigrisError(error));
       this.#stop.abort(error);
