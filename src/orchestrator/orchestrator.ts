@@ -64,6 +64,8 @@ class Run implements Migration {
   readonly #desk: RequestDesk;
   readonly #rehearsals: Rehearsals;
   readonly #turns: Turns;
+  /** Makes what the run needs on both servers. */
+  #preparing: Promise<void> | null = null;
   /** It is being aborted or finished: what stops because of that is no failure. */
   #ending = false;
   /** How the run ended, when its state is gone. */
@@ -387,7 +389,7 @@ class Run implements Migration {
       return;
     }
     if (state.phase === 'preparing') {
-      await prepare({
+      this.#preparing = prepare({
         compiled,
         source,
         sink,
@@ -400,6 +402,7 @@ class Run implements Migration {
         log: this.#o.log,
         note: (event, detail) => state.note(event, detail),
       });
+      await this.#preparing;
       await state.enter('copying');
       await failpoints.hit('copying.entered');
     } else {
@@ -551,6 +554,8 @@ class Run implements Migration {
   async #end<T>(act: () => Promise<T>): Promise<T> {
     this.#ending = true;
     try {
+      // What it is making now would be made behind what is taken away.
+      await this.#preparing?.catch(() => undefined);
       await this.#desk.settled();
       await this.#rehearsals.clear(this.#held, this.#working);
       return await act();
