@@ -46,9 +46,11 @@ describe('another primary is elected', () => {
       await reached;
       await elect(setOf(side), how);
       points.release('copy.rows-written');
-      await clients.more();
+      // In the same turn: a copy that is let go for longer may be over before it is held again.
       reached = points.hold('copy.rows-written');
+      await clients.more();
     }
+    await reached;
     points.release('copy.rows-written');
     await run.started();
     await clients.stop();
