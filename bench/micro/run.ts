@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { Bench } from 'tinybench';
 import { Decoder } from '../../src/engines/postgres/decoder.ts';
-import { copyText, textArrayBytes } from '../../src/engines/postgres/sink-text.ts';
+import { copyBytes, textArrayBytes } from '../../src/engines/postgres/sink-bytes.ts';
 import { Fold } from '../../src/pipeline/fold.ts';
 import { machine } from '../machine.ts';
 import { round } from '../stats.ts';
@@ -42,7 +42,7 @@ bench
     for (const index of all) sink += textArrayBytes(distinct.after, index).length;
   })
   .add('encode: COPY text', () => {
-    sink += copyText(distinct.after, all).length;
+    sink += copyBytes(distinct.after, all).length;
   });
 await bench.run();
 

@@ -191,14 +191,14 @@ class KeyedFold implements TableFold {
     const prefix = run.before.find((row) => row !== null);
     if (prefix === undefined || prefix === null) return;
     const columns = this.#relation.key.filter((index) => prefix[index] !== UNCHANGED);
-    const text = (row: Tuple): string => columns.map((index) => `${String(row[index])}\u0000`).join('');
     for (const row of run.before) {
       if (row === null) continue;
-      this.#children -= this.#replaced.get(text(row))?.children.length ?? 0;
-      this.#replaced.set(text(row), { prefix: row, children: [] });
+      const parent = prefixText(columns, row);
+      this.#children -= this.#replaced.get(parent)?.children.length ?? 0;
+      this.#replaced.set(parent, { prefix: row, children: [] });
     }
     for (const child of run.after) {
-      const known = this.#replaced.get(text(child));
+      const known = this.#replaced.get(prefixText(columns, child));
       if (known === undefined) continue;
       known.children.push(child);
       this.#children += 1;
@@ -240,6 +240,14 @@ class KeyedFold implements TableFold {
     this.#replaced.clear();
     this.#children = 0;
   }
+}
+
+/** The same for a parent and its children. One column, as most have, is its own text. */
+function prefixText(columns: readonly number[], row: Tuple): string {
+  if (columns.length === 1) return String(row[columns[0] as number]);
+  let text = '';
+  for (const index of columns) text += `${String(row[index])}\u0000`;
+  return text;
 }
 
 /** Keeps rows in source order; only neighbours of one operation and shape share a run, and only where no key could meet twice. */

@@ -8,7 +8,8 @@ import { Durability } from '../../src/engines/postgres/sink-durability.ts';
 import { bindMessage } from '../../src/engines/postgres/sink-messages.ts';
 import { realPlace, type SinkLayout } from '../../src/engines/postgres/sink-layout.ts';
 import { isCopy, stepsFor } from '../../src/engines/postgres/sink-program.ts';
-import { cellText, copyText, textArray, textArrayBytes } from '../../src/engines/postgres/sink-text.ts';
+import { copyBytes, textArrayBytes } from '../../src/engines/postgres/sink-bytes.ts';
+import { cellText, textArray } from '../../src/engines/postgres/sink-text.ts';
 
 /** The text format of COPY, read back as the server's documentation describes it. */
 function readCopy(text: string): (string | null)[][] {
@@ -54,16 +55,27 @@ const cell = fc.option(
   fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom('\\N', 'NULL', '', '\\', '"', '\t\n\r', '{}', ',')),
 );
 
+/** Half of a surrogate pair is not a character of any text of a database. */
+const inUtf8 = (text: string): string => Buffer.from(text).toString();
+
 test('COPY text and arrays give back every text', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(cell, cell), { minLength: 1 }), (rows) => {
-      expect(readCopy(copyText(rows, [1, 0]))).toEqual(rows.map(([left, right]) => [right, left]));
-      expect(readArray(textArray(rows.map(([left]) => left)))).toEqual(rows.map(([left]) => left));
-      expect(readBytes(textArrayBytes(rows, 0))).toEqual(
-        rows.map(([left]) => left && Buffer.from(left).toString()),
+      expect(readCopy(copyBytes(rows, [1, 0]).toString())).toEqual(
+        rows.map(([left, right]) => [right && inUtf8(right), left && inUtf8(left)]),
       );
+      expect(readArray(textArray(rows.map(([left]) => left)))).toEqual(rows.map(([left]) => left));
+      expect(readBytes(textArrayBytes(rows, 0))).toEqual(rows.map(([left]) => left && inUtf8(left)));
     }),
   );
+});
+
+test('texts that outgrow what the last ones left room for, each special in COPY', () => {
+  for (const length of [1, 31, 32, 33, 5_000, 300_000, 7]) {
+    const rows = ['\\', '\n', 'ü', '€', '😀', 'x'].map((one) => [one.repeat(length)]);
+    expect(readCopy(copyBytes(rows, [0]).toString())).toEqual(rows);
+    expect(readBytes(textArrayBytes(rows, 0))).toEqual(rows.map(([text]) => text));
+  }
 });
 
 test('arrays of long texts, of none and of texts that are longer in bytes', () => {
@@ -101,7 +113,7 @@ test('cells that are not text are written as the server reads them; an unchanged
     [true, false, 12n, 1.5, Buffer.from([0, 255]), { a: 1 }, null].map((value) => cellText(value)),
   ).toEqual(['t', 'f', '12', '1.5', '\\x00ff', '{"a":1}', null]);
   expect(() => cellText(UNCHANGED)).toThrow(/not known/);
-  expect(() => copyText([['1']], [1])).toThrow(/not known/);
+  expect(() => copyBytes([['1']], [1])).toThrow(/not known/);
 });
 
 test('the term of the lease stays in the application name whatever the migration is called', () => {

@@ -1,7 +1,7 @@
 import type { RowRun } from '../../core/change.ts';
 import { isCopy, type Work } from './sink-program.ts';
 import { columnList } from './sink-statements.ts';
-import { copyText } from './sink-text.ts';
+import { copyBytes } from './sink-bytes.ts';
 import type { Outcome, Wire } from './sink-wire.ts';
 
 /** A step of a program failed; what came before it in the program stands in `done`. */
@@ -28,6 +28,6 @@ const COPY_ROWS = 1_000;
 
 export function* copyChunks(run: RowRun, columns: readonly number[]): Generator<Buffer> {
   for (let at = 0; at < run.after.length; at += COPY_ROWS) {
-    yield Buffer.from(copyText(run.after.slice(at, at + COPY_ROWS), columns));
+    yield copyBytes(run.after.slice(at, at + COPY_ROWS), columns);
   }
 }

@@ -2,7 +2,8 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { RowRun } from '../../core/change.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple, type Column, type Kind } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
-import { cellText, textArrayBytes } from './sink-text.ts';
+import { textArrayBytes } from './sink-bytes.ts';
+import { cellText } from './sink-text.ts';
 import type { Param } from './sink-messages.ts';
 import type { Statement } from './sink-wire.ts';
 
