@@ -27,14 +27,22 @@ export const SERVER_CODE = {
   outOfDiskSpace: 14_031,
   /** Seen on 8.2; in write errors of a reply too. */
   transactionTooLargeForCache: 388,
+  /** The cache gave a transaction up, at a write or at the commit; the message then has the storage engine's -31800. Seen on 8.2. */
+  temporarilyUnavailable: 365,
 } as const;
+
+/** There is no room for a transaction in the server's cache. */
+export const TOO_LARGE: ReadonlySet<number> = new Set([
+  SERVER_CODE.transactionTooLargeForCache,
+  SERVER_CODE.temporarilyUnavailable,
+]);
 
 /** The node is going, is no primary any more, or was told to stop: the driver's own lists plus what ends cursors. */
 const LOST = new Set([
   6, 7, 89, 91, 189, 262, 9001, 10_107, 11_600, 11_602, 13_435, 13_436, 43, 237, 11_601, 175, 317,
 ]);
-/** LockTimeout, WriteConflict, NoSuchTransaction, TransactionTooOld, snapshot no longer there, cache pressure, LockBusy. */
-const TRANSIENT = new Set([24, 46, 112, 225, 239, 246, 251, 290, 388]);
+/** LockTimeout, WriteConflict, NoSuchTransaction, TransactionTooOld, snapshot no longer there, cache pressure (two), LockBusy. */
+const TRANSIENT = new Set([24, 46, 112, 225, 239, 246, 251, 290, 365, 388]);
 
 export const codeOfError = (error: unknown): number | null =>
   error instanceof MongoServerError && typeof error.code === 'number' ? error.code : null;

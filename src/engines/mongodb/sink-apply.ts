@@ -13,7 +13,8 @@ import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
 import { DOCUMENT, DocumentDelta, ID, partsOf } from './document.ts';
 import { idFilter } from './key.ts';
 import { shapeOf } from './shape.ts';
-import { keepParts, putParts, withParts } from './sink-merge.ts';
+import type { Sizes } from './sink-cut.ts';
+import { keepParts, putParts, sizesAt, withParts } from './sink-merge.ts';
 import { expect, readAll, send, type ApplyOptions, type Place } from './sink-write.ts';
 import { valueOf } from './value.ts';
 import { deleteManyStatement, deleteStatement, patchStatement, replaceStatement } from './update.ts';
@@ -34,7 +35,15 @@ export async function applyRuns(runs: readonly RowRun[], options: ApplyOptions):
   for (const list of exact.values()) await applyExactly(list, options);
 }
 
-function placeOf(relation: Relation, { client, waiting }: ApplyOptions): Place {
+/** How much stands on the sink where rows are written as wholes with what stands there; of others nothing is read. */
+export const sizesOn =
+  (options: Pick<ApplyOptions, 'client' | 'waiting'>): Sizes =>
+  async (run, rows) => {
+    const place = placeOf(run.relation, options);
+    return place.merged === null ? [] : sizesAt(rows, place, null);
+  };
+
+function placeOf(relation: Relation, { client, waiting }: Pick<ApplyOptions, 'client' | 'waiting'>): Place {
   const { table } = relation;
   const shape = shapeOf(relation);
   const plain = { db: client.db(table.schema), collection: table.name, table, shape, merged: null };
@@ -97,20 +106,30 @@ async function remove(
   if (strict) expect(written.n, statements.length, 'delete', place.table);
 }
 
-async function insert(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
-  const own = rows.map((row) => baseOf(row[place.shape.document] as Cell, place.table));
-  const whole = await withParts(rows, own, place, options);
-  if (options.lenient) {
-    const statements = rows.map((row, index) =>
-      replaceStatement(filterOf(row, place), whole[index] as Buffer, true),
-    );
-    await send('update', statements, place, options);
-  } else {
-    const written = await send('insert', whole, place, options);
-    expect(written.n, whole.length, 'insert', place.table);
+async function insert(all: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
+  const own = (row: Tuple): Buffer => baseOf(row[place.shape.document] as Cell, place.table);
+  for await (const { rows, documents } of withParts(all, own, place, options)) {
+    if (options.lenient) await replace(rows, documents, place, options);
+    else {
+      const written = await send('insert', documents, place, options);
+      expect(written.n, documents.length, 'insert', place.table);
+    }
   }
-  const patched = rows.filter((row) => row[DOCUMENT] instanceof DocumentDelta);
+  const patched = all.filter((row) => row[DOCUMENT] instanceof DocumentDelta);
   if (patched.length > 0) await patch(patched, place, options);
+}
+
+async function replace(
+  rows: readonly Tuple[],
+  documents: readonly Buffer[],
+  place: Place,
+  options: ApplyOptions,
+): Promise<void> {
+  const statements = rows.map((row, index) =>
+    replaceStatement(filterOf(row, place), documents[index] as Buffer, options.lenient),
+  );
+  const written = await send('update', statements, place, options);
+  if (!options.lenient) expect(written.n, statements.length, 'update', place.table);
 }
 
 async function update(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
@@ -129,14 +148,10 @@ async function update(rows: readonly Tuple[], place: Place, options: ApplyOption
 }
 
 /** The document of an owner as a whole (a merge is read by images); what the parts set stays in it. */
-async function updateOwner(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
-  const own = rows.map((row) => baseOf(row[DOCUMENT] as Cell, place.table));
-  const whole = await withParts(rows, own, place, options, 'update');
-  const statements = rows.map((row, index) =>
-    replaceStatement(filterOf(row, place), whole[index] as Buffer, options.lenient),
-  );
-  const written = await send('update', statements, place, options);
-  if (!options.lenient) expect(written.n, statements.length, 'update', place.table);
+async function updateOwner(all: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
+  const own = (row: Tuple): Buffer => baseOf(row[DOCUMENT] as Cell, place.table);
+  for await (const { rows, documents } of withParts(all, own, place, options, 'update'))
+    await replace(rows, documents, place, options);
 }
 
 async function patch(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {

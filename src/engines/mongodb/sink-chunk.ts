@@ -10,27 +10,27 @@ import { showTable, tableId, type Relation, type TableName } from '../../core/ta
 import { asBuffer, rawNull } from './bson.ts';
 import { idFilter } from './key.ts';
 import { readRange } from './range-read.ts';
-import { applyRuns } from './sink-apply.ts';
-import { KeyTaken, UniqueClash } from './sink-write.ts';
-import { SERVER_CODE } from './errors.ts';
+import { SERVER_CODE, TOO_LARGE } from './errors.ts';
 import { shapeOf } from './shape.ts';
+import { applyRuns, sizesOn } from './sink-apply.ts';
+import { Budget, Cutter, MOST_BYTES, isTooLarge, meter } from './sink-cut.ts';
 import { Packed, idOf } from './sink-packed.ts';
 import { rangeId, rangesOf } from './sink-storage.ts';
 import type { SinkStream } from './sink-stream.ts';
 import { waitingRelation } from './sink-waiting.ts';
+import { KeyTaken, UniqueClash } from './sink-write.ts';
 import { forgetWritten, noteWritten, removeWritten, writerOf } from './sink-written.ts';
 import { transact, transactAgain } from './state-database.ts';
 import { deleteStatement } from './update.ts';
 import { documentsOf, spansOf, write } from './wire.ts';
 
-/** Rows of one transaction. Its entry in the log holds them all, and a secondary applies it as one. */
-const MOST_BYTES = 8 * 2 ** 20;
+/** Rows of one transaction, of at most {@link MOST_BYTES}. */
 const MOST_ROWS = 10_000;
 /** Of rows that cannot be written before the range closes. */
 const MOST_WAITING = 64 * 2 ** 20;
 const MOST_CLASHES = 3;
-/** Rows of parts in a transaction: each writes a whole document of the owner. */
-const MOST_PUTS = 500;
+/** Bytes of whole documents that held changes to a merge write together with what closes the range. */
+const MOST_CLOSING = 32 * 2 ** 20;
 
 /**
  * Writes one range. Its rows do not fit into one transaction of this server, so they are written in several, each of which names the attempt
@@ -174,6 +174,7 @@ class MongoChunkWriter implements ChunkWriter {
   #written = false;
   /** A row came to a key that is another one's until the changes before the mark are applied: rows wait for the end. */
   #waits = false;
+  readonly #budget = new Budget();
   #failure: Error | null = null;
   #ended = false;
 
@@ -225,11 +226,17 @@ class MongoChunkWriter implements ChunkWriter {
   close(held: readonly RowRun[], holes: HoleChanges, upto: Position, bytes: number): Promise<void> {
     return this.#step(async () => {
       const exact = new Set<string>();
+      let left = held;
       for (;;) {
         try {
-          await this.#finish(held, { holes, upto, bytes, exact });
+          await this.#finish(left, { holes, upto, bytes, exact });
           break;
         } catch (error) {
+          if (isTooLarge(error) && left.length > 0 && this.#target.ordinal !== null && !this.#waits) {
+            await this.#inPieces(left);
+            left = [];
+            continue;
+          }
           if (error instanceof KeyTaken) throw await this.#clash(error);
           if (!(error instanceof UniqueClash)) throw error;
           if (!this.#stream.tryExactly(exact, error)) throw error.conflict;
@@ -273,7 +280,9 @@ class MongoChunkWriter implements ChunkWriter {
     await transact(stream.client, async (session) => {
       await stream.holdCheckpoint(session);
       for (const packed of this.#waiting.values()) await this.#insert(session, packed);
-      const applying = stream.applying(session);
+      // Keys without a range can only be written together.
+      const spend = ordinal === null ? () => undefined : meter(MOST_CLOSING);
+      const applying = { ...stream.applying(session), spend };
       // Over what stands there: a repair may ask for a key that was not taken off.
       await applyRuns(this.#keys, { ...applying, lenient: true, exact: end.exact });
       await applyRuns(held, { ...applying, lenient: false, exact: end.exact });
@@ -292,21 +301,35 @@ class MongoChunkWriter implements ChunkWriter {
 
   /** Rows of parts come behind those of their owner, which have to stand there. */
   async #put(run: RowRun): Promise<void> {
+    await this.#inPieces([run]);
+    this.#rows += run.after.length;
+  }
+
+  /** Runs in transactions of their own, behind the rows that wait: each as large as what it writes on the sink allows. */
+  async #inPieces(runs: readonly RowRun[]): Promise<void> {
     const stream = this.#stream;
     if (this.#waitingRows > 0) await this.#flush();
     const range = rangeId(stream.id, this.#target.unit, this.#target.ordinal as number);
-    for (let at = 0; at < run.after.length; at += MOST_PUTS) {
+    const cutter = new Cutter(runs, sizesOn(stream.reading()));
+    const exact = new Set<string>();
+    for (;;) {
       this.#signal.throwIfAborted();
-      const after = run.after.slice(at, at + MOST_PUTS);
-      const piece: RowRun = { ...run, after, before: after.map(() => null) };
-      await inAttempt(stream, range, this.#attempt, (session) =>
-        applyRuns([piece], { ...stream.applying(session), lenient: false, exact: new Set() }),
-      ).catch((error: unknown) => {
+      const piece = await cutter.next(this.#budget.bytes);
+      if (piece === null) return;
+      try {
+        await inAttempt(stream, range, this.#attempt, (session) =>
+          applyRuns(piece, { ...stream.applying(session), lenient: false, exact }),
+        );
+      } catch (error) {
+        if (isTooLarge(error)) await this.#budget.shrink();
         // Indexes stand aside while a collection is copied: this one was there before.
-        throw error instanceof UniqueClash ? error.conflict : error;
-      });
+        else if (!(error instanceof UniqueClash)) throw error;
+        else if (!stream.tryExactly(exact, error)) throw error.conflict;
+        continue;
+      }
       this.#written = true;
-      this.#rows += after.length;
+      this.#budget.fits();
+      cutter.advance();
     }
   }
 
@@ -380,7 +403,7 @@ class MongoChunkWriter implements ChunkWriter {
     const context = { table: showTable(table), serverCode: error?.code, index: error?.keys };
     if (error?.code === SERVER_CODE.duplicateKey && this.#scattered.has(tableId(table)))
       throw new KeyTaken(table, rawNull, context);
-    if (error?.code === SERVER_CODE.transactionTooLargeForCache)
+    if (error !== null && TOO_LARGE.has(error.code))
       throw new VerdigrisError(
         'SINK_TRANSIENT',
         'A part of a range does not fit into the cache of the sink now.',

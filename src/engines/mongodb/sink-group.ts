@@ -3,12 +3,13 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { Position } from '../../core/position.ts';
 import type { SinkGroup } from '../../core/sink.ts';
 import { tableId } from '../../core/table.ts';
-import { DocumentDelta } from './document.ts';
-import { SERVER_CODE, codeOfError, hasLabel } from './errors.ts';
-import { applyRuns } from './sink-apply.ts';
-import { KeyTaken, UniqueClash } from './sink-write.ts';
+import { hasLabel } from './errors.ts';
+import { positions } from './position.ts';
+import { applyRuns, sizesOn } from './sink-apply.ts';
 import { makeRoom } from './sink-chunk.ts';
+import { Budget, Cutter, TooMuch, isTooLarge, meter, sizeOfRow } from './sink-cut.ts';
 import type { SinkStream } from './sink-stream.ts';
+import { KeyTaken, UniqueClash } from './sink-write.ts';
 import { beginTransaction, commit, crcOf, transact, type CheckpointDocument } from './state-database.ts';
 
 /**
@@ -17,8 +18,6 @@ import { beginTransaction, commit, crcOf, transact, type CheckpointDocument } fr
  */
 const MOST_OPEN_BYTES = 64 * 2 ** 20;
 const LONGEST_OPEN_MS = 30_000;
-
-const MOST_REFUSED = 5;
 
 /** A source transaction of which the end has not come. */
 interface OpenParts {
@@ -29,26 +28,32 @@ interface OpenParts {
   readonly since: number;
 }
 
+/** Where pieces of a group stand, of which not all were committed. */
+interface Pieces {
+  readonly group: SinkGroup;
+  readonly checkpoint: 'end' | 'dirty';
+}
+
 /**
- * Commits groups. A source transaction that is too large for one transaction of this server is committed in pieces behind a checkpoint that says
- * `dirty`: after a crash it comes again from there, is met leniently (what is there already counts as done, the last change of each
- * document wins), and nobody may rely on the sink before its end, since no checkpoint covers it.
+ * Commits groups. What is too large for one transaction of this server is committed in pieces behind a checkpoint that says `dirty`: after a
+ * crash it comes again from there, is met leniently (what is there already counts as done, the last change of each document wins), and
+ * nobody may rely on the sink before its end, since no checkpoint covers it.
  */
 export class GroupCommitter {
   #open: OpenParts | null = null;
-  /** The checkpoint was found dirty: lenient up to the end of the first group. */
+  /** The checkpoint was found dirty: lenient up to the end of the first group, or to {@link #until} where that is later. */
   #dirty = false;
+  /** The end of a group of whole transactions that was committed in pieces: the next start cuts them into other groups. */
+  #until: Position | null = null;
   /** Tables whose unique indexes refused an order in a transaction in parts, which then had to come again. */
   readonly #exact = new Set<string>();
 
   /** A transaction in parts did not fit into the server's cache: it comes again, and each part is then committed. */
   #pieces = false;
-  /** Times in a row that the smallest thing there is to commit did not fit. */
-  #refused = 0;
-
   /** What the checkpoint says after a connect. */
-  restart(dirty: boolean): void {
+  restart(dirty: boolean, until: Position | null): void {
     this.#dirty = dirty;
+    this.#until = dirty ? until : null;
   }
 
   async apply(stream: SinkStream, group: SinkGroup): Promise<void> {
@@ -62,7 +67,8 @@ export class GroupCommitter {
     if (end === null || this.#open !== null) await this.#part(stream, group);
     else await this.#whole(stream, group);
     if (end === null) return;
-    this.#dirty = false;
+    this.#dirty = !this.#isOver(end);
+    if (!this.#dirty) this.#until = null;
     this.#pieces = false;
     this.#exact.clear();
   }
@@ -75,55 +81,40 @@ export class GroupCommitter {
     else await give(open.session);
   }
 
+  /** Behind that position the sink is as it was before pieces were committed. */
+  #isOver(end: Position): boolean {
+    return this.#until === null || positions.covers(end, this.#until);
+  }
+
   async #whole(stream: SinkStream, group: SinkGroup): Promise<void> {
     const exact = new Set<string>();
     for (;;) {
       try {
-        await transact(stream.client, (session) => this.#write(stream, session, group, exact, 'end'));
-        this.#refused = 0;
+        await transact(stream.client, (session) =>
+          this.#write(stream, session, group, {
+            ...{ exact, checkpoint: 'end', lenient: this.#dirty },
+            spend: meter(MOST_OPEN_BYTES),
+          }),
+        );
         return;
       } catch (error) {
-        if (isTooLarge(error)) throw this.#tooLarge();
-        if (error instanceof KeyTaken) throw await vacated(stream, error);
-        if (!(error instanceof UniqueClash)) throw error;
-        if (!stream.tryExactly(exact, error)) throw error.conflict;
+        if (isTooLarge(error)) return this.#cut(stream, { group, checkpoint: 'end' });
+        await again(stream, exact, error);
       }
     }
   }
 
   async #part(stream: SinkStream, group: SinkGroup): Promise<void> {
     const { end, previous } = group;
-    const inPieces = this.#pieces;
+    const open = (this.#open ??= this.#begin(stream, previous));
     try {
-      const open = (this.#open ??= begin(stream, previous));
-      open.bytes += sizeOf(group);
-      const spills =
-        inPieces || open.bytes > MOST_OPEN_BYTES || performance.now() - open.since > LONGEST_OPEN_MS;
-      const checkpoint = end !== null ? 'end' : spills ? 'dirty' : 'hold';
-      if (open.session === null) {
-        await transact(stream.client, (session) =>
-          this.#write(stream, session, group, this.#exact, checkpoint),
-        );
-      } else {
-        await this.#write(stream, open.session, group, this.#exact, checkpoint);
-        if (checkpoint !== 'hold') {
-          const { session } = open;
-          open.session = null;
-          try {
-            await commit(stream.client, session);
-          } finally {
-            await session.endSession();
-          }
-        }
-      }
-      if (inPieces) this.#refused = 0;
+      if (open.session === null) await this.#piece(stream, group);
+      else await this.#hold(stream, group, open, open.session);
       if (end !== null) this.#open = null;
     } catch (error) {
-      const alone = inPieces || this.#open?.session === null;
       await this.abandon().catch(() => undefined);
       if (isTooLarge(error)) {
         this.#pieces = true;
-        if (alone) throw this.#tooLarge();
         throw new VerdigrisError(
           'SINK_LOST',
           'A large transaction does not fit into the cache of the sink; it is sent again and committed in pieces.',
@@ -143,65 +134,151 @@ export class GroupCommitter {
     }
   }
 
-  /** Something that cannot be cut any smaller: the cache may be full of what others do, but not for ever. */
-  #tooLarge(): VerdigrisError {
-    this.#refused += 1;
-    if (this.#refused < MOST_REFUSED)
-      return new VerdigrisError(
-        'SINK_TRANSIENT',
-        'A transaction does not fit into the cache of the sink now.',
-      );
-    this.#refused = 0;
-    return new VerdigrisError(
-      'SINK_FAILED',
-      `The cache of the sink is too small: it refused a transaction ${MOST_REFUSED} times (code 388).`,
-      { remedy: 'Give the server more memory (storage.wiredTiger.engineConfig.cacheSizeGB); then resume.' },
-    );
+  #begin({ client }: SinkStream, previous: Position): OpenParts {
+    const session = this.#pieces ? null : beginTransaction(client);
+    return { previous, session, bytes: 0, since: performance.now() };
   }
 
-  async #write(
-    stream: SinkStream,
-    session: ClientSession,
-    group: SinkGroup,
-    exact: ReadonlySet<string>,
-    checkpoint: 'end' | 'dirty' | 'hold',
-  ): Promise<void> {
+  /** A part of a source transaction, in the transaction that is open for it. */
+  async #hold(stream: SinkStream, group: SinkGroup, open: OpenParts, session: ClientSession): Promise<void> {
+    open.bytes += sizeOf(group);
+    const spills = open.bytes > MOST_OPEN_BYTES || performance.now() - open.since > LONGEST_OPEN_MS;
+    const checkpoint = group.end !== null ? 'end' : spills ? 'dirty' : 'hold';
+    const spend = (bytes: number): void => {
+      open.bytes += bytes;
+      if (open.bytes > 2 * MOST_OPEN_BYTES) throw new TooMuch('more than a transaction may write');
+    };
+    await this.#write(stream, session, group, {
+      exact: this.#exact,
+      checkpoint,
+      lenient: this.#dirty,
+      spend,
+    });
+    if (checkpoint === 'hold') return;
+    open.session = null;
+    try {
+      await commit(stream.client, session);
+    } finally {
+      await session.endSession();
+    }
+  }
+
+  /** A part of a source transaction of which others were committed. */
+  async #piece(stream: SinkStream, group: SinkGroup): Promise<void> {
+    const checkpoint = group.end === null ? 'dirty' : 'end';
+    const at = {
+      exact: this.#exact,
+      checkpoint,
+      lenient: this.#dirty,
+      spend: meter(MOST_OPEN_BYTES),
+    } as const;
+    try {
+      await transact(stream.client, (session) => this.#write(stream, session, group, at));
+    } catch (error) {
+      if (!isTooLarge(error)) throw error;
+      await this.#cut(stream, { group, checkpoint });
+    }
+  }
+
+  /** Rows of a group that did not fit, in transactions as small as they have to be. Its holes come with the last. */
+  async #cut(stream: SinkStream, pieces: Pieces): Promise<void> {
+    const { end } = pieces.group;
+    try {
+      await this.#inPieces(stream, pieces);
+    } catch (error) {
+      // Some of it may be there.
+      this.#dirty = true;
+      if (end !== null && this.#isOver(end)) this.#until = end;
+      throw error;
+    }
+  }
+
+  async #inPieces(stream: SinkStream, { group, checkpoint }: Pieces): Promise<void> {
+    const cutter = new Cutter(group.runs, sizesOn(stream.reading()));
+    const budget = new Budget();
+    const exact = new Set<string>();
+    const lenient = this.#dirty;
+    const until = group.end;
+    for (;;) {
+      const runs = await cutter.next(budget.bytes);
+      const piece = runs === null ? { ...group, runs: [] } : { ...group, runs, holes: NO_HOLES };
+      try {
+        await transact(stream.client, (session) =>
+          this.#write(stream, session, piece, {
+            ...{ exact, lenient, until },
+            checkpoint: runs === null ? checkpoint : 'dirty',
+          }),
+        );
+      } catch (error) {
+        if (isTooLarge(error)) await budget.shrink();
+        else await again(stream, exact, error);
+        continue;
+      }
+      if (runs === null) return;
+      cutter.advance();
+      budget.fits();
+    }
+  }
+
+  async #write(stream: SinkStream, session: ClientSession, group: SinkGroup, at: Written): Promise<void> {
     const { previous, end } = group;
-    const set =
-      checkpoint === 'end' && end !== null
-        ? { position: end as string, crc: crcOf(stream.id, end), dirty: false }
-        : checkpoint === 'dirty'
-          ? { dirty: true }
-          : {};
+    const { exact, lenient, spend } = at;
     const { matchedCount } = await stream.db
       .collection<CheckpointDocument>('checkpoint')
       .updateOne(
         { _id: stream.id, term: stream.term, position: previous },
-        { $inc: { touched: 1 }, ...(Object.keys(set).length === 0 ? {} : { $set: set }) },
+        { $inc: { touched: 1 }, ...this.#said(stream, at, end) },
         { session },
       );
     if (matchedCount !== 1) throw stream.fenced();
-    await applyRuns(group.runs, { ...stream.applying(session), lenient: this.#dirty, exact });
+    const options = { ...stream.applying(session), lenient, exact };
+    await applyRuns(group.runs, spend === undefined ? options : { ...options, spend });
     await stream.writeHoles(session, group.holes);
+  }
+
+  /** What becomes of the checkpoint. */
+  #said({ id }: SinkStream, { checkpoint, until }: Written, end: Position | null): object {
+    if (checkpoint === 'hold') return {};
+    if (checkpoint === 'end' && end !== null) {
+      const over = this.#isOver(end);
+      return {
+        $set: {
+          ...{ position: end as string, crc: crcOf(id, end), dirty: !over },
+          until: over ? null : this.#until,
+        },
+      };
+    }
+    // An earlier one that is later stays.
+    const later = until !== undefined && until !== null && this.#isOver(until);
+    return { $set: { dirty: true, ...(later ? { until } : {}) } };
   }
 }
 
-const begin = ({ client }: SinkStream, previous: Position): OpenParts => ({
-  previous,
-  session: beginTransaction(client),
-  bytes: 0,
-  since: performance.now(),
-});
+/** How a group, or a piece of one, is written. */
+interface Written {
+  readonly exact: ReadonlySet<string>;
+  readonly checkpoint: 'end' | 'dirty' | 'hold';
+  readonly lenient: boolean;
+  /** See {@link import('./sink-write.ts').ApplyOptions.spend}. */
+  readonly spend?: (bytes: number) => void;
+  /** The end of the group of which this is a piece. */
+  readonly until?: Position | null;
+}
+
+const NO_HOLES: SinkGroup['holes'] = { opened: [], closed: [] };
+
+/** A transaction that failed: to be tried again where this resolves. @throws what stands in its way */
+async function again(stream: SinkStream, exact: Set<string>, error: unknown): Promise<void> {
+  if (error instanceof KeyTaken) throw await vacated(stream, error);
+  if (!(error instanceof UniqueClash)) throw error;
+  if (!stream.tryExactly(exact, error)) throw error.conflict;
+}
 
 /** What becomes of a change that came to a key which is taken: again, where a range that is being copied gives it up. */
 const vacated = async (stream: SinkStream, taken: KeyTaken): Promise<VerdigrisError> =>
   (await makeRoom(stream, taken))
     ? new VerdigrisError('SINK_TRANSIENT', 'A range that is being copied held the _id of another document.')
     : taken.conflict;
-
-const isTooLarge = (error: unknown): boolean =>
-  (error instanceof VerdigrisError ? error.context['serverCode'] : codeOfError(error)) ===
-  SERVER_CODE.transactionTooLargeForCache;
 
 async function give(session: ClientSession): Promise<void> {
   try {
@@ -215,14 +292,7 @@ function sizeOf({ runs }: SinkGroup): number {
   let bytes = 0;
   for (const { after, before } of runs) {
     bytes += before.length * 64;
-    for (const row of after) {
-      for (const cell of row) {
-        if (cell instanceof Uint8Array) bytes += cell.byteLength;
-        else if (cell instanceof DocumentDelta) {
-          bytes += (cell.base?.length ?? 0) + cell.diffs.reduce((sum, diff) => sum + diff.length, 0);
-        }
-      }
-    }
+    for (const row of after) bytes += sizeOfRow(row);
   }
   return bytes;
 }

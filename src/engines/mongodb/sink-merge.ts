@@ -1,16 +1,14 @@
 import type { ClientSession } from 'mongodb';
 import { UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
-import { encode, rawNull, type Raw } from './bson.ts';
+import { encode, fieldOf, numberOf, rawNull, type Raw } from './bson.ts';
 import { ID } from './document.ts';
 import { idFilter, keyTextOf } from './key.ts';
 import { joined, splitter } from './merged.ts';
+import { piecesOf } from './sink-cut.ts';
 import { idOf } from './sink-packed.ts';
-import { readAll, send, type ApplyOptions, type MergedPlace, type Place } from './sink-write.ts';
+import { allOf, readAll, send, type ApplyOptions, type MergedPlace, type Place } from './sink-write.ts';
 import { deleteStatement, replaceStatement } from './update.ts';
 import { valueOf } from './value.ts';
-
-/** Documents that are read and written anew at a time: each may be large. */
-const PIECE = 500;
 
 const UNCHANGED_OR_NONE: readonly unknown[] = [UNCHANGED, undefined];
 
@@ -19,7 +17,7 @@ export async function keepParts(rows: readonly Tuple[], place: Place, options: A
   const { merged } = place;
   if (merged === null) return;
   const split = splitter(merged.parts);
-  for (const piece of pieces(rows)) {
+  for await (const piece of pieces(rows, place, options)) {
     const found = await documentsAt(piece, place, options.session);
     const left = new Map<string, Buffer>();
     for (const [key, document] of found) {
@@ -31,45 +29,53 @@ export async function keepParts(rows: readonly Tuple[], place: Place, options: A
   }
 }
 
+/** Rows of the owner and their documents as they come onto the sink. */
+interface Joined {
+  readonly rows: readonly Tuple[];
+  readonly documents: readonly Buffer[];
+}
+
 /**
- * Documents of the owner as they come onto the sink, with what the parts have set: what waits there, and, where they are there already, what
- * stands in them.
+ * Documents of the owner with what the parts have set: what waits there, and, where they are there already, what stands in them. In pieces, each
+ * of which has to be written before the next is asked for.
+ * @param own the document of a row
  */
-export async function withParts(
-  rows: readonly Tuple[],
-  own: readonly Buffer[],
+export async function* withParts(
+  all: readonly Tuple[],
+  own: (row: Tuple) => Buffer,
   place: Place,
   options: ApplyOptions,
   kind: 'insert' | 'update' = 'insert',
-): Promise<readonly Buffer[]> {
+): AsyncGenerator<Joined> {
   const { merged } = place;
-  if (merged === null) return own;
+  if (merged === null) {
+    yield { rows: all, documents: all.map(own) };
+    return;
+  }
   const split = splitter(merged.parts);
   const none = merged.parts.map(() => null);
   const partsIn = (document: Buffer | undefined): readonly (Buffer | null)[] =>
     document === undefined ? none : split(document).parts;
-  const whole: Buffer[] = [];
-  for (const piece of pieces(rows)) {
+  for await (const rows of pieces(all, place, options)) {
     const there =
-      kind === 'update' || options.lenient ? await documentsAt(piece, place, options.session) : null;
-    const waits = await documentsAt(piece, merged.waiting, options.session);
-    for (const row of piece) {
+      kind === 'update' || options.lenient ? await documentsAt(rows, place, options.session) : null;
+    const waits = await documentsAt(rows, merged.waiting, options.session);
+    const documents = rows.map((row) => {
       const key = String(row[ID]);
       const standing = partsIn(there?.get(key));
       const waiting = partsIn(waits.get(key));
-      const parts = waiting.map((part, index) => part ?? standing[index] ?? null);
-      whole.push(joined({ own: own[whole.length] as Buffer, parts }));
-    }
+      return joined({ own: own(row), parts: waiting.map((part, index) => part ?? standing[index] ?? null) });
+    });
     await replaceWaiting([...waits.values()].map(idOf), [], merged, options);
+    yield { rows, documents };
   }
-  return whole;
 }
 
 /** Rows of parts: into the documents of the owner that are there; the others wait. */
 export async function putParts(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
   const merged = place.merged as MergedPlace;
   const split = splitter(merged.parts);
-  for (const piece of pieces(rows)) {
+  for await (const piece of pieces(rows, place, options)) {
     const there = await documentsAt(piece, place, options.session);
     const waits = await documentsAt(piece, merged.waiting, options.session);
     const statements: Buffer[] = [];
@@ -97,9 +103,37 @@ export async function putParts(rows: readonly Tuple[], place: Place, options: Ap
   }
 }
 
-function* pieces(rows: readonly Tuple[]): Generator<readonly Tuple[]> {
-  for (let at = 0; at < rows.length; at += PIECE) yield rows.slice(at, at + PIECE);
+/** Rows whose documents may be in memory together. */
+function pieces(
+  rows: readonly Tuple[],
+  place: Place,
+  { session, spend }: ApplyOptions,
+): AsyncIterable<readonly Tuple[]> | Iterable<readonly Tuple[]> {
+  if (spend === undefined) return [rows];
+  return piecesOf(rows, (asked) => sizesAt(asked, place, session), spend);
 }
+
+/** Bytes of the documents at the keys of rows of a merged collection, and of what waits there. */
+export async function sizesAt(
+  rows: readonly Tuple[],
+  place: Place,
+  session: ClientSession | null,
+): Promise<number[]> {
+  const sizes = new Map<Cell, number>();
+  const pipeline = [
+    { $match: { _id: { $in: idsOf(rows, place) } } },
+    { $project: { size: { $bsonSize: '$$ROOT' } } },
+  ];
+  for (const one of [place, ...(place.merged === null ? [] : [place.merged.waiting])])
+    for (const found of await allOf(one, { aggregate: one.collection, pipeline, cursor: {} }, session)) {
+      const key = keyTextOf(idOf(found));
+      sizes.set(key, (sizes.get(key) ?? 0) + numberOf(fieldOf(found, 'size') ?? rawNull));
+    }
+  return rows.map((row) => sizes.get(row[ID] as Cell) ?? 0);
+}
+
+const idsOf = (rows: readonly Tuple[], { shape }: Place): unknown[] =>
+  rows.map((row) => valueOf(shape.id(row) ?? rawNull));
 
 /** By the texts of their keys, exactly: for the server 1 and 1.0 are equal. */
 async function documentsAt(
@@ -107,10 +141,9 @@ async function documentsAt(
   place: Place,
   session: ClientSession,
 ): Promise<Map<string, Buffer>> {
-  const ids = rows.map((row) => valueOf(place.shape.id(row) ?? rawNull));
   const wanted = new Set(rows.map((row): Cell => row[ID] as Cell));
   const found = new Map<string, Buffer>();
-  for (const document of await readAll(place, { _id: { $in: ids } }, session)) {
+  for (const document of await readAll(place, { _id: { $in: idsOf(rows, place) } }, session)) {
     const key = keyTextOf(idOf(document));
     if (wanted.has(key)) found.set(key, document);
   }

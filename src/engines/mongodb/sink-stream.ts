@@ -64,12 +64,18 @@ export class SinkStream {
     return writeHoles(this.db, session, this.id, changes);
   }
 
-  applying(session: ClientSession): Omit<ApplyOptions, 'lenient' | 'exact'> {
+  applying(session: ClientSession): Omit<ApplyOptions, 'lenient' | 'exact' | 'spend'> {
     return {
-      client: this.client,
+      ...this.reading(),
       session,
       keepTimestamps: this.keepTimestamps,
       shadow: { db: this.db, name: SHADOW },
+    };
+  }
+
+  reading(): Pick<ApplyOptions, 'client' | 'waiting'> {
+    return {
+      client: this.client,
       waiting: (table) => ({ db: this.db, name: waitingName(this.id, table) }),
     };
   }

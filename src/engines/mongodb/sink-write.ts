@@ -1,8 +1,8 @@
-import type { ClientSession, Db, MongoClient } from 'mongodb';
+import type { ClientSession, Db, Document, MongoClient } from 'mongodb';
 import { VerdigrisError } from '../../core/errors.ts';
 import { showTable, type TableName } from '../../core/table.ts';
 import { fieldOf, rawNull, type Raw } from './bson.ts';
-import { SERVER_CODE } from './errors.ts';
+import { SERVER_CODE, TOO_LARGE } from './errors.ts';
 import type { Shape } from './shape.ts';
 import { documentsOf, rawCursor, write, type Written } from './wire.ts';
 
@@ -18,6 +18,8 @@ export interface ApplyOptions {
   readonly shadow: { readonly db: Db; readonly name: string };
   /** Where parts of a merged collection wait for its owner. */
   readonly waiting: (table: TableName) => { readonly db: Db; readonly name: string };
+  /** Told the bytes of documents that a merge writes; may throw. Absent: the rows were cut by them already. */
+  readonly spend?: (bytes: number) => void;
 }
 
 /** A unique index of a table refused a document; the transaction is gone. */
@@ -72,13 +74,22 @@ export interface MergedPlace {
   readonly waiting: Place;
 }
 
-export async function readAll(place: Place, filter: object, session: ClientSession): Promise<Buffer[]> {
+export const readAll = (place: Place, filter: object, session: ClientSession): Promise<Buffer[]> =>
+  allOf(place, { find: place.collection, filter }, session);
+
+/** What a command finds. Without a session it sees what is committed. */
+export async function allOf(
+  { db, collection }: Place,
+  command: Document,
+  session: ClientSession | null,
+): Promise<Buffer[]> {
+  const options = session === null ? {} : { session };
   const found: Buffer[] = [];
-  let reply = await rawCursor(place.db, { find: place.collection, filter }, { session });
+  let reply = await rawCursor(db, command, options);
   for (;;) {
     for (const document of documentsOf(reply.batch)) found.push(Buffer.from(document));
     if (reply.id === 0n) return found;
-    reply = await rawCursor(place.db, { getMore: reply.id, collection: place.collection }, { session });
+    reply = await rawCursor(db, { getMore: reply.id, collection }, options);
   }
 }
 
@@ -98,7 +109,7 @@ export async function send(
   if (code === SERVER_CODE.duplicateKey) throw new KeyTaken(table, idIn(statements, ofStatement), context);
   if (code === SERVER_CODE.writeConflict)
     throw new VerdigrisError('SINK_TRANSIENT', 'Another transaction wrote the same document.', { context });
-  if (code === SERVER_CODE.transactionTooLargeForCache)
+  if (TOO_LARGE.has(code))
     throw new VerdigrisError('SINK_TRANSIENT', 'A transaction does not fit into the cache of the sink.', {
       context,
     });

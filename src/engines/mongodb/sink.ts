@@ -34,6 +34,7 @@ import {
   prepareState,
   streamId,
   transactAgain,
+  untilOf,
   type CheckpointDocument,
 } from './state-database.ts';
 
@@ -98,7 +99,7 @@ class MongoSink implements Sink {
         this.#committed = null;
         return null;
       }
-      this.#committer.restart(found.dirty);
+      this.#committer.restart(found.dirty, untilOf(found));
       this.#committed = positionOf(found);
       return this.#committed;
     });

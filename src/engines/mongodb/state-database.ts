@@ -47,6 +47,8 @@ export interface CheckpointDocument {
   readonly crc: number;
   /** A source transaction is being applied in parts; until it has ended its changes may be met again. */
   readonly dirty: boolean;
+  /** Of a dirty one: where the changes end that may be met again, when they are more than one source transaction. */
+  readonly until?: string | null;
   /** Written with every claim and close, so that whoever holds the document in a transaction meets a conflict. */
   readonly touched: number;
 }
@@ -61,6 +63,9 @@ export function positionOf({ _id, position, crc }: CheckpointDocument): Position
     throw new VerdigrisError('STATE_FORMAT', 'The checkpoint on the sink is damaged or of another version.');
   return asPosition(position);
 }
+
+export const untilOf = ({ until }: CheckpointDocument): Position | null =>
+  until === undefined || until === null ? null : asPosition(until);
 
 /** Makes the collections. Idempotent. @throws VerdigrisError STATE_FORMAT */
 export async function prepareState(db: Db): Promise<void> {
