@@ -41,6 +41,9 @@ export interface TargetTable {
    *
    * What a part set belongs to its key, never to the owner's row: it waits while there is no such row, stays behind (waiting)
    * when the row is deleted or moves to another key, and is taken by whichever row of the owner arrives there.
+   *
+   * Without columns of an owner the rows are nobody else's: a `put` that sets something makes the row that is not there, and one that leaves
+   * nothing but the key takes it away. What else the row holds stays as it is. Nothing waits. Only for documents.
    */
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   /** Number of leading key columns that identify the parent of an exploded child; 0 when it is not exploded. */

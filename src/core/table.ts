@@ -82,9 +82,10 @@ export interface Column {
   ) => Relation;
   /**
    * Kind `document`: its table as one that several tables feed. The document is the owner's; behind it stands one column of kind `document` for each
-   * part, with those fields of the document that are the part's, in that order and without the key, or null where there are none.
+   * part, with those fields of the document that are the part's, in that order and without the key, or null where there are none. `alone`: no
+   * table makes its documents but the parts (see {@link import('./plan.ts').TargetTable.merge}).
    */
-  readonly merged?: (table: Relation, parts: readonly (readonly string[])[]) => Relation;
+  readonly merged?: (table: Relation, parts: readonly (readonly string[])[], alone?: 'alone') => Relation;
 }
 
 /** A table in one version of its schema. */

@@ -119,7 +119,7 @@ export async function compileBack(
   const { spec, modules, blue, green, plans, targets } = options;
   const blueNames = plans.map((plan) => plan.from.table);
   const blueTargets = await layouts(blueNames, (table) => blue.target(table));
-  const planned = new Map(targets.map(({ relation }) => [tableId(relation.table), relation]));
+  const planned = new Map(targets.map((target) => [tableId(target.relation.table), asSource(target)]));
   const greenNames = targets.map(({ relation }) => relation.table);
   const greenSources = await layouts(greenNames, (table) => green.source(table));
   return compileReverse({
@@ -131,6 +131,13 @@ export async function compileBack(
     blueTarget: (table) => blueTargets.get(tableId(table)) ?? null,
     greenSource: (table) => greenSources.get(tableId(table)) ?? planned.get(tableId(table)) ?? null,
   });
+}
+
+/** Where documents of several tables become one the parts are columns of the sink alone: the log has the document. */
+function asSource({ relation, merge }: TargetTable): Relation {
+  const parts = new Set(merge?.parts.flatMap((part) => part.columns));
+  const columns = relation.columns.filter(({ kind }, index) => kind !== 'document' || !parts.has(index));
+  return columns.length === relation.columns.length ? relation : { ...relation, columns };
 }
 
 /** Layouts of those that exist. */

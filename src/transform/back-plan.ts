@@ -264,7 +264,7 @@ function disappear(index: number, target: BackTarget, old: Tuple): Emit {
 function stay(index: number, target: BackTarget, { view, old, hadBefore, changed }: Images): Emit[] {
   const keyed = target.relation.key.length > 0;
   const moved = keyed && hadBefore && !target.sameKey(old, view);
-  const rewritten = target.changed(view, changed);
+  const rewritten = target.changed(view, old, changed);
   if (target.role === 'replace' || (moved && target.role === 'part')) {
     if (!moved && rewritten === null) return [];
     return [...(moved ? [disappear(index, target, old)] : []), appear(index, target, view)];

@@ -130,13 +130,15 @@ export class BackTarget {
 
   /**
    * The columns one of whose inputs changed, and the key; null when that is the key only. @throws RowProblem
+   * @param old as far as it is known
    * @param changed per column of green
    */
-  changed(tuple: Tuple, changed: readonly boolean[]): Cell[] | null {
+  changed(tuple: Tuple, old: Tuple, changed: readonly boolean[]): Cell[] | null {
+    const touches = (way: Way): boolean => isTouched(way, { tuple, old, changed });
     let row: Cell[] | null = null;
     let back: Cell[] | null = null;
     for (const { to, way } of this.#payload) {
-      if (!touches(way, changed)) continue;
+      if (!touches(way)) continue;
       row ??= this.key(tuple);
       const cell = (row[to] = evaluate(way, tuple));
       if (!this.#looksAgain || way.blue < 0) continue;
@@ -151,7 +153,7 @@ export class BackTarget {
       }
       this.#ask(asked, back);
     }
-    for (const { way } of this.#payload) if (touches(way, changed)) this.#check(way, back, tuple);
+    for (const { way } of this.#payload) if (touches(way)) this.#check(way, back, tuple);
     return row;
   }
 
@@ -226,21 +228,30 @@ export class BackTarget {
 
 const unique = (indexes: readonly number[]): number[] => [...new Set(indexes)].sort((a, b) => a - b);
 
-function touches(way: Way, changed: readonly boolean[]): boolean {
-  for (const input of way.inputs) if (changed[input] === true) return true;
+function isTouched(
+  { inputs, touched }: Way,
+  {
+    tuple,
+    old,
+    changed,
+  }: { readonly tuple: Tuple; readonly old: Tuple; readonly changed: readonly boolean[] },
+): boolean {
+  for (const input of inputs) {
+    if (changed[input] !== true) continue;
+    if (touched === undefined || old[input] === UNCHANGED) return true;
+    if (touched(old[input] as Cell, tuple[input] as Cell)) return true;
+  }
   return false;
 }
 
 function checkOf({ feed }: BackDraft, program: ColumnProgram): Check {
-  const read = feed.read[program.column] as number;
+  const read = feed.read[program.document?.reads ?? program.column] as number;
   const canonical =
-    program.document === undefined
-      ? (canonicalOf(feed.green.columns[read] as Column) ?? ((cell: Cell) => cell))
-      : (program.document.unordered ?? bytesText);
+    program.document?.again ??
+    canonicalOf(feed.green.columns[read] as Column) ??
+    ((cell: Cell): Cell => cell);
   return { program, read, same: (left, right) => left === right || canonical(left) === canonical(right) };
 }
-
-const bytesText = (document: Cell): Cell => Buffer.from(document as Uint8Array).toString('latin1');
 
 function evaluate(way: Way, tuple: Tuple): Cell {
   for (const index of way.inputs) {

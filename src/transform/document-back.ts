@@ -1,5 +1,5 @@
 import { compileDocument, type DocumentOptions, type DocumentProgram } from './document.ts';
-import { samePath } from './document-path.ts';
+import { parsePath, samePath } from './document-path.ts';
 import type { ColumnSpec, ReverseSpec } from './spec.ts';
 
 /**
@@ -11,7 +11,7 @@ export function documentBack(
   forward: DocumentProgram,
   reverse: ReverseSpec['columns'],
   options: Omit<DocumentOptions, 'columns' | 'drop' | 'side'>,
-): { readonly program: DocumentProgram } | { readonly reason: string } {
+): Back {
   const { fields, drop, keep } = forward;
   if (!keep) return { reason: 'fields that the mapping does not name are not on green' };
   const columns: Record<string, ColumnSpec> = { '*': 'copy', ...reverse };
@@ -47,11 +47,23 @@ export function documentBack(
   const extra = fields
     .map(({ name }) => name)
     .filter((name) => !read.has(name) && !isBack(name) && !comesBackItself(forward, name));
+  return compiled(columns, extra, reverse, options);
+}
+
+type Back = { readonly program: DocumentProgram } | { readonly reason: string };
+type Options = Omit<DocumentOptions, 'columns' | 'drop' | 'side'>;
+
+function compiled(
+  columns: Readonly<Record<string, ColumnSpec>>,
+  drop: readonly string[],
+  reverse: ReverseSpec['columns'],
+  options: Options,
+): Back {
   const problems: string[] = [];
   const program = compileDocument({
     ...options,
     columns,
-    drop: extra,
+    drop,
     side: 'green',
     problem: (path, message) => {
       problems.push(message);
@@ -60,6 +72,36 @@ export function documentBack(
     },
   });
   return program === null ? { reason: problems.join('; ') } : { program };
+}
+
+/**
+ * The way back of a document of which the mapping takes some fields only, as a part of green's: those fields, made of the fields of green. What else
+ * blue has stays there, so every field that comes back has to be one of blue's document itself, and none of another document in it.
+ */
+export function partBack(forward: DocumentProgram, reverse: ReverseSpec['columns'], options: Options): Back {
+  const { fields } = forward;
+  if (forward.rekeyed) return { reason: `${options.key} is made anew` };
+  const columns: Record<string, ColumnSpec> = { ...reverse };
+  const isBack = (name: string): boolean => Object.hasOwn(columns, name);
+  const lost: string[] = [];
+  for (const { name, sources, moved } of fields) {
+    if (sources.every(({ path }) => path[0] === options.key))
+      lost.push(`${name}: it is there where the document is, which then does not come back`);
+    for (const source of sources) {
+      if (source.path[0] === options.key || isBack(source.name)) continue;
+      const kept = fields.find((field) => field.name === source.name);
+      if (kept?.moved === true && kept.sources[0]?.name === source.name) columns[source.name] = 'copy';
+      else if (moved) columns[source.name] = { from: name };
+      else lost.push(`${source.name}: write under reverse: columns: how it comes back from ${name}`);
+    }
+  }
+  for (const name of Object.keys(columns)) {
+    const path = parsePath(name);
+    if (typeof path !== 'string' && path.length > 1)
+      lost.push(`${name}: it is inside of ${path[0]}, of which the rest is not on green`);
+  }
+  if (lost.length > 0) return { reason: [...new Set(lost)].join('; ') };
+  return compiled(columns, [], reverse, options);
 }
 
 /** `x: copy`: the field is on both sides. */

@@ -3,8 +3,11 @@ import type { Cell, Column, Relation } from '../core/table.ts';
 import { fitting } from './bad-value.ts';
 import { compileColumn, type ColumnProgram } from './column.ts';
 import { compileDocument, type DocumentProgram } from './document.ts';
-import { documentBack } from './document-back.ts';
+import { documentBack, partBack } from './document-back.ts';
+import { bytesText, type DocumentPart } from './document-column.ts';
+import { fieldsAlone } from './document-fields.ts';
 import { compileDocumentCondition } from './document-condition.ts';
+import type { Issues } from './issue.ts';
 import type { ColumnObject, TargetSpec } from './spec.ts';
 import type { DraftOptions, TargetDraft } from './target-draft.ts';
 
@@ -69,7 +72,11 @@ export function draftDocuments({ blue, green, target, modules, issues, entry }: 
       const documents = { program, back, made, format: to.format, column: to.index };
       const whole = programs[at] as ColumnProgram;
       const keys = programs.findIndex((one) => one.column === key);
-      programs[at] = withFields(whole, documents);
+      programs[at] = withFields(
+        whole,
+        documents,
+        program.keep ? null : partOf(program, entry, options, issues),
+      );
       if (program.rekeyed && keys >= 0)
         programs[keys] = withOwnKey(programs[keys] as ColumnProgram, documents, whole.inputs);
     }
@@ -132,10 +139,15 @@ function remembered(apply: (document: Cell) => Cell): (document: Cell) => Cell {
   };
 }
 
-function withFields(whole: ColumnProgram, { program, back, made, format, column }: Documents): ColumnProgram {
+function withFields(
+  whole: ColumnProgram,
+  { program, back, made, format, column }: Documents,
+  part: DocumentPart | string | null,
+): ColumnProgram {
   const none = 'reason' in back ? back.reason : null;
   const ordered = program.ordered && 'program' in back && back.program.ordered;
   const from = whole.inputs[0] as number;
+  const unordered = ordered ? null : (document: Cell) => format.unordered(document as object);
   return {
     ...whole,
     copy: null,
@@ -148,7 +160,9 @@ function withFields(whole: ColumnProgram, { program, back, made, format, column 
       reads: column,
       back: 'program' in back ? back.program.apply : (none as string),
       backOperation: 'program' in back ? back.program.operation : '',
-      unordered: ordered ? null : (document) => format.unordered(document as object),
+      unordered,
+      again: unordered ?? bytesText,
+      ...(part === null ? {} : { part }),
     },
   };
 }
@@ -178,6 +192,25 @@ function withOwnKey(
       back: 'program' in back ? (cell) => keyOf(back.program.apply(cell)) : (none as string),
       backOperation: `made: ${field?.operation ?? ''}`,
       unordered: null,
+      again: null,
     },
   };
+}
+
+/** The way back where the document is a part of green's. */
+function partOf(
+  program: DocumentProgram,
+  entry: DraftOptions['entry'],
+  options: Omit<Parameters<typeof partBack>[2], 'problem'>,
+  issues: Issues,
+): DocumentPart | string {
+  const back = partBack(program, entry.reverse?.columns, {
+    ...options,
+    problem: (path, message) => issues.add([...entry.path, 'reverse', ...path], message),
+  });
+  if ('reason' in back) return back.reason;
+  const { fields, apply, operation } = back.program;
+  const names = fields.map(({ path }) => path[0] as string);
+  const ordered = program.fields.every(({ path }) => path.length === 1);
+  return { fields: names, back: fieldsAlone(options.format, names, apply), operation, ordered };
 }

@@ -197,6 +197,6 @@ function childProgram(of: {
     splitPart: null,
     pure: program.pure,
     absent: null,
-    document: { gives: -1, reads: column, back: reason, backOperation: '', unordered: null },
+    document: { gives: -1, reads: column, back: reason, backOperation: '', unordered: null, again: null },
   };
 }

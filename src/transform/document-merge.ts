@@ -1,9 +1,11 @@
-import { type DocumentCell, type DocumentFormat, type DocumentValue } from '../core/document.ts';
-import { isDelta, showTable, tableId, type Cell, type Column, type Relation } from '../core/table.ts';
+import type { DocumentCell, DocumentFormat } from '../core/document.ts';
+import { isDelta, showTable, tableId, type Cell, type Column } from '../core/table.ts';
 import { BadValue, fitting } from './bad-value.ts';
 import type { ColumnProgram } from './column.ts';
 import { partOfDocument } from './document.ts';
+import { bytesText } from './document-column.ts';
 import { documentColumn } from './document-draft.ts';
+import { fieldsAlone, withoutFields } from './document-fields.ts';
 import { parsePath } from './document-path.ts';
 import type { Issues } from './issue.ts';
 import type { TargetDraft } from './target-draft.ts';
@@ -42,11 +44,9 @@ export function mergeDocuments(drafts: readonly TargetDraft[], issues: Issues): 
     const program = {
       ...whole,
       ...{ column, name: (relation.columns[column] as Column).name, copy: null },
-      ...lostOnTheWayBack(whole, relation, column),
-      evaluate:
-        part < 0
-          ? ownerOf(whole, build.format, names.flat())
-          : partOf(whole, build.format, names[part] as readonly string[]),
+      ...(part < 0
+        ? ownerOf(whole, build.format, names.flat())
+        : partOf(whole, build.format, names[part] as readonly string[], at.index)),
       nullable: part >= 0,
     };
     const programs = draft.programs.map((one) => (one === whole ? program : one));
@@ -121,59 +121,69 @@ function checkApart(
   });
 }
 
-function lostOnTheWayBack(
-  { inputs }: ColumnProgram,
-  relation: Relation,
-  column: number,
-): Pick<ColumnProgram, 'inverse' | 'document'> {
-  const reason = `documents of ${showTable(relation.table)} are put together of several tables, and are not taken apart again`;
+type Made = Pick<ColumnProgram, 'evaluate' | 'inverse' | 'document'>;
+
+/** The document of the owner is green's without the fields of the parts, there and back. */
+function ownerOf(whole: ColumnProgram, format: DocumentFormat, fields: readonly string[]): Made {
+  const read = format.reader(fields.map((name) => [name]));
+  const own = withoutFields(format, fields);
+  const { document } = whole;
+  const back = document === undefined ? (made: Cell) => made : document.back;
+  const text = document?.unordered ?? bytesText;
   return {
-    inverse: { reason },
+    evaluate: (tuple) => {
+      const made = wholeOf(whole, tuple);
+      const at = fitting(() => read(made)).findIndex((value) => value !== null);
+      // One of the two would be lost.
+      if (at >= 0)
+        throw new BadValue(`has ${fields[at]}, which another table gives; write drop: [${fields[at]}]`);
+      return made;
+    },
+    inverse: typeof back === 'string' ? { reason: back } : { apply: (value) => value },
     document: {
-      gives: inputs[0] as number,
-      reads: column,
-      back: reason,
-      backOperation: '',
-      unordered: null,
+      gives: whole.inputs[0] as number,
+      reads: whole.column,
+      back: typeof back === 'string' ? back : (made) => back(own(made)),
+      backOperation: [`without ${fields.join(', ')}`, document?.backOperation ?? '']
+        .filter(Boolean)
+        .join(', '),
+      unordered: document?.unordered ?? null,
+      again: (made) => text(own(made)),
+      region: (made) => bytesText(own(made)),
     },
   };
 }
 
-/** @throws BadValue where it has a field that is a part's: one of the two would be lost */
-function ownerOf(
-  whole: ColumnProgram,
-  format: DocumentFormat,
-  fields: readonly string[],
-): ColumnProgram['evaluate'] {
-  const read = format.reader(fields.map((name) => [name]));
-  return (tuple) => {
-    const made = wholeOf(whole, tuple);
-    const at = fitting(() => read(made)).findIndex((value) => value !== null);
-    if (at >= 0)
-      throw new BadValue(`has ${fields[at]}, which another table gives; write drop: [${fields[at]}]`);
-    return made;
-  };
-}
-
-/** Null where the part has none of its fields: on green it looks like a part that is not there. */
+/**
+ * Fields of a part; null where it has none: on green it looks like a part that is not there.
+ * @param reads green's column with the document that the part is in
+ */
 function partOf(
   whole: ColumnProgram,
   format: DocumentFormat,
   fields: readonly string[],
-): ColumnProgram['evaluate'] {
-  const paths = fields.map((name) => [name]);
-  const read = format.reader(paths);
-  const edit = format.editor({
-    keep: false,
-    without: [],
-    put: paths.map((path) => ({ path, beside: null })),
-  });
-  return (tuple) => {
-    const made = wholeOf(whole, tuple);
-    return fitting(() => {
-      const values: readonly (DocumentValue | null)[] = read(made);
-      return values.every((value) => value === null) ? null : edit(made, values);
-    });
+  reads: number,
+): Made {
+  const alone = fieldsAlone(format, fields);
+  const reason = 'of the document only some fields are on green';
+  const text = (document: Cell): string => (document === null ? '' : format.unordered(document as object));
+  const { part = reason } = whole.document ?? {};
+  return {
+    evaluate: (tuple) => alone(wholeOf(whole, tuple)),
+    inverse: { reason },
+    document: {
+      gives: whole.inputs[0] as number,
+      reads,
+      back: reason,
+      backOperation: '',
+      unordered: typeof part === 'string' || part.ordered ? null : text,
+      again: (document) => (document === null ? '' : text(alone(document))),
+      region: (document) => {
+        const found = alone(document);
+        return found === null ? '' : bytesText(found);
+      },
+      part,
+    },
   };
 }
 

@@ -32,20 +32,21 @@ export function reverseComparable(draft: BlueDraft, table: TargetTable): Reverse
   }
   const written = draft.drafts.filter((back) => back.role !== 'element');
   const row = written.find((back) => back.role !== 'part');
-  const part = row?.feed.target.role === 'part';
+  const [alone] = row === undefined ? written : [];
+  const part = (row ?? alone)?.feed.target.role === 'part';
   return {
     table,
     sources: written.map((back) => back.feed.green),
     columns,
     notCompared,
     canonical: relation.columns.map((column, index) => {
-      const program = row?.ways.find((one) => one.to === index)?.way.checks[0];
+      const program = (row ?? alone)?.ways.find((one) => one.to === index)?.way.checks[0];
       return program?.document?.unordered ?? canonicalOf(column);
     }),
     direct: row === undefined ? null : directOf(row, written.length, columns),
-    ignores: row === undefined ? null : ignoresOf(row),
+    ignores: row !== undefined ? ignoresOf(row) : alone === undefined ? null : hasNothingOf(alone),
     mayHaveMore: part
-      ? `rows of ${showTable(draft.blue.table)} without one of the table that makes the rows of ${row?.feed.name ?? ''}`
+      ? `rows of ${showTable(draft.blue.table)} without one of the table that makes the rows of ${(row ?? alone)?.feed.name ?? ''}`
       : null,
   };
 }
@@ -63,6 +64,11 @@ function directOf(row: BackDraft, tables: number, columns: readonly number[]): C
     from.push(input);
   }
   return { from, columns };
+}
+
+/** Rows that set nothing: green does not tell them from none. */
+function hasNothingOf({ off }: BackDraft): (tuple: Tuple) => boolean {
+  return (tuple) => [...off].every(([to, cell]) => tuple[to] === cell);
 }
 
 /** Rows that `when` does not take, and parts whose row cannot be told from none. */

@@ -6,6 +6,8 @@ import { indexesByName, type Feed } from './feed.ts';
 import { findHomes, readOff, type Home } from './homes.ts';
 import type { Issues } from './issue.ts';
 import { columnWays, whyLost, type ColumnWay } from './column-ways.ts';
+import { documentColumn } from './document-draft.ts';
+import { documentPartOf, partColumns, partWay, type PartOfDocument } from './document-part-back.ts';
 import { presenceOf, type Presence } from './presence.ts';
 import type { ModuleFunction, TableSpec } from './spec.ts';
 import { wayFrom, whyNone, type Way } from './way-back.ts';
@@ -94,7 +96,9 @@ class Draft {
     const flat = feeds.filter((feed) => feed.target.role !== 'explode');
     const main = this.#mainOf(flat);
     if (main === null) return this.#result([], null);
+    const part = documentPartOf(main);
     const others = flat.filter((feed) => feed !== main);
+    if (part !== null) return this.#documentPart(main, part, others);
     const places = { ...this.#options, blue: this.#blue, to: this.#to };
     for (const [index, cell] of readOff(places)) this.#off.set(index, cell);
     for (const [index, home] of findHomes(main, others, places)) this.#homes.set(index, home);
@@ -248,6 +252,36 @@ class Draft {
     };
   }
 
+  /** Documents of which green has some fields, as a part of its own: those are set, and the rest of each stays as it is. */
+  #documentPart(feed: Feed, { program, part }: PartOfDocument, others: readonly Feed[]): BlueDraft {
+    const { index: own } = documentColumn(this.#sink) ?? { index: -1 };
+    const { name, merged } = this.#sink.columns[own] ?? { name: null };
+    const refuse = (why: string): BlueDraft => {
+      this.#refuse(name, why);
+      return this.#result([], null);
+    };
+    if (typeof part === 'string') return refuse(part);
+    if (merged === undefined) return refuse('blue cannot keep what it has beside the fields that come back');
+    const condition = feed.plan.when !== null ? 'when' : feed.target.emitWhen !== null ? 'emit_when' : null;
+    if (condition !== null)
+      return refuse(`${condition} cannot be asked of the fields that ${feed.name} has of a document`);
+    for (const { name: other } of others) this.#nothingFrom(other);
+    const relation = merged(this.#sink, [part.fields], 'alone');
+    const to = relation.columns.length - 1;
+    const ways = [...(this.#key(feed) ?? []), { to, way: partWay(feed, program, part) }];
+    const draft: BackDraft = {
+      role: 'part',
+      feed,
+      relation,
+      ways,
+      presence: null,
+      conditions: [],
+      off: new Map([[to, null]]),
+      array: -1,
+    };
+    return { ...this.#result([draft], feed), relation, columns: partColumns(relation, own, feed, ways) };
+  }
+
   /** Rows of green that are none of blue, or one of blue together. */
   #warnAboutRows(feed: Feed, ways: readonly PlacedWay[]): void {
     const { target, green, name } = feed;
@@ -301,12 +335,16 @@ class Draft {
     }
   }
 
+  #nothingFrom(green: string): void {
+    this.#warnings.push(
+      `Nothing of ${this.#name} comes back from ${green}: whoever writes on green keeps the two alike.`,
+    );
+  }
+
   #part(feed: Feed): BackDraft | null {
     const payload = this.#payload(feed);
     if (payload.length === 0) {
-      this.#warnings.push(
-        `Nothing of ${this.#name} comes back from ${feed.name}: whoever writes on green keeps the two alike.`,
-      );
+      this.#nothingFrom(feed.name);
       return null;
     }
     const key = this.#key(feed);

@@ -25,6 +25,8 @@ export interface Way {
   readonly reason: string;
   /** An array whose elements come by themselves: empty where the row arrives under a key. */
   readonly array?: boolean;
+  /** Of one input that is read in part: whether that part is another one now. Absent: it is where the input is. */
+  readonly touched?: (before: Cell, now: Cell) => boolean;
   /** Columns of green that must come out again when what was made is mapped once more. */
   readonly checks: readonly ColumnProgram[];
 }
@@ -109,7 +111,7 @@ function single(feed: Feed, index: number, program: ColumnProgram): Way | null {
 
 /** A document is made of a document; green's must come out again, save for the order of fields where that is not kept. */
 function ofDocument(feed: Feed, index: number, program: ColumnProgram): Way | null {
-  const back = program.document?.back;
+  const { back, region } = program.document ?? {};
   const from = feed.read[program.document?.reads ?? -1] ?? -1;
   if (from < 0 || typeof back !== 'function') return null;
   return {
@@ -123,9 +125,22 @@ function ofDocument(feed: Feed, index: number, program: ColumnProgram): Way | nu
     operation: program.document?.backOperation ?? '',
     reason: '',
     // The key is in the document, which is mapped once more.
-    checks: program.document?.reads === program.column ? [program] : [],
+    checks: program.document?.again === null ? [] : [program],
+    ...(region === undefined ? {} : { touched: touchedBy(region) }),
   };
 }
+
+/** A document of green that does not fit is looked at again. */
+export const touchedBy =
+  (region: (document: Cell) => string) =>
+  (before: Cell, now: Cell): boolean => {
+    try {
+      return region(before) !== region(now);
+    } catch (error) {
+      if (error instanceof BadValue) return true;
+      throw error;
+    }
+  };
 
 /** Equal values have equal text: with a fixed number of digits decimals too. */
 const oneText = (column: Column): boolean =>

@@ -3,12 +3,12 @@ import { describe, expect, it, test } from 'vitest';
 
 import type { RowRun } from '../../src/core/change.ts';
 import { VerdigrisError } from '../../src/core/errors.ts';
-import { UNCHANGED, type Relation, type TableName, type Tuple } from '../../src/core/table.ts';
+import { UNCHANGED, type Cell, type Relation, type TableName, type Tuple } from '../../src/core/table.ts';
 import { DOCUMENT, DocumentDelta, relationOf } from '../../src/engines/mongodb/document.ts';
 import { rowOfDocument } from '../../src/engines/mongodb/shape.ts';
 import { compileMapping, type CompiledMapping } from '../../src/transform/compile.ts';
 import type { MappingIssue } from '../../src/transform/issue.ts';
-import { compileReverse } from '../../src/transform/reverse.ts';
+import { compileReverse, type ReverseMapping } from '../../src/transform/reverse.ts';
 import { mappingSchema, moduleKey } from '../../src/transform/spec.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -448,10 +448,167 @@ describe('documents of two collections in one', () => {
     expect(given({ _id: 1, more: 2 })).toBeNull();
   });
 
-  test('all of them have to keep images, and none comes back', () => {
-    const { needsFullImages, report } = merging({ owner: true }, { columns: { a: 'copy' } }, false);
+  test('all of them have to keep images', () => {
+    const { needsFullImages } = merging({ owner: true }, { columns: { a: 'copy' } }, false);
     expect(needsFullImages.map(({ table }) => table.name)).toEqual(['items', 'others']);
-    expect(JSON.stringify(report)).toContain('are not taken apart again');
+  });
+
+  const returning = (
+    owner: object,
+    part: object,
+    entries: { readonly owner?: object; readonly part?: object } = {},
+  ): ReverseMapping => {
+    const spec = mappingSchema.parse([
+      { from: 'shop.items', to: [{ table: 'shop.items', owner: true, ...owner }], ...entries.owner },
+      { from: 'shop.others', to: [{ table: 'shop.items', ...part }], ...entries.part },
+    ]);
+    const compiled = compileMapping({
+      spec,
+      tables: [items, others],
+      source: (table) => relationOf(table, 'b', true),
+      target: (table) => relationOf(table, 'g', true),
+      modules,
+    });
+    return compileReverse({
+      compiled,
+      spec,
+      modules,
+      blueTarget: (table) => relationOf(table, 'b', true),
+      greenSource: (table) => relationOf(table, 'g', true),
+      misfits: 'keep',
+    });
+  };
+
+  test.each<[name: string, owner: object, part: object, entries: object, why: string]>([
+    [
+      'a field of the owner that is dropped',
+      { drop: ['a'] },
+      { columns: { a: 'copy' } },
+      {},
+      'shop.items.document: .*a: it is dropped',
+    ],
+    [
+      'a field of a part that is another type',
+      {},
+      { columns: { a: { cast: 'string' } } },
+      {},
+      'shop.others.document: a: write under reverse: columns: how it comes back from a',
+    ],
+    [
+      'a field from inside of another one',
+      {},
+      { columns: { a: { from: 'x.y' } } },
+      {},
+      'shop.others.document: x.y: it is inside of x, of which the rest is not on green',
+    ],
+    [
+      'a field that stands for the document',
+      {},
+      { columns: { a: 'copy', is: { value: true } } },
+      {},
+      'shop.others.document: is: it is there where the document is, which then does not come back',
+    ],
+    [
+      'a field that is the key again',
+      {},
+      { columns: { a: 'copy', of: { from: '_id' } } },
+      {},
+      'shop.others.document: of: it is there where the document is, which then does not come back',
+    ],
+    [
+      'a part of which not every document is on green',
+      {},
+      { columns: { a: 'copy' }, emit_when: 'row.a != null' },
+      {},
+      'shop.others.document: emit_when cannot be asked of the fields that shop.items has of a document',
+    ],
+  ])('%s: no way back, with the reason', (_, owner, part, entries, why) => {
+    const told = returning(owner, part, entries).impossible.map(
+      (one) => `${one.table}.${one.column}: ${one.why}`,
+    );
+    expect(told.join('\n')).toMatch(new RegExp(why));
+  });
+
+  describe('on the way back', () => {
+    const mapping = returning(
+      { columns: { '*': 'copy', title: { from: 'name' } } },
+      { columns: { bio: 'copy', 'plan.name': { from: 'tariff' }, sum: { from: 'cents', cast: 'string' } } },
+      { part: { reverse: { columns: { cents: { from: 'sum', cast: 'int' } } } } },
+    );
+    const [plan] = mapping.plans;
+    if (plan === undefined) throw new Error('no plan');
+    const row = (fields: Fields): Tuple => rowOfDocument(bytes(fields));
+    const told = (
+      op: 'insert' | 'update' | 'delete',
+      before: Fields | null,
+      after: Fields | null,
+    ): unknown => {
+      const { runs, rejects } = plan.run({
+        relation: plan.from,
+        op,
+        before: [before === null ? null : row(before)],
+        after: after === null ? [] : [row(after)],
+      });
+      const cell = (value: Cell | undefined): unknown =>
+        value instanceof Uint8Array ? shown([null, value]) : value === UNCHANGED ? 'unchanged' : value;
+      return [
+        ...runs.map((run) => [
+          run.relation.table.name,
+          run.op,
+          ...(run.op === 'delete' ? [] : (run.after[0] ?? []).slice(1).map(cell)),
+        ]),
+        ...rejects.map(({ column, reason, stays }) => [column, reason, stays]),
+      ];
+    };
+    const document = (fields: Fields): string => shown([null, bytes(fields)]);
+
+    test('a document is one of the owner and fields of the part', () => {
+      expect(mapping.impossible).toEqual([]);
+      expect(
+        told('insert', null, { _id: 1, title: 'n', bio: { x: 1 }, plan: { name: 't' }, sum: '5', more: 2 }),
+      ).toEqual([
+        ['items', 'insert', document({ _id: 1, name: 'n', more: 2 })],
+        ['others', 'put', 'unchanged', document({ cents: new Int32(5), bio: { x: 1 }, tariff: 't' })],
+      ]);
+      expect(told('insert', null, { _id: 1, title: 'n' })).toEqual([
+        ['items', 'insert', document({ _id: 1, name: 'n' })],
+        ['others', 'put', 'unchanged', null],
+      ]);
+    });
+
+    test('only the one is written of which something changed', () => {
+      const before = { _id: 1, title: 'n', bio: 1, sum: '5' };
+      expect(told('update', before, { ...before, title: 'm' })).toEqual([
+        ['items', 'update', document({ _id: 1, name: 'm' })],
+      ]);
+      expect(told('update', before, { ...before, bio: 2 })).toEqual([
+        ['others', 'put', 'unchanged', document({ cents: new Int32(5), bio: 2 })],
+      ]);
+      expect(told('update', before, { _id: 1, title: 'n' })).toEqual([['others', 'put', 'unchanged', null]]);
+      expect(told('delete', before, null)).toEqual([
+        ['items', 'delete'],
+        ['others', 'put', 'unchanged', null],
+      ]);
+    });
+
+    test('what blue has no place for stays out of date there', () => {
+      const before = { _id: 1, title: 'n', plan: { name: 't' } };
+      expect(told('update', before, { ...before, plan: { name: 't', more: 1 } })).toMatchObject([
+        ['cents, bio, tariff', expect.stringContaining('would be another value'), true],
+      ]);
+      expect(told('update', before, { ...before, sum: 'x' })).toMatchObject([
+        ['cents, bio, tariff', expect.any(String), true],
+      ]);
+    });
+
+    test('both are compared, the part without what only blue has', () => {
+      const [own, part] = mapping.comparables;
+      expect(own?.columns).toEqual([0, 1]);
+      expect(part?.columns).toEqual([0, 2]);
+      expect(part?.notCompared).toMatchObject([{ column: 'document' }]);
+      expect(part?.ignores?.(['1', bytes({ _id: 1, seen: 2 }), null])).toBe(true);
+      expect(part?.mayHaveMore).toContain('without one of the table that makes the rows of shop.items');
+    });
   });
 
   test("an owner's document that has a field of a part is a value that does not fit", () => {

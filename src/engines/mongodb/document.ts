@@ -32,21 +32,23 @@ const COLUMNS: readonly Column[] = [
     mayBeUnchanged: true,
     format: documentFormat,
     children: (table, { parent, ordinal }) => childrenOf(table, parent, ordinal),
-    merged: (table, parts) => mergedOf(table, parts),
+    merged: (table, parts, alone) => mergedOf(table, parts, alone === 'alone'),
   },
 ];
 
 /** The column of a part of a merge: its top-level fields of the document. */
 interface PartColumn extends Column {
   readonly fields: readonly string[];
+  /** The document is nobody else's. */
+  readonly alone: boolean;
 }
 
-function mergedOf(table: Relation, parts: readonly (readonly string[])[]): Relation {
+function mergedOf(table: Relation, parts: readonly (readonly string[])[], alone: boolean): Relation {
   const [id, document] = table.columns as readonly [Column, Column];
   const { children: _, merged: __, ...plain } = document;
   const columns = parts.map((fields): PartColumn => ({
     ...plain,
-    ...{ name: fields.join(', '), nullable: true, mayBeUnchanged: false, fields },
+    ...{ name: fields.join(', '), nullable: true, mayBeUnchanged: false, fields, alone },
   }));
   return { ...table, columns: [id, document, ...columns] };
 }
@@ -54,6 +56,10 @@ function mergedOf(table: Relation, parts: readonly (readonly string[])[]): Relat
 /** Columns of parts and the fields that are theirs; none where the collection is not merged. */
 export const partsOf = ({ columns }: Relation): readonly (readonly string[])[] =>
   columns.flatMap((column) => ('fields' in column ? [(column as PartColumn).fields] : []));
+
+/** Its documents are made and ended by what their parts set. */
+export const isAlone = ({ columns }: Relation): boolean =>
+  columns.some((column) => 'alone' in column && (column as PartColumn).alone);
 
 /** See {@link import('./shape.ts').shapeOf}. */
 function childrenOf(table: Relation, parent: string, ordinal: string): Relation {

@@ -34,3 +34,25 @@ export function joined({ own, parts }: SplitDocument): Buffer {
   const there = parts.filter((part) => part !== null);
   return there.length === 0 ? own : bytesOf([own, ...there].flatMap((piece) => [...fields(piece)]));
 }
+
+/**
+ * The document with other fields of a part: those that stand there keep their places, new ones go to the end, all else stays as it is.
+ * @param names the fields of the part
+ * @param part null: it has none
+ */
+export function replaced(document: Buffer, names: readonly string[], part: Buffer | null): Buffer {
+  const left = new Map(part === null ? [] : [...fields(part)].map((field) => [field.name, field]));
+  const made: Field[] = [];
+  for (const field of fields(document)) {
+    if (!names.includes(field.name)) made.push(field);
+    const value = left.get(field.name);
+    if (value === undefined) continue;
+    left.delete(field.name);
+    made.push(value);
+  }
+  return bytesOf([...made, ...left.values()]);
+}
+
+/** Nothing but the key is in it. */
+export const isBare = (document: Buffer): boolean =>
+  [...fields(document)].every(({ name }) => name === '_id');

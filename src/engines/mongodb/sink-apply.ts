@@ -10,7 +10,7 @@ import {
   type Tuple,
 } from '../../core/table.ts';
 import { asBuffer, fieldOf, rawNull, type Raw } from './bson.ts';
-import { DOCUMENT, DocumentDelta, ID, partsOf } from './document.ts';
+import { DOCUMENT, DocumentDelta, ID, isAlone, partsOf } from './document.ts';
 import { idFilter } from './key.ts';
 import { shapeOf } from './shape.ts';
 import type { Sizes } from './sink-cut.ts';
@@ -49,6 +49,7 @@ function placeOf(relation: Relation, { client, waiting }: Pick<ApplyOptions, 'cl
   const plain = { db: client.db(table.schema), collection: table.name, table, shape, merged: null };
   const parts = partsOf(relation);
   if (parts.length === 0) return plain;
+  if (isAlone(relation)) return { ...plain, merged: { parts, waiting: null } };
   const { db, name } = waiting(table);
   return { ...plain, merged: { parts, waiting: { ...plain, db, collection: name } } };
 }

@@ -3,7 +3,7 @@ import { UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
 import { encode, fieldOf, numberOf, rawNull, type Raw } from './bson.ts';
 import { ID } from './document.ts';
 import { idFilter, keyTextOf } from './key.ts';
-import { joined, splitter } from './merged.ts';
+import { isBare, joined, replaced, splitter } from './merged.ts';
 import { piecesOf } from './sink-cut.ts';
 import { idOf } from './sink-packed.ts';
 import { allOf, readAll, send, type ApplyOptions, type MergedPlace, type Place } from './sink-write.ts';
@@ -15,7 +15,7 @@ const UNCHANGED_OR_NONE: readonly unknown[] = [UNCHANGED, undefined];
 /** Rows of the owner leave: what the parts set stays behind, waiting. Does nothing where nothing is merged. */
 export async function keepParts(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
   const { merged } = place;
-  if (merged === null) return;
+  if (merged === null || merged.waiting === null) return;
   const split = splitter(merged.parts);
   for await (const piece of pieces(rows, place, options)) {
     const found = await documentsAt(piece, place, options.session);
@@ -25,7 +25,7 @@ export async function keepParts(rows: readonly Tuple[], place: Place, options: A
       if (parts.some((part) => part !== null))
         left.set(key, joined({ own: encode([['_id', idOf(document)]]), parts }));
     }
-    await replaceWaiting([...found.values()].map(idOf), [...left.values()], merged, options);
+    await replaceWaiting([...found.values()].map(idOf), [...left.values()], merged.waiting, options);
   }
 }
 
@@ -48,7 +48,7 @@ export async function* withParts(
   kind: 'insert' | 'update' = 'insert',
 ): AsyncGenerator<Joined> {
   const { merged } = place;
-  if (merged === null) {
+  if (merged === null || merged.waiting === null) {
     yield { rows: all, documents: all.map(own) };
     return;
   }
@@ -66,18 +66,19 @@ export async function* withParts(
       const waiting = partsIn(waits.get(key));
       return joined({ own: own(row), parts: waiting.map((part, index) => part ?? standing[index] ?? null) });
     });
-    await replaceWaiting([...waits.values()].map(idOf), [], merged, options);
+    await replaceWaiting([...waits.values()].map(idOf), [], merged.waiting, options);
     yield { rows, documents };
   }
 }
 
 /** Rows of parts: into the documents of the owner that are there; the others wait. */
 export async function putParts(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
-  const merged = place.merged as MergedPlace;
-  const split = splitter(merged.parts);
+  const { parts: names, waiting } = place.merged as MergedPlace;
+  if (waiting === null) return putAlone(rows, place, options);
+  const split = splitter(names);
   for await (const piece of pieces(rows, place, options)) {
     const there = await documentsAt(piece, place, options.session);
-    const waits = await documentsAt(piece, merged.waiting, options.session);
+    const waits = await documentsAt(piece, waiting, options.session);
     const statements: Buffer[] = [];
     const touched: Raw[] = [];
     const left: Buffer[] = [];
@@ -99,7 +100,34 @@ export async function putParts(rows: readonly Tuple[], place: Place, options: Ap
       if (parts.some((part) => part !== null)) left.push(after);
     }
     await send('update', statements, place, options);
-    await replaceWaiting(touched, left, merged, options);
+    await replaceWaiting(touched, left, waiting, options);
+  }
+}
+
+/** Rows of parts of documents that nobody else makes: what they set comes to its place, and all else stays. */
+async function putAlone(rows: readonly Tuple[], place: Place, options: ApplyOptions): Promise<void> {
+  const { parts: names } = place.merged as MergedPlace;
+  for await (const piece of pieces(rows, place, options)) {
+    const there = await documentsAt(piece, place, options.session);
+    const made: Buffer[] = [];
+    const written: Buffer[] = [];
+    const gone: Buffer[] = [];
+    for (const row of piece) {
+      const id = place.shape.id(row) ?? rawNull;
+      const standing = there.get(String(row[ID]));
+      const before = standing ?? encode([['_id', id]]);
+      const after = names.reduce((document, part, index) => {
+        const cell = row[index + 2];
+        return UNCHANGED_OR_NONE.includes(cell) ? document : replaced(document, part, cell as Buffer | null);
+      }, before);
+      if (after.equals(before)) continue;
+      if (standing === undefined) made.push(after);
+      else if (isBare(after)) gone.push(deleteStatement(idFilter(id)));
+      else written.push(replaceStatement(idFilter(id), after, false));
+    }
+    await send('delete', gone, place, options);
+    await send('update', written, place, options);
+    await send('insert', made, place, options);
   }
 }
 
@@ -124,7 +152,7 @@ export async function sizesAt(
     { $match: { _id: { $in: idsOf(rows, place) } } },
     { $project: { size: { $bsonSize: '$$ROOT' } } },
   ];
-  for (const one of [place, ...(place.merged === null ? [] : [place.merged.waiting])])
+  for (const one of [place, ...(place.merged?.waiting ? [place.merged.waiting] : [])])
     for (const found of await allOf(one, { aggregate: one.collection, pipeline, cursor: {} }, session)) {
       const key = keyTextOf(idOf(found));
       sizes.set(key, (sizes.get(key) ?? 0) + numberOf(fieldOf(found, 'size') ?? rawNull));
@@ -153,7 +181,7 @@ async function documentsAt(
 async function replaceWaiting(
   ids: readonly Raw[],
   documents: readonly Buffer[],
-  { waiting }: MergedPlace,
+  waiting: Place,
   options: ApplyOptions,
 ): Promise<void> {
   await send(

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import type { Db } from 'mongodb';
 import type { TargetTable } from '../../core/plan.ts';
 import { tableId, type Relation, type TableName } from '../../core/table.ts';
-import { partsOf } from './document.ts';
+import { isAlone, partsOf } from './document.ts';
 import { SERVER_CODE, codeOfError } from './errors.ts';
 
 const sum = (text: string, digits: number): string => hash('sha256', text, 'hex').slice(0, digits);
@@ -14,18 +14,18 @@ const prefixOf = (stream: string): string => `parts_${sum(stream, 16)}_`;
 export const waitingName = (stream: string, table: TableName): string =>
   `${prefixOf(stream)}${sum(tableId(table), 24)}`;
 
-/** The same keys as the merged collection has; null for one that is not merged. */
+/** Parts of it wait for documents of an owner. */
+const waits = (relation: Relation): boolean => partsOf(relation).length > 0 && !isAlone(relation);
+
+/** The same keys as the merged collection has; null for one where nothing waits. */
 export const waitingRelation = (db: Db, stream: string, relation: Relation): Relation | null =>
-  partsOf(relation).length === 0
-    ? null
-    : {
-        ...relation,
-        table: { schema: db.databaseName, name: waitingName(stream, relation.table) },
-      };
+  waits(relation)
+    ? { ...relation, table: { schema: db.databaseName, name: waitingName(stream, relation.table) } }
+    : null;
 
 export async function prepareWaiting(db: Db, stream: string, tables: readonly TargetTable[]): Promise<void> {
   for (const { relation } of tables) {
-    if (partsOf(relation).length === 0) continue;
+    if (!waits(relation)) continue;
     try {
       await db.createCollection(waitingName(stream, relation.table));
     } catch (error) {

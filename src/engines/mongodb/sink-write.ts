@@ -70,8 +70,8 @@ export interface Place {
 export interface MergedPlace {
   /** Fields of each part, in the order of the relation's columns. */
   readonly parts: readonly (readonly string[])[];
-  /** Where parts wait while there is no document of the owner. */
-  readonly waiting: Place;
+  /** Where parts wait while there is no document of the owner; null: the documents are made by the parts. */
+  readonly waiting: Place | null;
 }
 
 export const readAll = (place: Place, filter: object, session: ClientSession): Promise<Buffer[]> =>
