@@ -22,13 +22,13 @@ const LONGEST_OPEN_MS = 30_000;
 /** A source transaction of which the end has not come. */
 interface OpenParts {
   readonly previous: Position;
-  /** Null: it did not fit, what came is committed, and the checkpoint says so. */
+  /** Null: it does not fit, what came is committed, and the checkpoint says so. */
   session: ClientSession | null;
   bytes: number;
   readonly since: number;
 }
 
-/** Where pieces of a group stand, of which not all were committed. */
+/** A group that is committed in pieces, and what the checkpoint says with the last of them. */
 interface Pieces {
   readonly group: SinkGroup;
   readonly checkpoint: 'end' | 'dirty';
@@ -50,6 +50,7 @@ export class GroupCommitter {
 
   /** A transaction in parts did not fit into the server's cache: it comes again, and each part is then committed. */
   #pieces = false;
+
   /** What the checkpoint says after a connect. */
   restart(dirty: boolean, until: Position | null): void {
     this.#dirty = dirty;

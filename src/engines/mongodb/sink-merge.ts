@@ -54,17 +54,15 @@ export async function* withParts(
   }
   const split = splitter(merged.parts);
   const none = merged.parts.map(() => null);
-  const partsIn = (document: Buffer | undefined): readonly (Buffer | null)[] =>
-    document === undefined ? none : split(document).parts;
   for await (const rows of pieces(all, place, options)) {
     const there =
       kind === 'update' || options.lenient ? await documentsAt(rows, place, options.session) : null;
     const waits = await documentsAt(rows, merged.waiting, options.session);
     const documents = rows.map((row) => {
       const key = String(row[ID]);
-      const standing = partsIn(there?.get(key));
-      const waiting = partsIn(waits.get(key));
-      return joined({ own: own(row), parts: waiting.map((part, index) => part ?? standing[index] ?? null) });
+      // Nothing waits for a document that stands there; what does is from before somebody else made it.
+      const found = there?.get(key) ?? waits.get(key);
+      return joined({ own: own(row), parts: found === undefined ? none : split(found).parts });
     });
     await replaceWaiting([...waits.values()].map(idOf), [], merged.waiting, options);
     yield { rows, documents };

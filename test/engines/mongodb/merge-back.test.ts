@@ -220,6 +220,12 @@ describe('collections that became one', () => {
     await run.settled();
     await expectThere(run);
     expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
+    // What waited before the switch is nothing to a document that green made since.
+    const made = [...before.profiles.keys()].filter((id) => !before.people.has(id) && ever.has(id));
+    expect(made.length).toBeGreaterThan(0);
+    await run.blue.collection<Person>('people').updateMany({}, { $set: { touched: true } });
+    await run.settled();
+    await expectThere(run);
     // Owners of parts that waited all the time.
     const waited = [...before.profiles.keys()].filter((id) => !ever.has(id));
     expect(waited.length).toBeGreaterThan(0);
