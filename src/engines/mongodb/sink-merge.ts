@@ -76,7 +76,8 @@ export async function putParts(rows: readonly Tuple[], place: Place, options: Ap
   const split = splitter(names);
   for await (const piece of pieces(rows, place, options)) {
     const there = await documentsAt(piece, place, options.session);
-    const waits = await documentsAt(piece, waiting, options.session);
+    const ownerless = piece.filter((row) => !there.has(String(row[ID])));
+    const waits = await documentsAt(ownerless, waiting, options.session);
     const statements: Buffer[] = [];
     const touched: Raw[] = [];
     const left: Buffer[] = [];
@@ -139,22 +140,23 @@ function pieces(
   return piecesOf(rows, (asked) => sizesAt(asked, place, session), spend);
 }
 
-/** Bytes of the documents at the keys of rows of a merged collection, and of what waits there. */
+/** Bytes of the documents at the keys of rows of a merged collection, or of what waits there for one. */
 export async function sizesAt(
   rows: readonly Tuple[],
   place: Place,
   session: ClientSession | null,
 ): Promise<number[]> {
   const sizes = new Map<Cell, number>();
-  const pipeline = [
-    { $match: { _id: { $in: idsOf(rows, place) } } },
-    { $project: { size: { $bsonSize: '$$ROOT' } } },
-  ];
-  for (const one of [place, ...(place.merged?.waiting ? [place.merged.waiting] : [])])
-    for (const found of await allOf(one, { aggregate: one.collection, pipeline, cursor: {} }, session)) {
-      const key = keyTextOf(idOf(found));
-      sizes.set(key, (sizes.get(key) ?? 0) + numberOf(fieldOf(found, 'size') ?? rawNull));
-    }
+  for (const one of [place, ...(place.merged?.waiting ? [place.merged.waiting] : [])]) {
+    const left = rows.filter((row) => !sizes.has(row[ID] as Cell));
+    if (left.length === 0) break;
+    const pipeline = [
+      { $match: { _id: { $in: idsOf(left, one) } } },
+      { $project: { size: { $bsonSize: '$$ROOT' } } },
+    ];
+    for (const found of await allOf(one, { aggregate: one.collection, pipeline, cursor: {} }, session))
+      sizes.set(keyTextOf(idOf(found)), numberOf(fieldOf(found, 'size') ?? rawNull));
+  }
   return rows.map((row) => sizes.get(row[ID] as Cell) ?? 0);
 }
 
@@ -167,6 +169,7 @@ async function documentsAt(
   place: Place,
   session: ClientSession,
 ): Promise<Map<string, Buffer>> {
+  if (rows.length === 0) return new Map();
   const wanted = new Set(rows.map((row): Cell => row[ID] as Cell));
   const found = new Map<string, Buffer>();
   for (const document of await readAll(place, { _id: { $in: idsOf(rows, place) } }, session)) {
