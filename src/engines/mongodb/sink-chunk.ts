@@ -4,25 +4,21 @@ import type { RowRun } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { TargetTable } from '../../core/plan.ts';
 import type { Position } from '../../core/position.ts';
-import type { KeyRange } from '../../core/snapshot.ts';
 import type { ChunkTarget, ChunkWriter, HoleChanges } from '../../core/sink.ts';
-import { showTable, tableId, type Relation, type TableName } from '../../core/table.ts';
+import { showTable, tableId, type TableName } from '../../core/table.ts';
 import { asBuffer, rawNull } from './bson.ts';
-import { idFilter } from './key.ts';
-import { readRange } from './range-read.ts';
 import { SERVER_CODE, TOO_LARGE } from './errors.ts';
 import { shapeOf } from './shape.ts';
 import { applyRuns, sizesOn } from './sink-apply.ts';
+import { RangeTaken, begin, inAttempt, takeOff } from './sink-attempt.ts';
 import { Budget, Cutter, MOST_BYTES, isTooLarge, meter } from './sink-cut.ts';
-import { Packed, idOf } from './sink-packed.ts';
+import { Packed } from './sink-packed.ts';
 import { rangeId, rangesOf } from './sink-storage.ts';
 import type { SinkStream } from './sink-stream.ts';
-import { waitingRelation } from './sink-waiting.ts';
 import { KeyTaken, UniqueClash } from './sink-write.ts';
-import { forgetWritten, noteWritten, removeWritten, writerOf } from './sink-written.ts';
+import { forgetWritten, noteWritten } from './sink-written.ts';
 import { transact, transactAgain } from './state-database.ts';
-import { deleteStatement } from './update.ts';
-import { documentsOf, spansOf, write } from './wire.ts';
+import { spansOf, write } from './wire.ts';
 
 /** Rows of one transaction, of at most {@link MOST_BYTES}. */
 const MOST_ROWS = 10_000;
@@ -49,111 +45,6 @@ export async function openChunk(
     await stream.guarded(() => begin(stream, target, target.ordinal as number, attempt, signal));
   }
   return new MongoChunkWriter(stream, target, attempt, signal);
-}
-
-async function begin(
-  stream: SinkStream,
-  target: ChunkTarget,
-  ordinal: number,
-  attempt: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const { unit } = target;
-  const _id = rangeId(stream.id, unit, ordinal);
-  const before = await transactAgain(stream.client, async (session) => {
-    await stream.holdLease(session);
-    return rangesOf(stream.db).findOneAndUpdate(
-      { _id, upto: null },
-      { $set: { attempt, dirty: true }, $inc: { writes: 1 } },
-      { session, returnDocument: 'before' },
-    );
-  });
-  // A range that is done already: what this attempt writes will be refused.
-  if (before?.dirty === true) await takeOff(stream, target, _id, attempt, signal);
-}
-
-/** Removes the documents of the range that stand on the sink. */
-async function takeOff(
-  stream: SinkStream,
-  { range, tables }: Pick<ChunkTarget, 'range' | 'tables'>,
-  _id: string,
-  attempt: string,
-  signal: AbortSignal,
-): Promise<void> {
-  if (tables.some(({ scattered }) => scattered === true))
-    await removeWritten(stream, _id, (work) => inAttempt(stream, _id, attempt, work));
-  for (const { relation, scattered } of tables) {
-    if (scattered === true) continue;
-    await takeOffRange(stream, relation, range, { _id, attempt, signal });
-    // Parts of it that came before their owner; all that waits within a range that is not done is of an attempt.
-    const waiting = waitingRelation(stream.db, stream.id, relation);
-    if (waiting !== null) await takeOffRange(stream, waiting, range, { _id, attempt, signal });
-  }
-}
-
-async function takeOffRange(
-  stream: SinkStream,
-  relation: Relation,
-  range: KeyRange,
-  { _id, attempt, signal }: { readonly _id: string; readonly attempt: string; readonly signal: AbortSignal },
-): Promise<void> {
-  const { table } = relation;
-  const left = readRange(stream.client, relation, range, { idsOnly: true, signal, where: 'sink' });
-  for await (const { batch } of left.batches) {
-    const statements = documentsOf(batch).map((document) => deleteStatement(idFilter(idOf(document))));
-    if (statements.length === 0) continue;
-    await inAttempt(stream, _id, attempt, async (session) => {
-      const command = {
-        kind: 'delete',
-        collection: table.name,
-        statements,
-        keepTimestamps: false,
-      } as const;
-      await write(stream.client.db(table.schema), command, session);
-    });
-  }
-}
-
-/** One transaction of an attempt. @throws VerdigrisError SINK_LOST when the range is somebody else's by now */
-async function inAttempt(
-  stream: SinkStream,
-  _id: string,
-  attempt: string,
-  work: (session: ClientSession) => Promise<void>,
-): Promise<void> {
-  await transactAgain(stream.client, async (session) => {
-    const { matchedCount } = await rangesOf(stream.db).updateOne(
-      { _id, attempt, upto: null },
-      { $inc: { writes: 1 } },
-      { session },
-    );
-    if (matchedCount !== 1) throw new RangeTaken();
-    await work(session);
-  });
-}
-
-/** The range is somebody else's by now: of another engine, or of a change that came to where its documents stood. */
-class RangeTaken extends VerdigrisError {
-  constructor() {
-    super('SINK_FENCED', 'The range is copied by another engine.');
-  }
-}
-
-/**
- * Takes the documents of a range that is not done off the sink, where one of them stands in the way of a change: the snapshot of the range still
- * has it there, the change knows better. The range is copied again. False: there is no such range.
- */
-export async function makeRoom(stream: SinkStream, { table, id }: KeyTaken): Promise<boolean> {
-  const range = await writerOf(stream, table, id);
-  if (range === null) return false;
-  const attempt = randomUUID();
-  const { matchedCount } = await rangesOf(stream.db).updateOne(
-    { _id: range, upto: null },
-    { $set: { attempt }, $inc: { writes: 1 } },
-  );
-  if (matchedCount === 1)
-    await removeWritten(stream, range, (work) => inAttempt(stream, range, attempt, work));
-  return true;
 }
 
 class MongoChunkWriter implements ChunkWriter {

@@ -6,7 +6,7 @@ import { tableId } from '../../core/table.ts';
 import { hasLabel } from './errors.ts';
 import { positions } from './position.ts';
 import { applyRuns, sizesOn } from './sink-apply.ts';
-import { makeRoom } from './sink-chunk.ts';
+import { makeRoom } from './sink-attempt.ts';
 import { Budget, Cutter, TooMuch, isTooLarge, meter, sizeOfRow } from './sink-cut.ts';
 import type { SinkStream } from './sink-stream.ts';
 import { KeyTaken, UniqueClash } from './sink-write.ts';
