@@ -98,7 +98,7 @@ class Draft {
     if (main === null) return this.#result([], null);
     const part = documentPartOf(main);
     const others = flat.filter((feed) => feed !== main);
-    if (part !== null) return this.#documentPart(main, part, others);
+    if (part !== null) return this.#documentPart(main, part, feeds);
     const places = { ...this.#options, blue: this.#blue, to: this.#to };
     for (const [index, cell] of readOff(places)) this.#off.set(index, cell);
     for (const [index, home] of findHomes(main, others, places)) this.#homes.set(index, home);
@@ -253,7 +253,7 @@ class Draft {
   }
 
   /** Documents of which green has some fields, as a part of its own: those are set, and the rest of each stays as it is. */
-  #documentPart(feed: Feed, { program, part }: PartOfDocument, others: readonly Feed[]): BlueDraft {
+  #documentPart(feed: Feed, { program, part }: PartOfDocument, feeds: readonly Feed[]): BlueDraft {
     const { index: own } = documentColumn(this.#sink) ?? { index: -1 };
     const { name, merged } = this.#sink.columns[own] ?? { name: null };
     const refuse = (why: string): BlueDraft => {
@@ -265,7 +265,7 @@ class Draft {
     const condition = feed.plan.when !== null ? 'when' : feed.target.emitWhen !== null ? 'emit_when' : null;
     if (condition !== null)
       return refuse(`${condition} cannot be asked of the fields that ${feed.name} has of a document`);
-    for (const { name: other } of others) this.#nothingFrom(other);
+    for (const other of feeds) if (other !== feed) this.#nothingFrom(other.name);
     const relation = merged(this.#sink, [part.fields], 'alone');
     const to = relation.columns.length - 1;
     const ways = [...(this.#key(feed) ?? []), { to, way: partWay(feed, program, part) }];

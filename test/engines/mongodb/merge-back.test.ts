@@ -209,6 +209,11 @@ describe('collections that became one', () => {
     await writer;
     await run.start({ takeover: true });
     for (let more = 0; more < 150; more++) await change(run, at, round++);
+    const again = Math.max(...before.accounts.keys());
+    const people = run.green.collection<Person>('people');
+    await people.replaceOne({ _id: again }, { title: 'made' }, { upsert: true });
+    await people.deleteOne({ _id: again });
+    ever.add(again);
     await cameBack(run, 1_001);
     await expectBack(run, before, ever);
 
@@ -221,7 +226,7 @@ describe('collections that became one', () => {
     await expectThere(run);
     expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
     // What waited before the switch is nothing to a document that green made since.
-    const made = [...before.profiles.keys()].filter((id) => !before.people.has(id) && ever.has(id));
+    const made = [...before.accounts.keys()].filter((id) => !before.people.has(id) && ever.has(id));
     expect(made.length).toBeGreaterThan(0);
     await run.blue.collection<Person>('people').updateMany({}, { $set: { touched: true } });
     await run.settled();
@@ -234,6 +239,15 @@ describe('collections that became one', () => {
     await expectThere(run);
     await run.blue.collection<Person>('profiles').updateMany({}, { $set: { bio: 'after' } });
     await run.settled();
+    await expectThere(run);
+    // Where green made a document of a part that waited, and deleted it: what waited is found, and put right.
+    const { people: owners } = await blueOf(run);
+    const gone = made.filter((_id) => !owners.has(_id));
+    expect(gone).toContain(again);
+    await run.blue.collection<Person>('people').insertMany(gone.map((_id) => ({ _id, name: 'again' })));
+    await run.settled();
+    expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: false });
+    await (await run.engine.migration()).repair({});
     await expectThere(run);
   }, 240_000);
 });
