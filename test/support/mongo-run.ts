@@ -162,13 +162,17 @@ export class MongoRun implements AsyncDisposable {
     this.#engine = null;
   }
 
-  /** Everything that was committed on blue before the call is on green. */
+  /** Everything that was committed on blue before the call is on green; of a group in pieces the mark alone would not say so. */
   async settled(timeoutMs = 30_000): Promise<void> {
     this.#marks += 1;
     const mark = this.#marks;
     await this.blue.collection<{ _id: number }>('run_mark').insertOne({ _id: mark });
+    const marks = this.green.collection<{ _id: number }>('run_mark');
+    const checkpoints = this.greenState.collection<{ _id: string; dirty: boolean }>('checkpoint');
     await waitFor(
-      async () => (await this.green.collection<{ _id: number }>('run_mark').findOne({ _id: mark })) !== null,
+      async () =>
+        (await marks.findOne({ _id: mark })) !== null &&
+        (await checkpoints.findOne({ _id: `${this.name}/forward` }))?.dirty !== true,
       { what: 'the mark to arrive on green', timeoutMs },
     ).catch(async (error: unknown) => {
       const status = await this.engine.status().catch((failure: unknown) => failure);
