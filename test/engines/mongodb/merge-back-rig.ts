@@ -1,8 +1,8 @@
 import { Long, type Collection, type Document } from 'mongodb';
-import { describe, expect, it } from 'vitest';
+import { expect } from 'vitest';
 
 import { Workplace } from '../../support/engine-process.ts';
-import { startMongo } from '../../support/mongo.ts';
+import { spread } from '../../support/mongo-sharded.ts';
 import { MongoRun } from '../../support/mongo-run.ts';
 import { turn } from '../../support/turn.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -159,95 +159,110 @@ async function cameBack(run: MongoRun, mark: number): Promise<void> {
   });
 }
 
-describe('collections that became one', () => {
-  it('are several again, with what only blue had of them, after a killed engine and a rollback', async () => {
-    const seed = Number(process.env['VERDIGRIS_TEST_SEED'] ?? Date.now() % 1_000_000);
-    console.log(`seed ${seed}: again with VERDIGRIS_TEST_SEED=${seed}`);
-    const dice = random(seed);
-    const [first, second] = await Promise.all([startMongo(), startMongo()]);
-    await using blue = first;
-    await using green = second;
-    await using run = await MongoRun.create({
-      collections: [...NAMES],
-      entries: ENTRIES,
-      images: [...NAMES],
-      settings: 'gates: { stable_for: 1ms }',
-      blueUri: blue.uri(),
-      greenUri: green.uri(),
-      seed: async (db) => {
-        const numbers = Array.from({ length: PEOPLE }, (_, _id) => _id);
-        const make = (of: (n: number) => Document, shift: number, each: number) =>
-          numbers.filter((n) => n % each !== 0).map((n) => ({ ...of(n), _id: n + shift }));
-        await db.collection<Person>('people').insertMany(make(person, 0, 7));
-        await db.collection<Person>('profiles').insertMany(make(profile, 20, 5));
-        await db.collection<Person>('accounts').insertMany(make(account, 40, 3));
-      },
-    });
-    await run.start();
-    await run.settled();
-    await expectThere(run);
-    expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
-    const before = await blueOf(run);
-    expect(await turn(run.engine, { act: 'cutover', migration: run.name, gatesMs: 60_000 })).toMatchObject({
-      outcome: 'switched',
-    });
+const SETTINGS = ['gates: { stable_for: 1ms }', 'cutover: { max_write_pause: 60s, fence_timeout: 20s }'].join(
+  '\n',
+);
 
-    const ever = new Set((await byId(run.green.collection('people'))).keys());
-    const at = { dice, ever };
-    let round = 1;
-    for (; round < 150; round++) await change(run, at, round);
-    await cameBack(run, 1_000);
-    await run.stop();
-    await using place = new Workplace(run.dir);
-    const killed = place.start({ failpoint: 'sink.after-commit:exit@4', args: ['--takeover'] });
-    let writing = true;
-    const writer = (async () => {
-      for (; writing; round++) await change(run, at, round);
-    })();
-    expect(await killed.ended, killed.output().slice(-2_000)).toBe('SIGKILL');
-    writing = false;
-    await writer;
-    await run.start({ takeover: true });
-    for (let more = 0; more < 150; more++) await change(run, at, round++);
-    const again = Math.max(...before.accounts.keys());
-    const people = run.green.collection<Person>('people');
-    await people.replaceOne({ _id: again }, { title: 'made' }, { upsert: true });
-    await people.deleteOne({ _id: again });
-    ever.add(again);
-    await cameBack(run, 1_001);
-    await expectBack(run, before, ever);
+/** A replica set or a cluster of the test's own. */
+interface Server {
+  readonly uri: () => string;
+  /** Of a cluster. */
+  readonly shards?: unknown;
+}
 
-    expect(await turn(run.engine, { act: 'rollback', migration: run.name, gatesMs: 60_000 })).toMatchObject({
-      outcome: 'switched',
-    });
-    await expectBack(run, before, ever);
-    // Forward again, as if it had been copied now.
-    await run.settled();
-    await expectThere(run);
-    expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
-    // What waited before the switch is nothing to a document that green made since.
-    const made = [...before.accounts.keys()].filter((id) => !before.people.has(id) && ever.has(id));
-    expect(made.length).toBeGreaterThan(0);
-    await run.blue.collection<Person>('people').updateMany({}, { $set: { touched: true } });
-    await run.settled();
-    await expectThere(run);
-    // Owners of parts that waited all the time.
-    const waited = [...before.profiles.keys()].filter((id) => !ever.has(id));
-    expect(waited.length).toBeGreaterThan(0);
-    await run.blue.collection<Person>('people').insertMany(waited.map((_id) => ({ _id, name: 'late' })));
-    await run.settled();
-    await expectThere(run);
-    await run.blue.collection<Person>('profiles').updateMany({}, { $set: { bio: 'after' } });
-    await run.settled();
-    await expectThere(run);
-    // Where green made a document of a part that waited, and deleted it: what waited is found, and put right.
-    const { people: owners } = await blueOf(run);
-    const gone = made.filter((_id) => !owners.has(_id));
-    expect(gone).toContain(again);
-    await run.blue.collection<Person>('people').insertMany(gone.map((_id) => ({ _id, name: 'again' })));
-    await run.settled();
-    expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: false });
-    await (await run.engine.migration()).repair({});
-    await expectThere(run);
-  }, 240_000);
-});
+/**
+ * Three collections become one, and are several again, with what only blue had of them, through a switch, writes of every kind on green, a killed engine and a
+ * rollback. A seed is printed.
+ */
+export async function severalAgain(blue: Server, green: Server): Promise<void> {
+  const seed = Number(process.env['VERDIGRIS_TEST_SEED'] ?? Date.now() % 1_000_000);
+  console.log(`seed ${seed}: again with VERDIGRIS_TEST_SEED=${seed}`);
+  const dice = random(seed);
+  await using run = await MongoRun.create({
+    collections: [...NAMES],
+    entries: ENTRIES,
+    images: [...NAMES],
+    settings: SETTINGS,
+    blueUri: blue.uri(),
+    greenUri: green.uri(),
+    green: green.shards === undefined ? [] : [{ shardCollection: 'people', key: { _id: 'hashed' } }],
+    seed: async (db) => {
+      if (blue.shards !== undefined) {
+        await spread(db, 'people', PEOPLE / 2);
+        await spread(db, 'profiles');
+      }
+      const numbers = Array.from({ length: PEOPLE }, (_, _id) => _id);
+      const make = (of: (n: number) => Document, shift: number, each: number) =>
+        numbers.filter((n) => n % each !== 0).map((n) => ({ ...of(n), _id: n + shift }));
+      await db.collection<Person>('people').insertMany(make(person, 0, 7));
+      await db.collection<Person>('profiles').insertMany(make(profile, 20, 5));
+      await db.collection<Person>('accounts').insertMany(make(account, 40, 3));
+    },
+  });
+  await run.start();
+  await run.settled();
+  await expectThere(run);
+  expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
+  const before = await blueOf(run);
+  expect(await turn(run.engine, { act: 'cutover', migration: run.name, gatesMs: 60_000 })).toMatchObject({
+    outcome: 'switched',
+  });
+
+  const ever = new Set((await byId(run.green.collection('people'))).keys());
+  const at = { dice, ever };
+  let round = 1;
+  for (; round < 150; round++) await change(run, at, round);
+  await cameBack(run, 1_000);
+  await run.stop();
+  await using place = new Workplace(run.dir);
+  const killed = place.start({ failpoint: 'sink.after-commit:exit@4', args: ['--takeover'] });
+  let writing = true;
+  const writer = (async () => {
+    for (; writing; round++) await change(run, at, round);
+  })();
+  expect(await killed.ended, killed.output().slice(-2_000)).toBe('SIGKILL');
+  writing = false;
+  await writer;
+  await run.start({ takeover: true });
+  for (let more = 0; more < 150; more++) await change(run, at, round++);
+  const again = Math.max(...before.accounts.keys());
+  const people = run.green.collection<Person>('people');
+  await people.replaceOne({ _id: again }, { title: 'made' }, { upsert: true });
+  await people.deleteOne({ _id: again });
+  ever.add(again);
+  await cameBack(run, 1_001);
+  await expectBack(run, before, ever);
+
+  expect(await turn(run.engine, { act: 'rollback', migration: run.name, gatesMs: 60_000 })).toMatchObject({
+    outcome: 'switched',
+  });
+  await expectBack(run, before, ever);
+  // Forward again, as if it had been copied now.
+  await run.settled();
+  await expectThere(run);
+  expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: true });
+  // What waited before the switch is nothing to a document that green made since.
+  const made = [...before.accounts.keys()].filter((id) => !before.people.has(id) && ever.has(id));
+  expect(made.length).toBeGreaterThan(0);
+  await run.blue.collection<Person>('people').updateMany({}, { $set: { touched: true } });
+  await run.settled();
+  await expectThere(run);
+  // Owners of parts that waited all the time.
+  const waited = [...before.profiles.keys()].filter((id) => !ever.has(id));
+  expect(waited.length).toBeGreaterThan(0);
+  await run.blue.collection<Person>('people').insertMany(waited.map((_id) => ({ _id, name: 'late' })));
+  await run.settled();
+  await expectThere(run);
+  await run.blue.collection<Person>('profiles').updateMany({}, { $set: { bio: 'after' } });
+  await run.settled();
+  await expectThere(run);
+  // Where green made a document of a part that waited, and deleted it: what waited is found, and put right.
+  const { people: owners } = await blueOf(run);
+  const gone = made.filter((_id) => !owners.has(_id));
+  expect(gone).toContain(again);
+  await run.blue.collection<Person>('people').insertMany(gone.map((_id) => ({ _id, name: 'again' })));
+  await run.settled();
+  expect(await run.engine.verify({ mode: 'full' })).toMatchObject({ ok: false });
+  await (await run.engine.migration()).repair({});
+  await expectThere(run);
+}
