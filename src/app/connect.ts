@@ -7,6 +7,7 @@ import { VerdigrisError } from '../core/errors.ts';
 import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
+import type { Phase } from '../core/state.ts';
 import type { Migration } from '../orchestrator/api.ts';
 import type { RehearsalSides } from '../orchestrator/rehearsal-sides.ts';
 import { createMigration } from '../orchestrator/orchestrator.ts';
@@ -22,6 +23,8 @@ export interface Surroundings {
   readonly failpoints: Failpoints;
   /** Take the lease even when another engine's is fresh. */
   readonly takeover?: boolean;
+  /** See {@link import('../orchestrator/migration-options.ts').MigrationOptions.onPhase}. */
+  readonly onPhase?: (phase: Phase) => void;
 }
 
 /** Connects one side. The caller disposes it. */
@@ -93,6 +96,7 @@ export async function assemble(loaded: LoadedConfig, surroundings: Surroundings)
     deadman: deadmanStarter(loaded, { log, failpoints }),
     connectRehearsal: () => connectRehearsal(loaded, surroundings),
     takeover: surroundings.takeover ?? false,
+    ...(surroundings.onPhase === undefined ? {} : { onPhase: surroundings.onPhase }),
     holder: `${hostname()}:${process.pid}`,
     planSalt: {
       configuration: planConfiguration(loaded),

@@ -133,6 +133,8 @@ class RunningEngine implements VerdigrisEngine {
   readonly #stop = new AbortController();
   #assembly: Promise<Assembly> | null = null;
   #polling: Promise<void> | null = null;
+  #phase: Phase | null = null;
+  #phasesSeen = 0;
   #closing: Promise<void> | null = null;
 
   constructor(loaded: LoadedConfig, options: EngineOptions) {
@@ -333,6 +335,7 @@ class RunningEngine implements VerdigrisEngine {
       clock: this.#clock,
       failpoints: this.#options.failpoints ?? NO_FAILPOINTS,
       takeover: this.#options.takeover ?? false,
+      onPhase: (phase) => this.#entered(phase),
     }).catch((error: unknown) => {
       // Not kept: a server that did not answer may answer the next call.
       this.#assembly = null;
@@ -350,16 +353,28 @@ class RunningEngine implements VerdigrisEngine {
     }
   }
 
+  /** A short phase may pass between two looks at the status: the run itself tells of those it enters here. */
+  #entered(phase: Phase): void {
+    this.#phasesSeen += 1;
+    if (phase === this.#phase) return;
+    this.#phase = phase;
+    try {
+      this.#events.emit('phase', phase);
+    } catch (error) {
+      this.#log.warn({ error }, 'a listener failed');
+    }
+  }
+
   async #poll(migration: Migration): Promise<void> {
-    let phase: Phase | null = null;
     const open = new Map<GateName, boolean>();
     const { signal } = this.#stop;
     while (!signal.aborted) {
       try {
+        const seen = this.#phasesSeen;
         const status = await migration.status();
         this.#events.emit('status', status);
-        if (status.phase !== phase) this.#events.emit('phase', status.phase);
-        phase = status.phase;
+        // Of a run that another engine has; a status that is older than what was told meanwhile says nothing.
+        if (seen === this.#phasesSeen) this.#entered(status.phase);
         for (const gate of status.gates) {
           if (open.get(gate.name) !== gate.ok) this.#events.emit('gate', gate);
           open.set(gate.name, gate.ok);

@@ -3,6 +3,7 @@ import type { Engine, Session } from '../core/engine.ts';
 import type { Failpoints } from '../core/failpoint.ts';
 import type { Logger } from '../core/log.ts';
 import type { ProxyAdapter } from '../core/proxy.ts';
+import type { Phase } from '../core/state.ts';
 import type { MappingSource } from './compiled.ts';
 import type { DeadmanStarter } from './deadman.ts';
 import type { RehearsalSides } from './rehearsal-sides.ts';
@@ -28,6 +29,8 @@ export interface MigrationOptions {
   readonly holder: string;
   /** Take the lease even when another holder's is fresh. */
   readonly takeover?: boolean;
+  /** The phase of the run when this engine takes it, and then each that it enters, in their order. Must not throw. */
+  readonly onPhase?: (phase: Phase) => void;
   readonly planSalt: {
     /** The configuration without secrets, as canonical JSON. */
     readonly configuration: string;

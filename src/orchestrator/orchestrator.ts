@@ -337,7 +337,7 @@ class Run implements Migration {
   }
 
   async #take(compiled: Compiled): Promise<Held> {
-    const { settings, green, clock, log } = this.#o;
+    const { settings, green, clock, log, onPhase } = this.#o;
     const state = await RunState.acquire({
       store: green.state,
       id: settings.migration,
@@ -347,6 +347,7 @@ class Run implements Migration {
       clock,
       log,
       onLost: (error) => this.#stop.abort(error),
+      ...(onPhase === undefined ? {} : { onPhase }),
     });
     try {
       await this.#hold(state, compiled);

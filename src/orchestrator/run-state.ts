@@ -14,6 +14,8 @@ export interface RunStateOptions {
   readonly log: Logger;
   /** Another engine has the lease: this one must not act any more. */
   readonly onLost: (error: VerdigrisError) => void;
+  /** The phase that a record has when it is read or made, and then each that it enters, in their order. Must not throw. */
+  readonly onPhase?: (phase: Phase) => void;
 }
 
 /** The durable side of a run: its lease, its record and its journal. Intent is stored before anything acts on it. */
@@ -38,7 +40,9 @@ export class RunState implements AsyncDisposable {
     const { store, id, holder, ttlMs, takeover } = options;
     await store.prepare();
     const term = await store.acquire(id, holder, { ttlMs, takeover });
-    return new RunState(options, term, await store.load(id));
+    const record = await store.load(id);
+    if (record !== null) options.onPhase?.(record.phase);
+    return new RunState(options, term, record);
   }
 
   get record(): RunRecord | null {
@@ -60,6 +64,7 @@ export class RunState implements AsyncDisposable {
       revision: 0,
     };
     this.#record = await this.#o.store.save(fresh, this.term);
+    this.#o.onPhase?.(fresh.phase);
     await this.note('run.created', { planHash });
   }
 
@@ -74,6 +79,7 @@ export class RunState implements AsyncDisposable {
       return { ...record, ...change, phase };
     });
     if (from !== phase) {
+      this.#o.onPhase?.(phase);
       await this.note('phase', { from, to: phase });
       this.#o.log.info({ phase, from }, 'phase');
     }
