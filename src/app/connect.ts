@@ -24,7 +24,7 @@ export interface Surroundings {
   /** Take the lease even when another engine's is fresh. */
   readonly takeover?: boolean;
   /** See {@link import('../orchestrator/migration-options.ts').MigrationOptions.onPhase}. */
-  readonly onPhase?: (phase: Phase) => void;
+  readonly onPhase?: ((phase: Phase) => void) | undefined;
 }
 
 /** Connects one side. The caller disposes it. */
@@ -96,7 +96,7 @@ export async function assemble(loaded: LoadedConfig, surroundings: Surroundings)
     deadman: deadmanStarter(loaded, { log, failpoints }),
     connectRehearsal: () => connectRehearsal(loaded, surroundings),
     takeover: surroundings.takeover ?? false,
-    ...(surroundings.onPhase === undefined ? {} : { onPhase: surroundings.onPhase }),
+    onPhase: surroundings.onPhase,
     holder: `${hostname()}:${process.pid}`,
     planSalt: {
       configuration: planConfiguration(loaded),

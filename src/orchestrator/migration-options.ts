@@ -30,7 +30,7 @@ export interface MigrationOptions {
   /** Take the lease even when another holder's is fresh. */
   readonly takeover?: boolean;
   /** The phase of the run when this engine takes it, and then each that it enters, in their order. Must not throw. */
-  readonly onPhase?: (phase: Phase) => void;
+  readonly onPhase?: ((phase: Phase) => void) | undefined;
   readonly planSalt: {
     /** The configuration without secrets, as canonical JSON. */
     readonly configuration: string;

@@ -347,7 +347,7 @@ class Run implements Migration {
       clock,
       log,
       onLost: (error) => this.#stop.abort(error),
-      ...(onPhase === undefined ? {} : { onPhase }),
+      onPhase,
     });
     try {
       await this.#hold(state, compiled);

@@ -15,7 +15,7 @@ export interface RunStateOptions {
   /** Another engine has the lease: this one must not act any more. */
   readonly onLost: (error: VerdigrisError) => void;
   /** The phase that a record has when it is read or made, and then each that it enters, in their order. Must not throw. */
-  readonly onPhase?: (phase: Phase) => void;
+  readonly onPhase?: ((phase: Phase) => void) | undefined;
 }
 
 /** The durable side of a run: its lease, its record and its journal. Intent is stored before anything acts on it. */

@@ -10,7 +10,7 @@ import type { ColumnSpec, ReverseSpec } from './spec.ts';
 export function documentBack(
   forward: DocumentProgram,
   reverse: ReverseSpec['columns'],
-  options: Omit<DocumentOptions, 'columns' | 'drop' | 'side'>,
+  options: Options,
 ): Back {
   const { fields, drop, keep } = forward;
   if (!keep) return { reason: 'fields that the mapping does not name are not on green' };

@@ -7,7 +7,8 @@ import { cellText } from './sink-text.ts';
  */
 
 const TEXT_OID = 25;
-const NO_ROWS = Buffer.from([...int32(0), ...int32(0), ...int32(TEXT_OID)]);
+/** No dimension, no nulls, the element type. */
+const NO_ROWS = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, TEXT_OID]);
 const HEAD_BYTES = 20;
 const NULL_LENGTH = 0xffff_ffff;
 /** Up to this length a loop over the characters is cheaper than a call into the runtime. */
@@ -84,6 +85,10 @@ const ESCAPED: Readonly<Record<string, string>> = {
   '\v': '\\v',
 };
 
+/** By code: characters that are one byte, and of them those that COPY takes as they are. */
+const ASCII = new Uint8Array(128).fill(1);
+const PLAIN = ASCII.map((_, code) => (SPECIAL.test(String.fromCharCode(code)) ? 0 : 1));
+
 /** Node's own, which does not look at its arguments. */
 type Utf8Buffer = Buffer & { utf8Write(text: string, offset: number): number };
 
@@ -116,50 +121,32 @@ class Bytes {
   }
 
   text(text: string): void {
-    const { length } = text;
-    if (length <= SHORT) {
-      const to = this.#to;
-      const { at } = this;
-      let index = 0;
-      for (; index < length; index += 1) {
-        const code = text.charCodeAt(index);
-        if (code > 0x7f) break;
-        to[at + index] = code;
-      }
-      if (index === length) {
-        this.at = at + length;
-        return;
-      }
-    }
-    this.at += this.#to.utf8Write(text, this.at);
+    if (!this.#short(text, ASCII)) this.at += this.#to.utf8Write(text, this.at);
   }
 
   /** For the text format of COPY. */
   escaped(text: string): void {
-    const { length } = text;
-    if (length <= SHORT) {
-      const to = this.#to;
-      const { at } = this;
-      let index = 0;
-      for (; index < length; index += 1) {
-        const code = text.charCodeAt(index);
-        if (code > 0x7f || code === BACKSLASH || (code >= 0x08 && code <= 0x0d)) break;
-        to[at + index] = code;
-      }
-      if (index === length) {
-        this.at = at + length;
-        return;
-      }
-    }
+    if (this.#short(text, PLAIN)) return;
     const plain = SPECIAL.test(text) ? text.replace(SPECIALS, (found) => ESCAPED[found] as string) : text;
     this.at += this.#to.utf8Write(plain, this.at);
+  }
+
+  /** Writes a short text whose characters are all among those; false: it is none, and nothing counts as written. */
+  #short(text: string, among: Uint8Array): boolean {
+    const { length } = text;
+    if (length > SHORT) return false;
+    const to = this.#to;
+    const { at } = this;
+    for (let index = 0; index < length; index += 1) {
+      const code = text.charCodeAt(index);
+      if (among[code] !== 1) return false;
+      to[at + index] = code;
+    }
+    this.at = at + length;
+    return true;
   }
 
   done(): Buffer {
     return Buffer.from(this.#to.subarray(0, this.at));
   }
-}
-
-function int32(value: number): readonly number[] {
-  return [value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff];
 }
