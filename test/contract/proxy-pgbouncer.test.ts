@@ -241,34 +241,47 @@ describe('pgbouncer', () => {
     expect(await adapter.observe(soon())).toMatchObject({ to: 'mixed', paused: false });
   });
 
-  test('a RESUME by somebody else ends the pause at once instead of waiting for an answer that never comes', async () => {
-    await using world = await start();
-    await using adapter = world.adapter();
-    await using busy = await world.client();
-    await busy.begin();
-    const pausing = adapter.pause(AbortSignal.timeout(30_000));
-    const refused = expect(pausing).rejects.toMatchObject({
-      code: 'PROXY_UNEXPECTED',
-      message: expect.stringContaining('somebody gave RESUME'),
-    });
-    await waitFor(
-      async () => /PAUSE 'crm' command/.test(world.bouncer.log()) && (await adapter.observe(soon())).paused,
-      { what: 'PAUSE to be given' },
-    );
-    // It is noticed once it was seen paused; given again until then.
-    await waitFor(
-      async () => {
-        await world.admin('RESUME crm').catch(() => undefined);
-        return Promise.race([
-          refused.then(() => true),
-          new Promise<false>((resolve) => setTimeout(resolve, 150, false)),
-        ]);
-      },
-      { what: 'the pause to be given up' },
-    );
-    await refused;
-    await busy.commit();
-  });
+  test.each([
+    { when: 'after we saw the pause', unseen: false },
+    { when: 'before we saw the pause', unseen: true },
+  ])(
+    'a RESUME by somebody else $when ends it instead of waiting for an answer that never comes',
+    async ({ unseen }) => {
+      await using world = await start();
+      await using other = world.adapter();
+      // Seen, it is what ends the limit on new server connections.
+      const unlimited = async () =>
+        (await world.admin('SHOW CONFIG')).some(
+          ({ key, value }) => key === 'max_db_connections' && value === '0',
+        );
+      const resume = async () => {
+        await waitFor(async () => (await other.observe(soon())).paused, { what: 'the pause' });
+        if (!unseen) await waitFor(unlimited, { what: 'the pause to be seen by us' });
+        await world.admin('RESUME crm');
+      };
+      const given = Promise.withResolvers<void>();
+      await using adapter = world.adapter(
+        {},
+        {
+          hit: async (name) => {
+            if (name !== 'proxy.pgbouncer.given') return;
+            if (unseen) await resume();
+            given.resolve();
+          },
+        },
+      );
+      await using busy = await world.client();
+      await busy.begin();
+      const refused = expect(adapter.pause(AbortSignal.timeout(30_000))).rejects.toMatchObject({
+        code: 'PROXY_UNEXPECTED',
+        message: expect.stringContaining('somebody gave RESUME'),
+      });
+      await given.promise;
+      if (!unseen) await resume();
+      await refused;
+      await busy.commit();
+    },
+  );
 
   test('an admin console that goes away in the middle is PROXY_UNREACHABLE, and the next call connects again', async () => {
     await using world = await start();

@@ -15,6 +15,8 @@ import { place, pointsAt, shownDatabase, sideOf, type Shown } from './shown.ts';
 const LOOK_MS = 10;
 /** While a PAUSE waits for transactions: how often somebody else's RESUME is looked for. */
 const WATCH_MS = 100;
+/** A PAUSE is shown as soon as PgBouncer has read it. What is not shown by then was taken away before we looked. */
+const BEGUN_MS = 2_000;
 /** How long logins under way are waited for before a PAUSE. */
 const LOGINS_MS = 2_000;
 /** The least `max_db_connections`: 0 is no limit. */
@@ -83,8 +85,10 @@ export class PgBouncerProxy implements ProxyAdapter {
         const pauses = clients.map((client, index) =>
           this.#admin.run(client, `PAUSE ${adminIdent(databases[index] as string)}`, signal),
         );
-        const answered = Promise.race([Promise.all(pauses), this.#watchPause(signal, over.signal)]);
-        await Promise.race([answered, this.#begun(AbortSignal.any([signal, over.signal]))]);
+        const begun = Promise.withResolvers<void>();
+        const watched = this.#watchPause(begun.resolve, signal, over.signal);
+        const answered = Promise.race([Promise.all(pauses), watched]);
+        await Promise.race([answered, begun.promise]);
         return { answered };
       });
       await answers.answered;
@@ -198,12 +202,6 @@ export class PgBouncerProxy implements ProxyAdapter {
     return settingsOf(await this.#admin.command('SHOW CONFIG', signal));
   }
 
-  /** Until every database is shown paused. */
-  async #begun(signal: AbortSignal): Promise<void> {
-    while (!(await this.#shown(signal)).every((database) => database.paused))
-      await this.#look(signal, 'the pause has not begun');
-  }
-
   async #letGo(signal: AbortSignal): Promise<void> {
     for (const database of this.#config.databases) {
       try {
@@ -274,14 +272,20 @@ export class PgBouncerProxy implements ProxyAdapter {
     return rows.map(shownDatabase).filter((shown) => this.#config.databases.includes(shown.name));
   }
 
-  /** Rejects when a database that was seen paused is not any more: the PAUSE that waits would never be answered. */
-  async #watchPause(signal: AbortSignal, over: AbortSignal): Promise<void> {
+  /**
+   * Calls `begun` once every database was seen paused. Rejects when one is not paused any more, or was never seen so: the PAUSE
+   * that waits would never be answered.
+   */
+  async #watchPause(begun: () => void, signal: AbortSignal, over: AbortSignal): Promise<void> {
+    await this.#failpoints.hit('proxy.pgbouncer.given');
     const seen = new Set<string>();
+    const started = performance.now();
     const either = AbortSignal.any([signal, over]);
     while (!over.aborted) {
+      const overdue = performance.now() - started > BEGUN_MS;
       for (const database of await this.#shown(signal)) {
         if (database.paused) seen.add(database.name);
-        else if (seen.has(database.name)) {
+        else if (overdue || seen.has(database.name)) {
           throw new VerdigrisError(
             'PROXY_UNEXPECTED',
             `${this.name}: somebody gave RESUME for ${database.name} during the pause.`,
@@ -291,7 +295,9 @@ export class PgBouncerProxy implements ProxyAdapter {
           );
         }
       }
-      await sleep(WATCH_MS, undefined, { signal: either }).catch(() => undefined);
+      const whole = seen.size === this.#config.databases.length;
+      if (whole) begun();
+      await sleep(whole ? WATCH_MS : LOOK_MS, undefined, { signal: either }).catch(() => undefined);
       if (signal.aborted) throw this.#late(signal, 'transactions are still running');
     }
   }
