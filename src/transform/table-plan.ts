@@ -336,7 +336,10 @@ function stay(index: number, target: TargetProgram, images: Images): Emit | null
       arrive(builders);
     };
   }
-  if (target.role === 'explode') return explodeAgain(index, target, images);
+  const { keyInputs } = target;
+  if (target.role === 'explode')
+    return sameInputs(target, images, keyInputs) ? null : appear(index, target, view, gaps);
+  if (hadBefore && sameInputs(target, images)) return null;
   const row = target.changed(after, view, gaps) ?? (moved ? target.key(view) : null);
   if (row === null) return null;
   if (target.role === 'part') return (builders) => builderAt(builders, index).add('put', row, null);
@@ -344,16 +347,16 @@ function stay(index: number, target: TargetProgram, images: Images): Emit | null
   return (builders) => builderAt(builders, index).add('update', row, before);
 }
 
-function explodeAgain(
-  index: number,
+/** What it reads, but for `except`, is the same in both images, or was left as it was. */
+function sameInputs(
   target: TargetProgram,
-  { after, old, view, hadBefore, gaps }: Images,
-): Emit | null {
-  const touched = target.inputs.some(
+  { after, old, view, hadBefore }: Images,
+  except: readonly number[] = [],
+): boolean {
+  return target.inputs.every(
     (input) =>
-      !target.keyInputs.includes(input) &&
-      after[input] !== UNCHANGED &&
-      !(hadBefore && old[input] !== UNCHANGED && old[input] === view[input]),
+      except.includes(input) ||
+      after[input] === UNCHANGED ||
+      (hadBefore && old[input] !== UNCHANGED && old[input] === view[input]),
   );
-  return touched ? appear(index, target, view, gaps) : null;
 }

@@ -403,8 +403,8 @@ describe('conditions on rows', () => {
         ?.run({
           relation: blue,
           op: 'update',
-          after: [['1', null, after, null, null]],
-          before: [['1', null, before, null, null]],
+          after: [['1', null, after, '2', null]],
+          before: [['1', null, before, '1', null]],
         })
         .runs.map((one) => one.op);
     expect([run('t', 't'), run('f', 't'), run('t', 'f'), run('f', 'f')]).toEqual([

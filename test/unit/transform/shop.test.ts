@@ -70,10 +70,20 @@ describe('split of a table', () => {
     ]);
   });
 
+  test('an update writes only to the tables that have something of what changed', () => {
+    const now = ann.with(3, '13.50');
+    expect(result(update(blue.customers, ann, now))).toEqual([
+      { op: 'update', table: 'customer', after: [annGreen.with(4, '1350')], before: [null] },
+    ]);
+    expect(result(update(blue.customers, ann, ann))).toEqual([]);
+    // Of the old row only the key is known: what is the same cannot be told.
+    const key = ann.map((cell, index) => (index === 0 || index === 5 ? cell : U));
+    expect(result(update(blue.customers, key, ann)).map((run) => run.table)).toEqual(['customer']);
+  });
+
   test('a condition that turns false deletes the child, one that turns true inserts it', () => {
     const gone = ann.with(5, null);
     expect(result(update(blue.customers, ann, gone))).toEqual([
-      { op: 'update', table: 'customer', after: [annGreen], before: [null] },
       { op: 'delete', table: 'customer_address', after: [], before: [['1', 'primary', U]] },
     ]);
     expect(result(update(blue.customers, gone, ann)).at(-1)).toEqual({
