@@ -1,24 +1,60 @@
 import type { Operation, RowRun } from '../core/change.ts';
 import type { Cell, Relation, Tuple } from '../core/table.ts';
 
-/** Rows of one green table in order, neighbours of one operation together. */
+interface GrowingRun extends RowRun {
+  readonly after: Tuple[];
+  readonly before: (Tuple | null)[];
+}
+
+/**
+ * Rows of one green table in order, neighbours of one operation together. What came since the last {@link mark} can be taken back: a
+ * row that the mapping refuses is on no green table.
+ */
 export class RunBuilder {
   readonly #relation: Relation;
-  readonly #runs: RowRun[] = [];
-  #op: Operation | null = null;
-  #columns: readonly number[] | undefined;
-  #after: Tuple[] = [];
-  #before: (Tuple | null)[] = [];
-  #parents = new Set<string>();
+  readonly #runs: GrowingRun[] = [];
+  /** The last of them, when it may grow. */
+  #open: GrowingRun | null = null;
+  /** Of the open run. */
+  readonly #parents = new Set<string>();
+  #marked: { runs: number; open: GrowingRun | null; after: number; before: number } = {
+    runs: 0,
+    open: null,
+    after: 0,
+    before: 0,
+  };
 
   constructor(relation: Relation) {
     this.#relation = relation;
   }
 
+  mark(): void {
+    const marked = this.#marked;
+    const open = this.#open;
+    marked.runs = this.#runs.length;
+    marked.open = open;
+    marked.after = open?.after.length ?? 0;
+    marked.before = open?.before.length ?? 0;
+  }
+
+  /** Takes back what came since the mark. */
+  rollback(): void {
+    const { runs, open, after, before } = this.#marked;
+    this.#runs.length = runs;
+    this.#open = open;
+    if (open !== null) {
+      open.after.length = after;
+      open.before.length = before;
+    }
+    // Which of them are left is not known; a parent that is there twice needs a run of its own.
+    if (this.#parents.size > 0) this.#open = null;
+  }
+
   add(op: Operation, after: Tuple | null, before: Tuple | null, columns?: readonly number[]): void {
-    if (this.#op !== op || this.#columns !== columns) this.#start(op, columns);
-    if (after !== null) this.#after.push(after);
-    this.#before.push(before);
+    let run = this.#open;
+    if (run?.op !== op || run.columns !== columns) run = this.#start(op, columns);
+    if (after !== null) run.after.push(after);
+    run.before.push(before);
   }
 
   /** One parent at most once per run: a run holds the children of all its parents side by side. */
@@ -29,10 +65,11 @@ export class RunBuilder {
       if (typeof cell === 'string') parent += `${cell.length}:${cell}`;
       else if (typeof cell !== 'symbol') parent += `${String(cell)};`;
     }
-    if (this.#op !== 'replace' || this.#parents.has(parent)) this.#start('replace', columns);
+    let run = this.#open;
+    if (run?.op !== 'replace' || this.#parents.has(parent)) run = this.#start('replace', columns);
     this.#parents.add(parent);
-    this.#before.push(prefix);
-    for (const child of children) this.#after.push(child);
+    run.before.push(prefix);
+    for (const child of children) run.after.push(child);
   }
 
   truncate(): void {
@@ -40,28 +77,20 @@ export class RunBuilder {
   }
 
   finish(into: RowRun[]): void {
-    this.#flush();
     for (const run of this.#runs) into.push(run);
   }
 
-  #start(op: Operation, columns: readonly number[] | undefined): void {
-    this.#flush();
-    this.#op = op;
-    this.#columns = columns;
-  }
-
-  #flush(): void {
-    if (this.#op === null) return;
-    this.#runs.push({
+  #start(op: Operation, columns: readonly number[] | undefined): GrowingRun {
+    if (this.#parents.size > 0) this.#parents.clear();
+    const run: GrowingRun = {
       relation: this.#relation,
-      op: this.#op,
-      after: this.#after,
-      before: this.#before,
-      ...(this.#columns === undefined ? {} : { columns: this.#columns }),
-    });
-    this.#op = null;
-    this.#after = [];
-    this.#before = [];
-    this.#parents = new Set();
+      op,
+      after: [],
+      before: [],
+      ...(columns === undefined ? {} : { columns }),
+    };
+    this.#runs.push(run);
+    this.#open = run;
+    return run;
   }
 }

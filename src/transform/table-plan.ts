@@ -13,9 +13,6 @@ export interface PlanOptions {
   readonly passthrough: TablePlan['passthrough'];
 }
 
-/** What a row does to the green tables, gathered before any of it counts: a rejected row is on none of them. */
-type Emit = (builders: readonly RunBuilder[]) => void;
-
 /** The compiled mapping of one blue table. */
 export class CompiledPlan implements TablePlan {
   readonly from: Relation;
@@ -26,6 +23,8 @@ export class CompiledPlan implements TablePlan {
   readonly when: Condition | null;
   /** Rows are the same tuples on both sides. */
   readonly #sameLayout: boolean;
+  /** Some green table has only some of the rows. */
+  readonly #conditional: boolean;
 
   constructor({ from, when, targets, passthrough }: PlanOptions) {
     this.from = from;
@@ -39,6 +38,7 @@ export class CompiledPlan implements TablePlan {
     this.inputs = [...new Set([...targets.flatMap((target) => target.inputs), ...conditions])].sort(
       (a, b) => a - b,
     );
+    this.#conditional = when !== null || targets.some((target) => target.emitWhen !== null);
     const width = from.columns.length;
     this.#sameLayout =
       passthrough !== null &&
@@ -75,6 +75,7 @@ export class CompiledPlan implements TablePlan {
       (single.role === 'whole' || single.role === 'owner');
     for (let i = 0; i < after.length; i++) {
       const tuple = after[i] as Tuple;
+      mark(builders);
       try {
         if (simple) {
           (builders[0] as RunBuilder).add(
@@ -87,6 +88,7 @@ export class CompiledPlan implements TablePlan {
           this.#arrive(tuple, builders);
         }
       } catch (error) {
+        rollback(builders);
         rejects.push(this.#reject(error, i));
       }
     }
@@ -102,11 +104,11 @@ export class CompiledPlan implements TablePlan {
   #arrive(tuple: Tuple, builders: readonly RunBuilder[]): void {
     if (!this.#emits(this.when, 'when', tuple)) return;
     const gaps = this.#hasGaps(tuple);
-    const emits: Emit[] = [];
-    for (const [index, target] of this.targets.entries()) {
-      if (this.#emits(target.emitWhen, 'emit_when', tuple)) emits.push(appear(index, target, tuple, gaps));
+    for (let index = 0; index < this.targets.length; index++) {
+      const target = this.targets[index] as TargetProgram;
+      if (this.#emits(target.emitWhen, 'emit_when', tuple))
+        appear(builders[index] as RunBuilder, target, tuple, gaps);
     }
-    for (const emit of emits) emit(builders);
   }
 
   #update(run: RowRun): PlanOutput {
@@ -117,34 +119,33 @@ export class CompiledPlan implements TablePlan {
     for (let i = 0; i < after.length; i++) {
       const now = after[i] as Tuple;
       const old = before[i] ?? null;
+      mark(builders);
       try {
-        for (const emit of this.#change(now, old)) emit(builders);
+        this.#change(now, old, builders);
       } catch (error) {
+        rollback(builders);
         rejects.push(this.#reject(error, i));
-        for (const emit of this.#leave(this.#oldOf(old, now))) emit(builders);
+        this.#leave(this.#oldOf(old, now), builders);
       }
     }
     return finish(builders, rejects);
   }
 
-  #change(after: Tuple, before: Tuple | null): Emit[] {
+  #change(after: Tuple, before: Tuple | null, builders: readonly RunBuilder[]): void {
     const gaps = this.#hasGaps(after);
     const view = gaps && before !== null ? filled(after, before) : after;
-    const conditional = this.when !== null || this.targets.some((target) => target.emitWhen !== null);
-    const old = conditional || before !== null ? this.#oldOf(before, view) : view;
+    const old = this.#conditional || before !== null ? this.#oldOf(before, view) : view;
     const was = this.#emitted(this.when, 'when', old);
     const is = this.#emits(this.when, 'when', view);
-    const emits: Emit[] = [];
-    for (const [index, target] of this.targets.entries()) {
+    for (let index = 0; index < this.targets.length; index++) {
+      const target = this.targets[index] as TargetProgram;
+      const builder = builders[index] as RunBuilder;
       const before_ = was && this.#emitted(target.emitWhen, 'emit_when', old);
       const after_ = is && this.#emits(target.emitWhen, 'emit_when', view);
-      if (before_ && after_) {
-        const change = stay(index, target, { after, view, old, hadBefore: before !== null, gaps });
-        if (change !== null) emits.push(change);
-      } else if (after_) emits.push(appear(index, target, view, gaps));
-      else if (before_) emits.push(this.#disappear(index, target, old));
+      if (before_ && after_) stay(builder, target, { after, view, old, hadBefore: before !== null, gaps });
+      else if (after_) appear(builder, target, view, gaps);
+      else if (before_) this.#disappear(builder, target, old);
     }
-    return emits;
   }
 
   #delete(run: RowRun): PlanOutput {
@@ -157,30 +158,29 @@ export class CompiledPlan implements TablePlan {
           'INTERNAL',
           `A delete of ${showTable(this.from.table)} came without the old row.`,
         );
-      for (const emit of this.#leave(old)) emit(builders);
+      this.#leave(old, builders);
     }
     return finish(builders, []);
   }
 
   /** Removes a row from every green table it was on. */
-  #leave(old: Tuple): Emit[] {
-    if (!this.#emitted(this.when, 'when', old)) return [];
-    const emits: Emit[] = [];
-    for (const [index, target] of this.targets.entries()) {
+  #leave(old: Tuple, builders: readonly RunBuilder[]): void {
+    if (!this.#emitted(this.when, 'when', old)) return;
+    for (let index = 0; index < this.targets.length; index++) {
+      const target = this.targets[index] as TargetProgram;
       if (!this.#emitted(target.emitWhen, 'emit_when', old)) continue;
       try {
-        emits.push(this.#disappear(index, target, old));
+        this.#disappear(builders[index] as RunBuilder, target, old);
       } catch (error) {
         // A key that the mapping does not take was never on green.
         if (!(error instanceof RowProblem) || error.kind !== 'value') throw error;
       }
     }
-    return emits;
   }
 
-  #disappear(index: number, target: TargetProgram, old: Tuple): Emit {
+  #disappear(builder: RunBuilder, target: TargetProgram, old: Tuple): void {
     try {
-      return disappear(index, target, old);
+      disappear(builder, target, old);
     } catch (error) {
       if (error instanceof RowProblem && error.kind === 'incomplete') throw this.#needsOldRows(error.column);
       throw error;
@@ -238,7 +238,8 @@ export class CompiledPlan implements TablePlan {
 
   /** As {@link #emits}, of an old image; what it needs must be there. */
   #emitted(condition: Condition | null, name: string, old: Tuple): boolean {
-    if (condition?.inputs.some((index) => old[index] === UNCHANGED)) throw this.#needsOldRows(name);
+    if (condition === null) return true;
+    for (const index of condition.inputs) if (old[index] === UNCHANGED) throw this.#needsOldRows(name);
     try {
       return this.#emits(condition, name, old);
     } catch (error) {
@@ -283,33 +284,26 @@ function finish(builders: readonly RunBuilder[], rejects: readonly Reject[]): Pl
 const filled = (after: Tuple, before: Tuple): Tuple =>
   after.map((cell, index) => (cell === UNCHANGED ? (before[index] as Cell) : cell));
 
-const builderAt = (builders: readonly RunBuilder[], index: number): RunBuilder =>
-  builders[index] as RunBuilder;
+function mark(builders: readonly RunBuilder[]): void {
+  for (let index = 0; index < builders.length; index++) (builders[index] as RunBuilder).mark();
+}
+
+function rollback(builders: readonly RunBuilder[]): void {
+  for (const builder of builders) builder.rollback();
+}
 
 /** The row comes to be on a green table. @throws RowProblem */
-function appear(index: number, target: TargetProgram, tuple: Tuple, gaps: boolean): Emit {
-  if (target.role === 'explode') {
-    const prefix = target.key(tuple);
-    const children = target.children(tuple, gaps);
-    return (builders) => builderAt(builders, index).replace(prefix, children, target.columns);
-  }
-  const row = target.whole(tuple, gaps);
-  const op = target.role === 'part' ? 'put' : 'insert';
-  return (builders) => builderAt(builders, index).add(op, row, null, target.columns);
+function appear(builder: RunBuilder, target: TargetProgram, tuple: Tuple, gaps: boolean): void {
+  const { columns } = target;
+  if (target.role === 'explode') builder.replace(target.key(tuple), target.children(tuple, gaps), columns);
+  else builder.add(target.role === 'part' ? 'put' : 'insert', target.whole(tuple, gaps), null, columns);
 }
 
 /** The row leaves a green table. @throws RowProblem */
-function disappear(index: number, target: TargetProgram, old: Tuple): Emit {
-  if (target.role === 'explode') {
-    const prefix = target.key(old);
-    return (builders) => builderAt(builders, index).replace(prefix, [], target.columns);
-  }
-  if (target.role === 'part') {
-    const row = target.gone(old);
-    return (builders) => builderAt(builders, index).add('put', row, null, target.columns);
-  }
-  const row = target.old(old);
-  return (builders) => builderAt(builders, index).add('delete', null, row);
+function disappear(builder: RunBuilder, target: TargetProgram, old: Tuple): void {
+  if (target.role === 'explode') builder.replace(target.key(old), [], target.columns);
+  else if (target.role === 'part') builder.add('put', target.gone(old), null, target.columns);
+  else builder.add('delete', null, target.old(old));
 }
 
 interface Images {
@@ -322,29 +316,26 @@ interface Images {
   readonly gaps: boolean;
 }
 
-/** The row was on a green table and stays there; null when nothing of it changes. @throws RowProblem */
-function stay(index: number, target: TargetProgram, images: Images): Emit | null {
+/** The row was on a green table and stays there. Where nothing of it changes, nothing is written. @throws RowProblem */
+function stay(builder: RunBuilder, target: TargetProgram, images: Images): void {
   const { after, view, old, hadBefore, gaps } = images;
   const keyed = target.relation.key.length > 0;
   const moved = keyed && hadBefore && !target.sameKey(old, view);
   if (moved && target.role !== 'whole') {
     // A merged or exploded row has no one place that could be moved: it leaves the old key and comes to the new one.
-    const leave = disappear(index, target, old);
-    const arrive = appear(index, target, view, gaps);
-    return (builders) => {
-      leave(builders);
-      arrive(builders);
-    };
+    disappear(builder, target, old);
+    appear(builder, target, view, gaps);
+    return;
   }
-  const { keyInputs } = target;
-  if (target.role === 'explode')
-    return sameInputs(target, images, keyInputs) ? null : appear(index, target, view, gaps);
-  if (hadBefore && sameInputs(target, images)) return null;
+  if (target.role === 'explode') {
+    if (!sameInputs(target, images, target.keyInputs)) appear(builder, target, view, gaps);
+    return;
+  }
+  if (hadBefore && sameInputs(target, images)) return;
   const row = target.changed(after, view, gaps) ?? (moved ? target.key(view) : null);
-  if (row === null) return null;
-  if (target.role === 'part') return (builders) => builderAt(builders, index).add('put', row, null);
-  const before = moved || !keyed ? target.old(old) : null;
-  return (builders) => builderAt(builders, index).add('update', row, before);
+  if (row === null) return;
+  if (target.role === 'part') builder.add('put', row, null);
+  else builder.add('update', row, moved || !keyed ? target.old(old) : null);
 }
 
 /** What it reads, but for `except`, is the same in both images, or was left as it was. */
@@ -353,10 +344,9 @@ function sameInputs(
   { after, old, view, hadBefore }: Images,
   except: readonly number[] = [],
 ): boolean {
-  return target.inputs.every(
-    (input) =>
-      except.includes(input) ||
-      after[input] === UNCHANGED ||
-      (hadBefore && old[input] !== UNCHANGED && old[input] === view[input]),
-  );
+  for (const input of target.inputs) {
+    if (after[input] === UNCHANGED || except.includes(input)) continue;
+    if (!hadBefore || old[input] === UNCHANGED || old[input] !== view[input]) return false;
+  }
+  return true;
 }

@@ -209,13 +209,15 @@ export class TargetProgram {
     const { array, name, ordinal, policy, elements: own } = this.explode as ExplodeProgram;
     if (gaps) for (const index of this.inputs) if (tuple[index] === UNCHANGED) throw incomplete(name);
     const elements = (own === undefined ? elementsOf : taken(own))(tuple[array] as Cell, name, policy);
+    const rows = new Array<Cell[]>(elements.length);
     const scratch = tuple.slice();
-    return elements.map((element, index) => {
-      scratch[this.#width] = element;
+    for (let index = 0; index < elements.length; index++) {
+      scratch[this.#width] = elements[index] as Cell;
       const row = this.whole(scratch, false);
       row[ordinal] = String(index + 1);
-      return row;
-    });
+      rows[index] = row;
+    }
+    return rows;
   }
 }
 

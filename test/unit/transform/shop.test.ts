@@ -243,6 +243,33 @@ describe('explode of a JSON array', () => {
     });
   });
 
+  test('F44: what the second green table refuses is not on the first either, and the rows around it are on both', () => {
+    const bad = order.with(0, '8').with(2, '[{"sku": "c"}');
+    const tolerant = structuredClone(mapping) as { to?: { explode?: { on_error?: string } }[] }[];
+    for (const { to } of tolerant)
+      for (const { explode } of to ?? []) if (explode) explode.on_error = 'reject';
+    const plan = compile(tolerant, shop).plans.find((one) => one.from === blue.orders);
+    if (plan === undefined) throw new Error('no plan');
+    const output = plan.run(insert(blue.orders, order, bad, order.with(0, '9')));
+    expect(output.rejects.map(({ row, kind }) => [row, kind])).toEqual([[1, 'value']]);
+    const inserted = output.runs.filter((run) => run.op === 'insert').flatMap((run) => run.after);
+    expect(inserted.map((row) => row[0])).toEqual(['7', '9']);
+    const replaced = output.runs.filter((run) => run.op === 'replace');
+    expect(replaced.flatMap((run) => run.before.map((row) => row?.[0]))).toEqual(['7', '9']);
+    expect(replaced.flatMap((run) => run.after.map((row) => row[0]))).toEqual(['7', '7', '9', '9']);
+    // Of an update that is refused only its leaving is left, whatever had come before.
+    const later = plan.run({
+      ...update(blue.orders, order, order.with(3, 'm')),
+      after: [order.with(3, 'm'), bad.with(0, '7')],
+      before: [order, order.with(3, 'm')],
+    });
+    expect(later.runs.map((run) => [run.relation.table.name, run.op, run.before.length])).toEqual([
+      ['sales_order', 'update', 1],
+      ['sales_order', 'delete', 1],
+      ['order_line', 'replace', 1],
+    ]);
+  });
+
   test('an update that leaves the array alone does not touch the children', () => {
     expect(result(update(blue.orders, order, order.with(3, 'm'))).map((run) => run.table)).toEqual([
       'sales_order',
