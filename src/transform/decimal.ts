@@ -24,6 +24,38 @@ export function isPlainInteger(text: string): boolean {
   return true;
 }
 
+/**
+ * A decimal in the spelling that every server prints, times a factor, without zeros at the end of the fraction; null where the product, or
+ * the text, is more than a JavaScript number keeps. The same as with {@link multiply}, for what nearly all numbers are.
+ */
+export function timesPlain(
+  text: string,
+  factor: { readonly units: number; readonly scale: number },
+): string | null {
+  const negative = text.charCodeAt(0) === 0x2d;
+  let units = 0;
+  let scale = -1;
+  const start = negative ? 1 : 0;
+  if (text.length - start > SAFE_DIGITS || text.length === start) return null;
+  for (let at = start; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code >= 0x30 && code <= 0x39) {
+      units = units * 10 + code - 0x30;
+      if (scale >= 0) scale += 1;
+    } else if (code === 0x2e && scale < 0 && at > start && at + 1 < text.length) scale = 0;
+    else return null;
+  }
+  units *= factor.units;
+  scale = Math.max(scale, 0) + factor.scale;
+  if (!Number.isSafeInteger(units)) return null;
+  while (scale > 0 && units % 10 === 0) {
+    units /= 10;
+    scale -= 1;
+  }
+  if (negative && units !== 0) units = -units;
+  return scale === 0 ? String(units) : showDecimal({ units: BigInt(units), scale });
+}
+
 /** The number a text stands for; null when it is none (NaN and infinities too). */
 export function parseDecimal(text: string): Decimal | null {
   const match = SYNTAX.exec(text);

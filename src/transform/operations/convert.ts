@@ -90,12 +90,18 @@ const wholeText: Apply = (text) => whole(text).toString();
 
 function toInteger(from: Shape, type: TypeWord): Conversion | null {
   const { range } = type;
+  // Exact where it counts: a plain integer is far below where numbers are rounded.
+  const [least, most] = range === null ? [-Infinity, Infinity] : range.map(Number);
+  const outOfRange = (): BadValue => new BadValue(`is out of range for ${type.name}`);
   const inRange = (text: string): string => {
-    const plain = isPlainInteger(text);
-    const value = plain ? Number(text) : whole(text);
-    if (range !== null && (value < range[0] || value > range[1]))
-      throw new BadValue(`is out of range for ${type.name}`);
-    return plain ? text : value.toString();
+    if (isPlainInteger(text)) {
+      const value = Number(text);
+      if (value < (least as number) || value > (most as number)) throw outOfRange();
+      return text;
+    }
+    const value = whole(text);
+    if (range !== null && (value < range[0] || value > range[1])) throw outOfRange();
+    return value.toString();
   };
   switch (from.kind) {
     case 'integer': {

@@ -1,5 +1,13 @@
 import { BadValue } from '../bad-value.ts';
-import { multiply, parseDecimal, reciprocal, showDecimal, stripZeros, type Decimal } from '../decimal.ts';
+import {
+  multiply,
+  parseDecimal,
+  reciprocal,
+  showDecimal,
+  stripZeros,
+  timesPlain,
+  type Decimal,
+} from '../decimal.ts';
 import { derived, type Operation } from './operation.ts';
 
 /** `scale`: times an exact decimal factor. */
@@ -34,10 +42,14 @@ export const scale: Operation = {
   },
 };
 
-const times =
-  (factor: Decimal) =>
-  (text: string): string => {
+function times(factor: Decimal): (text: string) => string {
+  const plain = { units: Number(factor.units), scale: factor.scale };
+  const small = Number.isSafeInteger(plain.units);
+  return (text) => {
+    const product = small ? timesPlain(text, plain) : null;
+    if (product !== null) return product;
     const number = parseDecimal(text);
     if (number === null) throw new BadValue('is not a finite number');
     return showDecimal(stripZeros(multiply(number, factor)));
   };
+}

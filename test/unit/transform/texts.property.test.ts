@@ -7,6 +7,7 @@ import {
   reciprocal,
   showDecimal,
   stripZeros,
+  timesPlain,
   withScale,
   type Decimal,
 } from '../../../src/transform/decimal.ts';
@@ -77,6 +78,44 @@ describe('JSON as text', () => {
 });
 
 describe('decimals', () => {
+  test('what is done with numbers is what is done with integers of any length, or not done', () => {
+    const digits = (most: number) => fc.bigInt({ min: 0n, max: 10n ** BigInt(most) });
+    const texts = fc.oneof(
+      fc.tuple(fc.boolean(), digits(14), fc.nat(9)).map(([negative, units, scale]) => {
+        return `${negative ? '-' : ''}${showDecimal({ units, scale })}`;
+      }),
+      fc.constantFrom(
+        '',
+        '-',
+        '.',
+        '1.',
+        '.5',
+        '1.2.3',
+        '1e3',
+        'NaN',
+        '-0',
+        '-0.00',
+        '00012',
+        '+1',
+        ' 1',
+        '1-2',
+      ),
+    );
+    const factors = fc.record({ units: fc.integer().map(BigInt), scale: fc.nat(4) });
+    let done = 0;
+    fc.assert(
+      fc.property(texts, factors, (text, factor) => {
+        const plain = timesPlain(text, { units: Number(factor.units), scale: factor.scale });
+        if (plain === null) return;
+        done += 1;
+        const number = parseDecimal(text) as Decimal;
+        expect(plain).toBe(showDecimal(stripZeros(multiply(number, factor))));
+      }),
+      { numRuns: 2_000 },
+    );
+    expect(done).toBeGreaterThan(200);
+  });
+
   const decimal: fc.Arbitrary<Decimal> = fc.record({
     units: fc.bigInt({ min: -(10n ** 40n), max: 10n ** 40n }),
     scale: fc.nat(30),
