@@ -66,6 +66,8 @@ export class Fold {
   }
 }
 
+const NO_ROWS: readonly Tuple[] = [];
+
 const rowsOf = (run: RowRun): number => (run.op === 'delete' ? run.before.length : run.after.length);
 
 interface TableFold {
@@ -87,7 +89,7 @@ class KeyedFold implements TableFold {
   #live = new Map<string, Net>();
   #deleted: Net[] = [];
   #puts = new Map<string, Tuple>();
-  #replaced = new Map<string, { prefix: Tuple; children: Tuple[] }>();
+  #replaced = new Map<string, { readonly prefix: Tuple; children: readonly Tuple[] }>();
   #children = 0;
 
   constructor(relation: Relation) {
@@ -195,13 +197,18 @@ class KeyedFold implements TableFold {
       if (row === null) continue;
       const parent = prefixText(columns, row);
       this.#children -= this.#replaced.get(parent)?.children.length ?? 0;
-      this.#replaced.set(parent, { prefix: row, children: [] });
+      this.#replaced.set(parent, { prefix: row, children: NO_ROWS });
     }
-    for (const child of run.after) {
-      const known = this.#replaced.get(prefixText(columns, child));
+    const { after } = run;
+    for (let from = 0, to = 0; from < after.length; from = to) {
+      const parent = prefixText(columns, after[from] as Tuple);
+      for (to = from + 1; to < after.length && prefixText(columns, after[to] as Tuple) === parent;) to += 1;
+      const known = this.#replaced.get(parent);
       if (known === undefined) continue;
-      known.children.push(child);
-      this.#children += 1;
+      // Those of one parent stand side by side as a rule. An array that grows by one keeps room for sixteen.
+      const children = after.slice(from, to);
+      known.children = known.children.length === 0 ? children : [...known.children, ...children];
+      this.#children += children.length;
     }
   }
 

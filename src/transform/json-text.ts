@@ -49,19 +49,24 @@ export function jsonElements(text: string): string[] | null {
 export function jsonAt(text: string, path: readonly (string | number)[]): string | null {
   if (path.length === 0) return jsonValue(text);
   if (parts.text !== text) parts.read(text);
-  let part = parts.find(path[0] as string | number);
-  for (let depth = 1; depth < path.length && part !== null; depth += 1) {
+  let inner = parts;
+  let found = inner.find(path[0] as string | number);
+  for (let depth = 1; depth < path.length && found; depth += 1) {
     // What lies inside was checked with what it lies in.
-    const inner = new Parts();
-    inner.scan(text, part.start, depth);
-    part = inner.find(path[depth] as string | number);
+    const { start } = inner;
+    inner = new Parts();
+    inner.scan(text, start, depth);
+    found = inner.find(path[depth] as string | number);
   }
-  return part === null ? null : text.slice(part.start, part.end);
+  return found ? text.slice(inner.start, inner.end) : null;
 }
 
 /** Where the direct parts of a value stand: the members of an object, or the elements of an array. */
 class Parts implements Visitor {
   text: string | null = null;
+  /** Of what was found last. */
+  start = 0;
+  end = 0;
   readonly #keys: number[] = [];
   readonly #spans: number[] = [];
 
@@ -88,7 +93,7 @@ class Parts implements Visitor {
     this.#spans.push(start, end);
   }
 
-  find(part: string | number): { readonly start: number; readonly end: number } | null {
+  find(part: string | number): boolean {
     const keys = this.#keys;
     let at = this.#spans.length - 2;
     if (keys.length > 0) {
@@ -99,7 +104,10 @@ class Parts implements Visitor {
       const index = typeof part === 'number' ? part : /^\d+$/.test(part) ? Number(part) : -1;
       at = 2 * index <= at ? 2 * index : -1;
     }
-    return at < 0 ? null : { start: this.#spans[at] as number, end: this.#spans[at + 1] as number };
+    if (at < 0) return false;
+    this.start = this.#spans[at] as number;
+    this.end = this.#spans[at + 1] as number;
+    return true;
   }
 }
 
