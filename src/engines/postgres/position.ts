@@ -13,9 +13,10 @@ export function parseLsn(text: string): bigint {
 
 /** The canonical spelling: upper case, no leading zeros, so that equal positions are equal strings. */
 export function formatLsn(lsn: bigint): Position {
-  const high = (lsn >> 32n).toString(16).toUpperCase();
-  const low = (lsn & 0xffffffffn).toString(16).toUpperCase();
-  return asPosition(`${high}/${low}`);
+  // Numbers are printed several times faster than BigInts.
+  const high = Number(lsn >> 32n);
+  const low = Number(BigInt.asUintN(32, lsn));
+  return asPosition(`${high.toString(16)}/${low.toString(16)}`.toUpperCase());
 }
 
 /** A position that the server printed, in canonical form. */
