@@ -3,7 +3,7 @@ import { pgbench, runProgram } from '../programs.ts';
 import { row } from '../rig.ts';
 import { TEST_PASSWORD } from '../../test/support/postgres.ts';
 
-const TRANSACTIONS = 200_000;
+const TRANSACTIONS = 500_000;
 const CLIENTS = 8;
 
 /** What `pgbench -i` makes, with its keys. Without a key a table says FULL, or it could not be updated once it is published. */

@@ -5,7 +5,7 @@ import { script } from '../scripts.ts';
 import { TEST_PASSWORD } from '../../test/support/postgres.ts';
 
 const ROWS = 20_000;
-const TRANSACTIONS = 200_000;
+const TRANSACTIONS = 800_000;
 const CLIENTS = 6;
 
 /** EXTERNAL: not compressed, so that the large value really lies outside of the row. */

@@ -4,7 +4,7 @@ import { script } from '../scripts.ts';
 import { TEST_PASSWORD } from '../../test/support/postgres.ts';
 
 const CUSTOMERS = 50_000;
-const TRANSACTIONS = 120_000;
+const TRANSACTIONS = 360_000;
 const CLIENTS = 6;
 
 const DDL = `
