@@ -200,13 +200,16 @@ class KeyedFold implements TableFold {
       this.#replaced.set(parent, { prefix: row, children: NO_ROWS });
     }
     const { after } = run;
-    for (let from = 0, to = 0; from < after.length; from = to) {
+    let from = 0;
+    while (from < after.length) {
       const parent = prefixText(columns, after[from] as Tuple);
-      for (to = from + 1; to < after.length && prefixText(columns, after[to] as Tuple) === parent;) to += 1;
-      const known = this.#replaced.get(parent);
-      if (known === undefined) continue;
+      let to = from + 1;
+      while (to < after.length && prefixText(columns, after[to] as Tuple) === parent) to += 1;
       // Those of one parent stand side by side as a rule. An array that grows by one keeps room for sixteen.
       const children = after.slice(from, to);
+      from = to;
+      const known = this.#replaced.get(parent);
+      if (known === undefined) continue;
       known.children = known.children.length === 0 ? children : [...known.children, ...children];
       this.#children += children.length;
     }
