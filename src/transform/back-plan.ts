@@ -3,11 +3,8 @@ import { VerdigrisError } from '../core/errors.ts';
 import type { PlanOutput, Reject, TablePlan, TargetTable } from '../core/plan.ts';
 import { showTable, UNCHANGED, type Cell, type Relation, type Tuple } from '../core/table.ts';
 import type { BackTarget } from './back-target.ts';
-import { RunBuilder } from './run-builder.ts';
+import { buildersFor, mark, rollback, runsOf, type RunBuilder } from './run-builder.ts';
 import { RowProblem } from './target-program.ts';
-
-/** What a row does to the blue tables, gathered before any of it counts. */
-type Emit = (builders: readonly RunBuilder[]) => void;
 
 /** The way back of one green table. */
 export class BackPlan implements TablePlan {
@@ -34,20 +31,21 @@ export class BackPlan implements TablePlan {
 
   /** @throws VerdigrisError SCHEMA_UNSUPPORTED for a truncate that blue cannot follow, and where the log leaves out what is needed */
   run(run: RowRun): PlanOutput {
-    const builders = this.targets.map((target) => new RunBuilder(target.relation));
+    const builders = buildersFor(this.targets);
     const rejects: Reject[] = [];
     switch (run.op) {
       case 'insert':
         for (const [row, tuple] of run.after.entries()) {
-          this.#each({ row, builders, rejects, emits: () => this.#arrive(tuple), after: null, old: null });
+          const write = (): void => this.#arrive(tuple, builders);
+          this.#each({ row, builders, rejects, write, after: null, old: null });
         }
         break;
       case 'update':
         for (const [row, tuple] of run.after.entries()) {
           const before = run.before[row] ?? null;
-          const emits = (): Emit[] => this.#change(tuple, before);
+          const write = (): void => this.#change(tuple, before, builders);
           const old = before ?? this.#keyOnly(tuple);
-          this.#each({ row, builders, rejects, emits, after: tuple, old });
+          this.#each({ row, builders, rejects, write, after: tuple, old });
         }
         break;
       case 'delete':
@@ -57,7 +55,7 @@ export class BackPlan implements TablePlan {
               'INTERNAL',
               `A delete of ${showTable(this.from.table)} came without the old row.`,
             );
-          for (const emit of this.#leave(old)) emit(builders);
+          this.#leave(old, builders);
         }
         break;
       case 'truncate':
@@ -67,53 +65,54 @@ export class BackPlan implements TablePlan {
       case 'replace':
         throw new VerdigrisError('INTERNAL', `A source sent ${run.op} for ${showTable(this.from.table)}.`);
     }
-    const runs: RowRun[] = [];
-    for (const builder of builders) builder.finish(runs);
-    return { runs, rejects };
+    return { runs: runsOf(builders), rejects };
   }
 
   /** A row that does not fit is on no blue table and what it was there goes, or that stays as it was. */
-  #each({ row, builders, rejects, emits, after, old }: Attempt): void {
+  #each({ row, builders, rejects, write, after, old }: Attempt): void {
+    mark(builders);
     try {
-      for (const emit of emits()) emit(builders);
+      write();
     } catch (error) {
+      rollback(builders);
       const reject = this.#reject(error, row);
-      const kept = reject.kind === 'value' && after !== null && old !== null ? this.#keep(after, old) : null;
-      rejects.push(kept === null ? reject : { ...reject, stays: true });
-      for (const emit of kept ?? (old === null ? [] : this.#leave(old))) emit(builders);
+      if (reject.kind === 'value' && after !== null && old !== null && this.#keep(after, old, builders)) {
+        rejects.push({ ...reject, stays: true });
+        return;
+      }
+      rollback(builders);
+      rejects.push(reject);
+      if (old !== null) this.#leave(old, builders);
     }
   }
 
-  /** What stays of a row that does not fit moves with its key; null when it cannot stay. */
-  #keep(after: Tuple, old: Tuple): Emit[] | null {
-    if (!this.#keeps) return null;
-    const emits: Emit[] = [];
+  /** What stays of a row that does not fit moves with its key; false when it cannot stay. */
+  #keep(after: Tuple, old: Tuple, builders: readonly RunBuilder[]): boolean {
+    if (!this.#keeps) return false;
     for (const [index, target] of this.targets.entries()) {
       const { relation, role } = target;
       try {
         if (relation.key.length > 0 && target.sameKey(old, after)) continue;
         // What a part, or a row that is written as a whole, has at the old key is not known here.
-        if (relation.key.length === 0 || role === 'part' || role === 'replace') return null;
-        const row = target.key(after);
-        const before = target.old(old);
-        emits.push((builders) => builderAt(builders, index).add('update', row, before));
+        if (relation.key.length === 0 || role === 'part' || role === 'replace') return false;
+        (builders[index] as RunBuilder).add('update', target.key(after), target.old(old));
       } catch (error) {
-        if (error instanceof RowProblem) return null;
+        if (error instanceof RowProblem) return false;
         throw error;
       }
     }
-    return emits;
+    return true;
   }
 
-  #arrive(tuple: Tuple): Emit[] {
-    return this.targets.flatMap((target, index) => {
+  #arrive(tuple: Tuple, builders: readonly RunBuilder[]): void {
+    for (const [index, target] of this.targets.entries()) {
       this.#require(target.presenceInputs, tuple);
       target.agree(tuple);
-      return target.present(tuple) ? [appear(index, target, tuple)] : [];
-    });
+      if (target.present(tuple)) appear(builders[index] as RunBuilder, target, tuple);
+    }
   }
 
-  #change(after: Tuple, before: Tuple | null): Emit[] {
+  #change(after: Tuple, before: Tuple | null, builders: readonly RunBuilder[]): void {
     const old = before ?? this.#keyOnly(after);
     const view = after.includes(UNCHANGED)
       ? after.map((cell, index) => (cell === UNCHANGED ? (old[index] as Cell) : cell))
@@ -122,30 +121,30 @@ export class BackPlan implements TablePlan {
     for (let index = 0; index < after.length; index++)
       changed[index] = after[index] !== UNCHANGED && old[index] !== after[index];
     const images: Images = { view, old, hadBefore: before !== null, changed };
-    return this.targets.flatMap((target, index): Emit[] => {
+    for (const [index, target] of this.targets.entries()) {
+      const builder = builders[index] as RunBuilder;
       this.#require(target.presenceInputs, view);
       target.agree(view);
       const was = this.#was(target, old);
       const is = target.present(view);
-      if (was && is) return stay(index, target, images);
-      if (is) return [appear(index, target, view)];
-      return was ? [disappear(index, target, old)] : [];
-    });
+      if (was && is) stay(builder, target, images);
+      else if (is) appear(builder, target, view);
+      else if (was) disappear(builder, target, old);
+    }
   }
 
   /** Removes a row from every blue table it was on. */
-  #leave(old: Tuple): Emit[] {
-    return this.targets.flatMap((target, index): Emit[] => {
-      if (!this.#was(target, old)) return [];
+  #leave(old: Tuple, builders: readonly RunBuilder[]): void {
+    for (const [index, target] of this.targets.entries()) {
+      if (!this.#was(target, old)) continue;
       try {
-        return [disappear(index, target, old)];
+        disappear(builders[index] as RunBuilder, target, old);
       } catch (error) {
         if (!(error instanceof RowProblem)) throw error;
         if (error.kind === 'incomplete') throw this.#needsOldRows(error.column);
         // A key that does not fit was never on blue.
-        return [];
       }
-    });
+    }
   }
 
   #was(target: BackTarget, old: Tuple): boolean {
@@ -217,7 +216,8 @@ interface Attempt {
   readonly row: number;
   readonly builders: readonly RunBuilder[];
   readonly rejects: Reject[];
-  readonly emits: () => Emit[];
+  /** Puts what the row does to the blue tables into the builders. @throws RowProblem, some of it written */
+  readonly write: () => void;
   /** Of an update. */
   readonly after: Tuple | null;
   readonly old: Tuple | null;
@@ -232,46 +232,34 @@ interface Images {
   readonly changed: readonly boolean[];
 }
 
-const builderAt = (builders: readonly RunBuilder[], index: number): RunBuilder =>
-  builders[index] as RunBuilder;
-
 /** @throws RowProblem */
-function appear(index: number, target: BackTarget, tuple: Tuple): Emit {
+function appear(builder: RunBuilder, target: BackTarget, tuple: Tuple): void {
+  const { role, columns } = target;
   const row = target.whole(tuple);
-  if (target.role === 'replace') {
-    const key = target.key(tuple);
-    return (builders) => builderAt(builders, index).replace(key, [row], target.columns);
-  }
-  const op = target.role === 'part' ? 'put' : 'insert';
-  return (builders) => builderAt(builders, index).add(op, row, null, target.columns);
+  if (role === 'replace') builder.replace(target.key(tuple), [row], columns);
+  else builder.add(role === 'part' ? 'put' : 'insert', row, null, columns);
 }
 
 /** @throws RowProblem */
-function disappear(index: number, target: BackTarget, old: Tuple): Emit {
-  if (target.role === 'replace') {
-    const key = target.key(old);
-    return (builders) => builderAt(builders, index).replace(key, [], target.columns);
-  }
-  if (target.role === 'part') {
-    const row = target.gone(old);
-    return (builders) => builderAt(builders, index).add('put', row, null, target.columns);
-  }
-  const row = target.old(old);
-  return (builders) => builderAt(builders, index).add('delete', null, row);
+function disappear(builder: RunBuilder, target: BackTarget, old: Tuple): void {
+  const { role, columns } = target;
+  if (role === 'replace') builder.replace(target.key(old), [], columns);
+  else if (role === 'part') builder.add('put', target.gone(old), null, columns);
+  else builder.add('delete', null, target.old(old));
 }
 
 /** The row was on blue and stays there. @throws RowProblem */
-function stay(index: number, target: BackTarget, { view, old, hadBefore, changed }: Images): Emit[] {
+function stay(builder: RunBuilder, target: BackTarget, { view, old, hadBefore, changed }: Images): void {
   const keyed = target.relation.key.length > 0;
   const moved = keyed && hadBefore && !target.sameKey(old, view);
   const rewritten = target.changed(view, old, changed);
   if (target.role === 'replace' || (moved && target.role === 'part')) {
-    if (!moved && rewritten === null) return [];
-    return [...(moved ? [disappear(index, target, old)] : []), appear(index, target, view)];
+    if (!moved && rewritten === null) return;
+    if (moved) disappear(builder, target, old);
+    appear(builder, target, view);
+    return;
   }
   const row = rewritten ?? (moved ? target.key(view) : null);
-  if (row === null) return [];
-  const op = target.role === 'part' ? 'put' : 'update';
-  const before = moved || !keyed ? target.old(old) : null;
-  return [(builders) => builderAt(builders, index).add(op, row, before)];
+  if (row === null) return;
+  builder.add(target.role === 'part' ? 'put' : 'update', row, moved || !keyed ? target.old(old) : null);
 }

@@ -17,37 +17,33 @@ export class RunBuilder {
   #open: GrowingRun | null = null;
   /** Of the open run. */
   readonly #parents = new Set<string>();
-  #marked: { runs: number; open: GrowingRun | null; after: number; before: number } = {
-    runs: 0,
-    open: null,
-    after: 0,
-    before: 0,
-  };
+  #marked: GrowingRun | null = null;
+  #markedRuns = 0;
+  #markedAfter = 0;
+  #markedBefore = 0;
 
   constructor(relation: Relation) {
     this.#relation = relation;
   }
 
   mark(): void {
-    const marked = this.#marked;
     const open = this.#open;
-    marked.runs = this.#runs.length;
-    marked.open = open;
-    marked.after = open?.after.length ?? 0;
-    marked.before = open?.before.length ?? 0;
+    this.#marked = open;
+    this.#markedRuns = this.#runs.length;
+    this.#markedAfter = open?.after.length ?? 0;
+    this.#markedBefore = open?.before.length ?? 0;
   }
 
   /** Takes back what came since the mark. */
   rollback(): void {
-    const { runs, open, after, before } = this.#marked;
-    this.#runs.length = runs;
-    this.#open = open;
-    if (open !== null) {
-      open.after.length = after;
-      open.before.length = before;
-    }
-    // Which of them are left is not known; a parent that is there twice needs a run of its own.
-    if (this.#parents.size > 0) this.#open = null;
+    const marked = this.#marked;
+    this.#runs.length = this.#markedRuns;
+    this.#open = marked;
+    if (marked === null) return;
+    marked.after.length = this.#markedAfter;
+    marked.before.length = this.#markedBefore;
+    // Which parents are left in it is not known, and none may be in it twice: the next one gets a run of its own.
+    if (marked.op === 'replace') this.#open = null;
   }
 
   add(op: Operation, after: Tuple | null, before: Tuple | null, columns?: readonly number[]): void {
@@ -93,4 +89,23 @@ export class RunBuilder {
     this.#open = run;
     return run;
   }
+}
+
+export const buildersFor = (targets: readonly { readonly relation: Relation }[]): readonly RunBuilder[] =>
+  targets.map((target) => new RunBuilder(target.relation));
+
+/** Before a row: {@link RunBuilder.mark} of all. */
+export function mark(builders: readonly RunBuilder[]): void {
+  for (let index = 0; index < builders.length; index++) (builders[index] as RunBuilder).mark();
+}
+
+/** The row is on none of them. */
+export function rollback(builders: readonly RunBuilder[]): void {
+  for (const builder of builders) builder.rollback();
+}
+
+export function runsOf(builders: readonly RunBuilder[]): readonly RowRun[] {
+  const runs: RowRun[] = [];
+  for (const builder of builders) builder.finish(runs);
+  return runs;
 }

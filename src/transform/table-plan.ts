@@ -3,7 +3,7 @@ import { VerdigrisError } from '../core/errors.ts';
 import type { PlanOutput, Reject, TablePlan, TargetTable } from '../core/plan.ts';
 import { showTable, UNCHANGED, type Cell, type Relation, type Tuple } from '../core/table.ts';
 import type { Condition } from './condition.ts';
-import { RunBuilder } from './run-builder.ts';
+import { buildersFor, mark, rollback, runsOf, type RunBuilder } from './run-builder.ts';
 import { rowProblem, RowProblem, type TargetProgram } from './target-program.ts';
 
 export interface PlanOptions {
@@ -67,7 +67,7 @@ export class CompiledPlan implements TablePlan {
     const { after } = run;
     if (this.#sameLayout && !after.some((tuple) => this.#hasGaps(tuple))) return this.#asIs(run);
     const rejects: Reject[] = [];
-    const builders = this.#builders();
+    const builders = buildersFor(this.targets);
     const single = this.targets.length === 1 && this.when === null ? this.targets[0] : undefined;
     const simple =
       single !== undefined &&
@@ -92,7 +92,7 @@ export class CompiledPlan implements TablePlan {
         rejects.push(this.#reject(error, i));
       }
     }
-    return finish(builders, rejects);
+    return { runs: runsOf(builders), rejects };
   }
 
   #asIs(run: RowRun): PlanOutput {
@@ -115,7 +115,7 @@ export class CompiledPlan implements TablePlan {
     const { after, before } = run;
     if (this.#sameLayout && before.every((tuple) => tuple === null)) return this.#asIs(run);
     const rejects: Reject[] = [];
-    const builders = this.#builders();
+    const builders = buildersFor(this.targets);
     for (let i = 0; i < after.length; i++) {
       const now = after[i] as Tuple;
       const old = before[i] ?? null;
@@ -128,7 +128,7 @@ export class CompiledPlan implements TablePlan {
         this.#leave(this.#oldOf(old, now), builders);
       }
     }
-    return finish(builders, rejects);
+    return { runs: runsOf(builders), rejects };
   }
 
   #change(after: Tuple, before: Tuple | null, builders: readonly RunBuilder[]): void {
@@ -151,7 +151,7 @@ export class CompiledPlan implements TablePlan {
   #delete(run: RowRun): PlanOutput {
     const { before } = run;
     if (this.#sameLayout) return this.#asIs(run);
-    const builders = this.#builders();
+    const builders = buildersFor(this.targets);
     for (const old of before) {
       if (old === null)
         throw new VerdigrisError(
@@ -160,7 +160,7 @@ export class CompiledPlan implements TablePlan {
         );
       this.#leave(old, builders);
     }
-    return finish(builders, []);
+    return { runs: runsOf(builders), rejects: [] };
   }
 
   /** Removes a row from every green table it was on. */
@@ -200,13 +200,9 @@ export class CompiledPlan implements TablePlan {
         },
       );
     }
-    const builders = this.#builders();
+    const builders = buildersFor(this.targets);
     for (const builder of builders) builder.truncate();
-    return finish(builders, []);
-  }
-
-  #builders(): RunBuilder[] {
-    return this.targets.map((target) => new RunBuilder(target.relation));
+    return { runs: runsOf(builders), rejects: [] };
   }
 
   #hasGaps(tuple: Tuple): boolean {
@@ -275,22 +271,8 @@ export class CompiledPlan implements TablePlan {
   }
 }
 
-function finish(builders: readonly RunBuilder[], rejects: readonly Reject[]): PlanOutput {
-  const runs: RowRun[] = [];
-  for (const builder of builders) builder.finish(runs);
-  return { runs, rejects };
-}
-
 const filled = (after: Tuple, before: Tuple): Tuple =>
   after.map((cell, index) => (cell === UNCHANGED ? (before[index] as Cell) : cell));
-
-function mark(builders: readonly RunBuilder[]): void {
-  for (let index = 0; index < builders.length; index++) (builders[index] as RunBuilder).mark();
-}
-
-function rollback(builders: readonly RunBuilder[]): void {
-  for (const builder of builders) builder.rollback();
-}
 
 /** The row comes to be on a green table. @throws RowProblem */
 function appear(builder: RunBuilder, target: TargetProgram, tuple: Tuple, gaps: boolean): void {
