@@ -1,6 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { Bench } from 'tinybench';
 import { Decoder } from '../../src/engines/postgres/decoder.ts';
+import {
+  binaryArray,
+  binaryCopy,
+  binaryForm,
+  type BinaryForm,
+} from '../../src/engines/postgres/sink-binary.ts';
 import { copyBytes, textArrayBytes } from '../../src/engines/postgres/sink-bytes.ts';
 import { Fold } from '../../src/pipeline/fold.ts';
 import { machine } from '../machine.ts';
@@ -14,6 +20,7 @@ const distinct = runOf('update', tuples(ROWS, 1_000_003));
 const inserts = runOf('insert', distinct.after);
 const hot = runOf('update', tuples(ROWS, 50));
 const all = BLUE.columns.map((_, index) => index);
+const forms = BLUE.columns.map(({ type }) => binaryForm(type.replace(/\(.*?\)/, '')) as BinaryForm);
 const stream = messages(BLUE, distinct.after);
 const compiled = plan();
 /** Every result goes through here, so that no work can be left out. */
@@ -43,6 +50,13 @@ bench
   })
   .add('encode: COPY text', () => {
     sink += copyBytes(distinct.after, all).length;
+  })
+  .add('encode: arrays of the types', () => {
+    for (const index of all)
+      sink += binaryArray(distinct.after, index, forms[index] as BinaryForm)?.length ?? NaN;
+  })
+  .add('encode: COPY binary', () => {
+    sink += binaryCopy(distinct.after, all, forms, ROWS)?.length ?? NaN;
   });
 await bench.run();
 
@@ -51,7 +65,7 @@ const results = bench.tasks.map(({ name, result }) => {
   const nanoseconds = (result.latency.mean * 1e6) / ROWS;
   return { name, nanosecondsPerRow: round(nanoseconds, 1), rowsPerSecond: Math.round(1e9 / nanoseconds) };
 });
-if (sink === 0) throw new Error('nothing was measured');
+if (!(sink > 0)) throw new Error('nothing was measured');
 for (const { name, nanosecondsPerRow, rowsPerSecond } of results) {
   process.stdout.write(
     `${name.padEnd(32)} ${String(nanosecondsPerRow).padStart(8)} ns/row ${String(rowsPerSecond).padStart(10)} rows/s\n`,

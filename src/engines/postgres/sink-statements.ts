@@ -2,6 +2,7 @@ import { VerdigrisError } from '../../core/errors.ts';
 import type { RowRun } from '../../core/change.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple, type Column, type Kind } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
+import { binaryArray, binaryForm } from './sink-binary.ts';
 import { textArrayBytes } from './sink-bytes.ts';
 import { cellText } from './sink-text.ts';
 import type { Param } from './sink-messages.ts';
@@ -33,22 +34,24 @@ const counted = (dml: string, expected: string, ctes = ''): string =>
   `WITH ${ctes}r AS (${dml} RETURNING 1) ` +
   `SELECT ${wrongCountUnless(`count(*) = ${expected}::bigint`)} FROM r`;
 
-/** Collects the parameters of one statement as text[] over the same rows. */
+/** Collects the parameters of one statement as arrays over the same rows: of the column's type, or text[] where its values need that. */
 class Arrays {
   readonly values: Param[] = [];
-  readonly #names: string[] = [];
+  readonly #types: string[] = [];
 
   /** Adds one column of `rows` and returns how the statement refers to it, cast to `type`. */
   add(rows: readonly Tuple[], column: number, type: string): string {
-    const name = `c${this.values.length}`;
-    this.values.push(textArrayBytes(rows, column));
-    this.#names.push(name);
-    return `u.${name}::${type}`;
+    const name = `u.c${this.values.length}`;
+    const form = binaryForm(type);
+    const own = form === undefined ? null : binaryArray(rows, column, form);
+    this.values.push(own ?? textArrayBytes(rows, column));
+    this.#types.push(own === null ? 'text' : type);
+    return own === null ? `${name}::${type}` : name;
   }
 
   get from(): string {
-    const parameters = this.#names.map((_, index) => `$${index + 1}::text[]`).join(', ');
-    return `unnest(${parameters}) AS u(${this.#names.join(', ')})`;
+    const parameters = this.#types.map((type, index) => `$${index + 1}::${type}[]`).join(', ');
+    return `unnest(${parameters}) AS u(${this.#types.map((_, index) => `c${index}`).join(', ')})`;
   }
 
   /** Adds a scalar; call after all columns. */
