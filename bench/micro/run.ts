@@ -5,9 +5,10 @@ import {
   binaryArray,
   binaryCopy,
   binaryForm,
+  textArrayBytes,
   type BinaryForm,
 } from '../../src/engines/postgres/sink-binary.ts';
-import { copyBytes, textArrayBytes } from '../../src/engines/postgres/sink-bytes.ts';
+import { copyBytes } from '../../src/engines/postgres/sink-copy-text.ts';
 import { Fold } from '../../src/pipeline/fold.ts';
 import { machine } from '../machine.ts';
 import { round } from '../stats.ts';

@@ -8,7 +8,8 @@ import { Durability } from '../../src/engines/postgres/sink-durability.ts';
 import { bindMessage } from '../../src/engines/postgres/sink-messages.ts';
 import { realPlace, type SinkLayout } from '../../src/engines/postgres/sink-layout.ts';
 import { isCopy, stepsFor } from '../../src/engines/postgres/sink-program.ts';
-import { copyBytes, textArrayBytes } from '../../src/engines/postgres/sink-bytes.ts';
+import { textArrayBytes } from '../../src/engines/postgres/sink-binary.ts';
+import { copyBytes } from '../../src/engines/postgres/sink-copy-text.ts';
 import { cellText, textArray } from '../../src/engines/postgres/sink-text.ts';
 
 /** The text format of COPY, read back as the server's documentation describes it. */

@@ -27,7 +27,10 @@ type Utf8Buffer = Buffer & { utf8Write(text: string, offset: number): number };
 /** Written anew by whoever comes next; nothing here waits. */
 let shared = Buffer.allocUnsafeSlow(256 * 1024) as Utf8Buffer;
 
-/** Bytes on their way to the server, written one behind the other. {@link Bytes.room} comes before what it is for. */
+/**
+ * Bytes on their way to the server, written in place, one cell behind the other: put together as a string first, each cell would leave two or
+ * three objects behind for the collector of garbage. {@link Bytes.room} comes before what it is for.
+ */
 export class Bytes {
   at = 0;
   #to = shared;
@@ -50,7 +53,13 @@ export class Bytes {
     this.#to[this.at++] = value;
   }
 
-  int32(at: number, value: number): void {
+  int32(value: number): void {
+    this.int32At(this.at, value);
+    this.at += 4;
+  }
+
+  /** Where room was left for it. */
+  int32At(at: number, value: number): void {
     const to = this.#to;
     to[at] = value >>> 24;
     to[at + 1] = value >>> 16;
@@ -61,9 +70,12 @@ export class Bytes {
   /** A whole number that a double holds exactly. */
   int64(value: number): void {
     const high = Math.floor(value / 0x1_0000_0000);
-    this.int32(this.at, high);
-    this.int32(this.at + 4, value - high * 0x1_0000_0000);
-    this.at += 8;
+    this.int32(high);
+    this.int32(value - high * 0x1_0000_0000);
+  }
+
+  bigint64(value: bigint): void {
+    this.at = this.#to.writeBigInt64BE(value, this.at);
   }
 
   float64(value: number): void {

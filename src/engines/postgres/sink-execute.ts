@@ -3,7 +3,7 @@ import { isCopy, type Work } from './sink-program.ts';
 import type { Place } from './sink-layout.ts';
 import { binaryCopy, binaryForm } from './sink-binary.ts';
 import { columnList, typeOf } from './sink-statements.ts';
-import { copyBytes } from './sink-bytes.ts';
+import { copyBytes } from './sink-copy-text.ts';
 import type { Outcome, Wire } from './sink-wire.ts';
 
 /** A step of a program failed; what came before it in the program stands in `done`. */
@@ -30,7 +30,7 @@ export function execute(wire: Wire, program: readonly Work[]): Promise<readonly 
 
 const COPY_ROWS = 1_000;
 
-/** The same in the binary format; null when a column or a value has to go as text. */
+/** Rows of a COPY in its binary format; null when a column or a value has to go as text. */
 function binaryChunks(place: Place, run: RowRun, columns: readonly number[]): readonly Buffer[] | null {
   const forms = columns.map((column) => binaryForm(typeOf(place.layout, column)));
   if (!forms.every((form) => form !== undefined)) return null;
