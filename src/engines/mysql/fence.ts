@@ -31,8 +31,7 @@ export interface FenceOptions {
 const ACT_MS = 30_000;
 
 /**
- * Stops the writes of a whole server by `read_only`, which our own account passes and nobody else's may. On MySQL `super_read_only` is on
- * for the moment in which the barrier is read: then not even we can write, so the executed set stands still.
+ * Stops the writes of a whole server by `read_only`, which our own account passes and nobody else's may.
  *
  * The record says what the server is meant to be; every act brings the two together, so an act that died half-way is finished or undone
  * by the next one.
@@ -97,7 +96,7 @@ class Fence implements WriteFence {
     });
     if (!raised) throw this.#stale('raise', epoch, epoch);
     await failpoints.hit('fence.raise.recorded');
-    const barrier = await this.#barrier(link, deadline);
+    const barrier = await this.#barrier(link);
     await changeRecord(link, this.#env, {
       set: `barrier = ${literal(barrier)}`,
       when: `state = 'raised' AND epoch = ${epoch}`,
@@ -106,20 +105,13 @@ class Fence implements WriteFence {
     return positionOf(barrier);
   }
 
-  /** Everything that will ever have been written before the fence. */
-  async #barrier(link: Link, deadline: number): Promise<string> {
-    if (link.flavour === 'mariadb') {
-      await this.#refusePrepared(link);
-      return await executedGtids(link);
-    }
-    // Waits for commits that are under way, and lets nobody through, us included.
-    await bounded(link, deadline, () => link.run('SET GLOBAL super_read_only = ON'), this.#env.side);
-    try {
-      await this.#refusePrepared(link);
-      return await executedGtids(link);
-    } finally {
-      await link.run('SET GLOBAL super_read_only = OFF');
-    }
+  /**
+   * Everything that others will ever have written before the fence: setting read_only has waited for the commits that were under way, and
+   * refuses later ones. What we write ourselves meanwhile is no change of the application's.
+   */
+  async #barrier(link: Link): Promise<string> {
+    await this.#refusePrepared(link);
+    return await executedGtids(link);
   }
 
   async #undo(link: Link, epoch: number): Promise<void> {

@@ -7,6 +7,9 @@ import { item, type EngineHarness, type Writer } from './harness.ts';
 import { insertedIds } from './replay.ts';
 import { connectSide, failure, lease, NO_HOLES, STREAM, targetOf } from './side.ts';
 
+/** A moment of a few milliseconds in each is met by one of them. */
+const ROUNDS = 10;
+
 const accepted = (work: Promise<unknown>): Promise<boolean> =>
   work.then(
     () => true,
@@ -226,6 +229,29 @@ export function fenceContract(harness: EngineHarness): void {
         await apply(3);
         expect((await blue.database.rows(blue.table)).map(({ id }) => id)).toEqual([1, 2, 3]);
         await fence.open(2);
+      });
+    });
+
+    test('what we write ourselves goes through at every moment of a raise: marks and the journal', async () => {
+      await withFence(harness, async (blue, fence) => {
+        let writing = true;
+        const write = async (act: (number: number) => Promise<unknown>): Promise<number> => {
+          for (let number = 0; ; number += 1) {
+            if (!writing) return number;
+            await act(number);
+          }
+        };
+        const all = Promise.all([
+          capabilities.marksWhileFenced ? write((number) => blue.source.mark(`m${number}`)) : ROUNDS,
+          write((number) => blue.session.state.note(blue.migration, 'noted', { number })),
+        ]);
+        all.catch(() => undefined);
+        for (let epoch = 1; epoch <= ROUNDS; epoch += 1) {
+          await fence.raise(epoch, 10_000);
+          expect(await fence.lower(epoch)).toBe(true);
+        }
+        writing = false;
+        expect(Math.min(...(await all))).toBeGreaterThanOrEqual(ROUNDS);
       });
     });
 
