@@ -109,7 +109,7 @@ export class MongoSource implements ChangeSource {
             maxBatchBytes: options.maxBatchBytes,
             sharded,
           }),
-          match: wanted(this.#relations, env.stateSchema),
+          match: wanted(this.#relations, env.stateSchema, env.migration),
           sharded,
           images: this.#relations.some(({ identity }) => identity === 'full'),
           signal,
@@ -290,8 +290,8 @@ async function oldestTransaction(client: MongoClient): Promise<number | null> {
   return ages.length === 0 ? null : Math.max(...ages);
 }
 
-/** Events of the mapped collections, what happens to their databases, our marks, and what tells our own transactions. */
-function wanted(relations: readonly Relation[], state: string): Document {
+/** Events of the mapped collections, what happens to their databases, our marks, the record of our fence, and what tells our own transactions. */
+function wanted(relations: readonly Relation[], state: string, migration: string): Document {
   const databases = Map.groupBy(
     relations.map(({ table }) => table),
     (table) => table.schema,
@@ -308,6 +308,7 @@ function wanted(relations: readonly Relation[], state: string): Document {
       ...tables,
       { operationType: { $in: ['dropDatabase', 'invalidate'] } },
       { 'ns.db': state, 'ns.coll': 'marks', operationType: 'insert' },
+      { 'ns.db': state, 'ns.coll': 'fence', 'documentKey._id': migration },
       { 'ns.db': state, 'ns.coll': { $in: ['checkpoint', 'ranges'] } },
     ],
   };

@@ -1,5 +1,6 @@
 import { idleBatch, type ChangeBatch, type SourceTransaction } from '../../core/change.ts';
 import { VerdigrisError } from '../../core/errors.ts';
+import type { Position } from '../../core/position.ts';
 import { UNCHANGED, tableId, type Relation, type Tuple } from '../../core/table.ts';
 import { fieldOf, textOf } from './bson.ts';
 import { DocumentDelta } from './document.ts';
@@ -165,6 +166,8 @@ export class Assembler {
     const { database, collection } = event;
     if (database === this.#o.stateDatabase) {
       if (collection === 'marks' && event.type === 'insert') this.#mark(event, builder);
+      // A mark as well: a drain waits for the barrier, and the next event may be long in coming.
+      if (collection === 'fence') builder.mark({ label: 'fence', position: this.#at(event) });
       return;
     }
     const relation = this.#o.relations.get(tableId({ schema: database, name: collection }));
@@ -238,8 +241,11 @@ export class Assembler {
     const migration = document === null ? null : fieldOf(document, 'migration');
     const label = document === null ? null : fieldOf(document, 'label');
     if (migration === null || label === null || textOf(migration) !== this.#o.migration) return;
-    const position = formatPosition({ ...this.#o.from, time: event.time, token: event.token });
-    builder.mark({ label: textOf(label), position });
+    builder.mark({ label: textOf(label), position: this.#at(event) });
+  }
+
+  #at({ time, token }: ChangeEvent): Position {
+    return formatPosition({ ...this.#o.from, time, token });
   }
 
   /** A mapped collection is not what it was: what was collected goes first, then the change alone. */

@@ -34,6 +34,9 @@ type Mapped =
 
 const OTHER: Mapped = { kind: 'other' };
 
+/** Of our state, what says something about the log: marks, the fence's record, and that a transaction is a write of our sink's. */
+const OWN_TABLES: ReadonlySet<string> = new Set(['marks', 'fence', 'checkpoint', 'own']);
+
 /** Turns events of the log into batches: transactions, marks, layouts, and statements that say something about a table. */
 export class Assembler {
   readonly #parts: AssemblerParts;
@@ -217,7 +220,7 @@ export class Assembler {
       if (decoder instanceof RowDecoder) return { kind: 'rows', relation: known.relation, decoder };
       return { kind: 'changed', table: known, why: decoder.changed };
     }
-    if (table.schema !== stateSchema || !['marks', 'checkpoint', 'own'].includes(table.name)) return OTHER;
+    if (table.schema !== stateSchema || !OWN_TABLES.has(table.name)) return OTHER;
     const columns = readColumns(body);
     if (columns === null) throw protocol('a description of our own table without names');
     const relation: Relation = {
@@ -259,15 +262,20 @@ export class Assembler {
     mapped.decoder.rows(body, op, (before, after) => this.#builder.add(mapped.relation, op, before, after));
   }
 
-  /** Marks, and what tells that a transaction is ours. */
+  /**
+   * Marks, and what tells that a transaction is ours. The record of the fence is a mark as well: a drain waits for the barrier, and the next
+   * transaction may be long in coming.
+   */
   #ours(mapped: Extract<Mapped, { kind: 'own' }>, event: Extract<BinlogEvent, { kind: 'rows' }>): void {
     const index = (name: string): number =>
       mapped.relation.columns.findIndex((column) => column.name === name);
     mapped.decoder.rows(event.body, event.op, (before, after) => {
       const row = after ?? before;
       if (row === null || row[index('id')] !== this.#parts.migration) return;
-      if (mapped.name !== 'marks') this.#own = true;
-      else if (after !== null) this.#builder.mark(String(after[index('label')]));
+      if (mapped.name === 'marks') {
+        if (after !== null) this.#builder.mark(String(after[index('label')]));
+      } else if (mapped.name === 'fence') this.#builder.mark('fence');
+      else this.#own = true;
     });
   }
 

@@ -60,6 +60,8 @@ export function fenceContract(harness: EngineHarness): void {
         await Promise.all(writing);
         expect(refused).toHaveLength(4);
         const batches = await reader.reach(positions, barrier);
+        // The write pause does not wait for the next heartbeat, nor for the time after which an idle source says so.
+        expect(batches.at(-1)?.idle).not.toBe(true);
         const delivered = blue.tables.flatMap((table) => insertedIds(rows, batches, table));
         // An acknowledgement may have been lost with the connection that the fence ended; the write is there all the same.
         expect(acknowledged.filter((id) => !delivered.includes(id))).toEqual([]);
