@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Workplace } from '../../test/support/engine-process.ts';
 import { waitFor } from '../../test/support/wait.ts';
 import { compare, same } from '../compare.ts';
+import { startOurs } from '../ours.ts';
 import type { BenchOptions, Prepared, Profile, Run } from '../profile.ts';
 import { Rig, row } from '../rig.ts';
 import { Sampler } from '../sampler.ts';
@@ -39,7 +40,7 @@ const profile: Profile = {
   name: 'lag',
   what: "single-row transactions at half of the peer's maximum: from when a row was due to when green shows it",
   by: 'p99',
-  async prepare({ scale, say }: BenchOptions): Promise<Prepared> {
+  async prepare({ scale, say, cpuProfile }: BenchOptions): Promise<Prepared> {
     // Commits are not waited for: the server's default of 200 ms until they are flushed, and then sent, would hide everything else.
     const rig = await Rig.start({ wal_writer_delay: '10ms' });
     try {
@@ -160,7 +161,7 @@ tables:
   - { from: public.tick, to: [{ table: public.tick }] }
 `,
         });
-        const engine = place.start({ args: ['--interval', '1s', '--log-level', 'warn'] });
+        const engine = await startOurs(place, cpuProfile);
         const died = engine.ended.then((code) => {
           throw new Error(`the engine ended with ${code}:\n${engine.output().slice(-4000)}`);
         });

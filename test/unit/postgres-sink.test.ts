@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { RowRun } from '../../src/core/change.ts';
 import { asPosition } from '../../src/core/position.ts';
 import { UNCHANGED, type Column, type Relation } from '../../src/core/table.ts';
@@ -149,6 +149,32 @@ describe('durability', () => {
     durability.harden();
     expect(durability.due).toBe(true);
   });
+
+  test('a group that was not looked at is durable with a later look, and forced when none comes', () => {
+    vi.useFakeTimers();
+    try {
+      const durability = new Durability(false);
+      durability.restart(at('0'));
+      expect(durability.lookDue).toBe(true);
+      durability.soft(at('1'), looked(100, 100));
+      expect([durability.durable, durability.lookDue]).toEqual(['1', false]);
+      durability.soft(at('2'), null);
+      expect([durability.durable, durability.committed, durability.due]).toEqual(['1', '2', false]);
+      vi.advanceTimersByTime(50);
+      expect(durability.lookDue).toBe(true);
+      durability.soft(at('3'), looked(300, 299));
+      expect(durability.durable).toBe('1');
+      vi.advanceTimersByTime(50);
+      durability.soft(at('4'), looked(400, 300));
+      expect(durability.durable).toBe('3');
+      durability.hard(at('4'));
+      durability.soft(at('5'), null);
+      vi.advanceTimersByTime(1_001);
+      expect(durability.due).toBe(true);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
 });
 
 const column = (name: string): Column => ({
@@ -202,7 +228,12 @@ test('a run of mixed shapes becomes one statement per shape, never that of its f
       ['5', 'w', UNCHANGED],
     ],
   };
-  const steps = [...stepsFor(realPlace(layout, 'unused'), run)];
+  const steps = [
+    ...stepsFor(
+      realPlace(layout, () => 'unused'),
+      run,
+    ),
+  ];
   expect(
     steps.map((step) =>
       isCopy(step)
@@ -220,7 +251,12 @@ test('large runs are cut, large inserts are copied, key changes stay together', 
   const rows = Array.from({ length: 12_000 }, (_, index) => [String(index), 'a', 'b']);
   const nulls = rows.map(() => null);
   const count = (run: RowRun): string[] =>
-    [...stepsFor(realPlace(layout, 'unused'), run)].map((step) => (isCopy(step) ? 'copy' : 'statement'));
+    [
+      ...stepsFor(
+        realPlace(layout, () => 'unused'),
+        run,
+      ),
+    ].map((step) => (isCopy(step) ? 'copy' : 'statement'));
   expect(count({ relation, op: 'update', after: rows, before: nulls, columns: [1] }).length).toBe(3);
   expect(count({ relation, op: 'delete', after: [], before: rows }).length).toBe(3);
   expect(count({ relation, op: 'insert', after: rows, before: nulls, columns: [0, 1, 2] })).toEqual(['copy']);

@@ -65,7 +65,7 @@ export class Applier {
   /** The place of a table outside the fallback. */
   async place(run: Pick<RowRun, 'relation'>): Promise<Place> {
     const layout = await this.#options.layouts.of(this.#wire, run.relation);
-    return realPlace(layout, this.#options.storage(layout));
+    return realPlace(layout, this.#options.storage);
   }
 
   /**
@@ -105,7 +105,7 @@ export class Applier {
       }
     }
     const known = await layouts.all(this.#wire, [...relations.values()]);
-    return new Map(known.map((layout) => [tableId(layout.table), realPlace(layout, storage(layout))]));
+    return new Map(known.map((layout) => [tableId(layout.table), realPlace(layout, storage)]));
   }
 
   async #attempt(

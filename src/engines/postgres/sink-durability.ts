@@ -5,11 +5,15 @@ import type { Outcome, Statement } from './sink-wire.ts';
 /** An asynchronous commit is forced out after at most this long, so that the source can forget. */
 const FORCE_AFTER_MS = 1_000;
 
+/** Least time between two looks at how far the sink has flushed: a group of a few rows takes less than a millisecond. */
+const LOOK_EVERY_MS = 50;
+
 /** Follows which committed groups have reached the disk of the sink. The log is sequential: one flushed commit hardens all before it. */
 export class Durability {
   #synchronous: boolean;
   #waiting: { readonly position: Position; readonly lsn: bigint }[] = [];
   #oldest: number | null = null;
+  #lookedAt = Number.NEGATIVE_INFINITY;
   #durable: Position | null = null;
   #committed: Position | null = null;
 
@@ -38,6 +42,11 @@ export class Durability {
     return this.#synchronous || (this.#oldest !== null && performance.now() - this.#oldest > FORCE_AFTER_MS);
   }
 
+  /** Whether {@link look} goes with the next commit; what is not looked at is covered by a later look. */
+  get lookDue(): boolean {
+    return performance.now() - this.#lookedAt >= LOOK_EVERY_MS;
+  }
+
   /** Sent behind COMMIT: the end of the log (our commit is before it) and how far it is flushed. */
   static readonly look: Statement = plain(
     "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::text, " +
@@ -52,12 +61,18 @@ export class Durability {
     this.#oldest = null;
   }
 
-  /** A group committed without waiting; `looked` is what {@link look} answered. */
-  soft(position: Position, looked: Outcome | undefined): void {
+  /** A group committed without waiting; `looked` is what {@link look} answered, if it went with it. */
+  soft(position: Position, looked: Outcome | null): void {
     this.#committed = position;
-    const [end, flushed] = (looked?.rows[0] ?? []) as readonly string[];
-    this.#waiting.push({ position, lsn: BigInt(end ?? 0) });
-    const reached = BigInt(flushed ?? 0);
+    if (looked === null) this.#oldest ??= performance.now();
+    else this.#looked(position, looked);
+  }
+
+  #looked(position: Position, { rows }: Outcome): void {
+    const [end, flushed] = rows[0] as readonly [string, string];
+    this.#lookedAt = performance.now();
+    this.#waiting.push({ position, lsn: BigInt(end) });
+    const reached = BigInt(flushed);
     let count = 0;
     while (count < this.#waiting.length && (this.#waiting[count] as { lsn: bigint }).lsn <= reached)
       count += 1;

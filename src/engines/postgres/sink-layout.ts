@@ -345,10 +345,10 @@ export interface Place {
   readonly shadow: boolean;
 }
 
-/** @param storage quoted name of the table in our state, for tables that have one */
-export const realPlace = (layout: SinkLayout, storage: string): Place => ({
+/** @param storageOf quoted name of the table in our state, for tables that have one */
+export const realPlace = (layout: SinkLayout, storageOf: (layout: SinkLayout) => string): Place => ({
   layout,
-  sql: layout.elements === null ? qualified(layout.table) : storage,
-  waiting: layout.merge === null ? null : storage,
+  sql: layout.elements === null ? qualified(layout.table) : storageOf(layout),
+  waiting: layout.merge === null ? null : storageOf(layout),
   shadow: false,
 });

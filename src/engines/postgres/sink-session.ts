@@ -79,15 +79,19 @@ export const plain = (text: string, values: readonly (string | null)[] = []): St
 export const signature = ({ env, options }: SinkStream): string =>
   `pg_catalog.pg_logical_emit_message(true, ${literal(APPLY_PREFIX)}, ${literal(applyContent(env.migration, options.direction))})`;
 
-/** Statements that begin every transaction: BEGIN and the guard on the lease. */
+const BEGIN = plain('BEGIN');
+/** Without replica role constraints are checked as late as they can be: order across tables is not kept. */
+const DEFERRED = plain('SET CONSTRAINTS ALL DEFERRED');
+
+/** Begins a transaction whose guard is the write of the checkpoint. */
+export const unguardedBegin = ({ config }: SinkStream): readonly Statement[] =>
+  config.session.session_replication_role === 'origin' ? [BEGIN, DEFERRED] : [BEGIN];
+
+/** Begins every other transaction, with the guard on the lease. */
 export function beginStatements(stream: SinkStream): readonly Statement[] {
-  const { config, env, options } = stream;
-  return [
-    plain('BEGIN'),
-    leaseGuard(env.stateSchema, env.migration, options.term, signature(stream)),
-    // Without replica role constraints are checked as late as they can be: order across tables is not kept.
-    ...(config.session.session_replication_role === 'origin' ? [plain('SET CONSTRAINTS ALL DEFERRED')] : []),
-  ];
+  const { env, options } = stream;
+  const guard = leaseGuard(env.stateSchema, env.migration, options.term, signature(stream));
+  return [...unguardedBegin(stream), guard];
 }
 
 /** One guarded transaction of housekeeping. Returns the outcomes of `statements`. */

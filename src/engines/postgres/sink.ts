@@ -29,13 +29,13 @@ import { dropStale } from './sink-elements.ts';
 import { finishDeferred, type FinishOptions } from './sink-finish.ts';
 import { Layouts, type SinkLayout } from './sink-layout.ts';
 import {
-  beginStatements,
   Ghosts,
   openWire,
   plain,
   signature,
   sinkError,
   transact,
+  unguardedBegin,
   type SinkStream,
 } from './sink-session.ts';
 import {
@@ -145,15 +145,13 @@ export class PostgresSink implements Sink {
       );
     }
     const force = this.#durability.due;
+    const look = !force && this.#durability.lookDue;
     const wait = plain('SET LOCAL synchronous_commit = on');
-    const begin = beginStatements(this.#stream).filter(
-      (statement) => !statement.text.includes('FOR KEY SHARE'),
-    );
     const guard =
       end === null || !first
         ? partGuard(this.#stream, group)
         : checkpointStatement(this.#stream, group, true);
-    const open = first ? [...begin, guard] : [];
+    const open = first ? [...unguardedBegin(this.#stream), guard] : [];
     const close =
       end === null
         ? []
@@ -161,7 +159,7 @@ export class PostgresSink implements Sink {
             ...(first ? [] : [checkpointStatement(this.#stream, group, false)]),
             ...(force ? [wait] : []),
             plain('COMMIT'),
-            ...(force ? [] : [Durability.look]),
+            ...(look ? [Durability.look] : []),
           ];
     await this.#stream.env.failpoints.hit('sink.before-group');
     try {
@@ -174,7 +172,7 @@ export class PostgresSink implements Sink {
       this.#open = end === null ? group.previous : null;
       if (end !== null) {
         if (force) this.#durability.hard(end);
-        else this.#durability.soft(end, outcomes.at(-1));
+        else this.#durability.soft(end, look ? (outcomes.at(-1) ?? null) : null);
       }
     } catch (error) {
       this.#afterFailure(wire, applier);
