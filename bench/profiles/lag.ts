@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Workplace } from '../../test/support/engine-process.ts';
 import { waitFor } from '../../test/support/wait.ts';
 import { compare, same } from '../compare.ts';
-import { startOurs } from '../ours.ts';
+import { diesOf, startOurs } from '../ours.ts';
 import type { BenchOptions, Prepared, Profile, Run } from '../profile.ts';
 import { Rig, row } from '../rig.ts';
 import { Sampler } from '../sampler.ts';
@@ -162,9 +162,7 @@ tables:
 `,
         });
         const engine = await startOurs(place, cpuProfile);
-        const died = engine.ended.then((code) => {
-          throw new Error(`the engine ended with ${code}:\n${engine.output().slice(-4000)}`);
-        });
+        const died = diesOf(engine);
         await Promise.race([
           engine.until('it replicates', (status) => status.phase === 'replicating', MOST_MS),
           died,

@@ -158,7 +158,7 @@ describe('durability', () => {
       expect(durability.lookDue).toBe(true);
       durability.soft(at('1'), looked(100, 100));
       expect([durability.durable, durability.lookDue]).toEqual(['1', false]);
-      durability.soft(at('2'), null);
+      durability.soft(at('2'), undefined);
       expect([durability.durable, durability.committed, durability.due]).toEqual(['1', '2', false]);
       vi.advanceTimersByTime(50);
       expect(durability.lookDue).toBe(true);
@@ -168,7 +168,7 @@ describe('durability', () => {
       durability.soft(at('4'), looked(400, 300));
       expect(durability.durable).toBe('3');
       durability.hard(at('4'));
-      durability.soft(at('5'), null);
+      durability.soft(at('5'), undefined);
       vi.advanceTimersByTime(1_001);
       expect(durability.due).toBe(true);
     } finally {

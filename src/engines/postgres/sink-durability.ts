@@ -62,10 +62,10 @@ export class Durability {
   }
 
   /** A group committed without waiting; `looked` is what {@link look} answered, if it went with it. */
-  soft(position: Position, looked: Outcome | null): void {
+  soft(position: Position, looked: Outcome | undefined): void {
     this.#committed = position;
-    if (looked === null) this.#oldest ??= performance.now();
-    else this.#looked(position, looked);
+    if (looked !== undefined) this.#looked(position, looked);
+    if (this.#durable !== position) this.#oldest ??= performance.now();
   }
 
   #looked(position: Position, { rows }: Outcome): void {
@@ -81,7 +81,6 @@ export class Durability {
       this.#waiting.splice(0, count);
       this.#oldest = null;
     }
-    if (this.#waiting.length > 0) this.#oldest ??= performance.now();
   }
 
   /** Read again from the server after a new connection. */

@@ -172,7 +172,7 @@ export class PostgresSink implements Sink {
       this.#open = end === null ? group.previous : null;
       if (end !== null) {
         if (force) this.#durability.hard(end);
-        else this.#durability.soft(end, look ? (outcomes.at(-1) ?? null) : null);
+        else this.#durability.soft(end, look ? outcomes.at(-1) : undefined);
       }
     } catch (error) {
       this.#afterFailure(wire, applier);

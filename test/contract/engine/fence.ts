@@ -238,21 +238,23 @@ export function fenceContract(harness: EngineHarness): void {
       await withFence(harness, async (blue, fence) => {
         let writing = true;
         const write = async (act: (number: number) => Promise<unknown>): Promise<number> => {
-          for (let number = 0; ; number += 1) {
-            if (!writing) return number;
-            await act(number);
-          }
+          let number = 0;
+          for (; writing; number += 1) await act(number);
+          return number;
         };
         const all = Promise.all([
           capabilities.marksWhileFenced ? write((number) => blue.source.mark(`m${number}`)) : ROUNDS,
           write((number) => blue.session.state.note(blue.migration, 'noted', { number })),
         ]);
         all.catch(() => undefined);
-        for (let epoch = 1; epoch <= ROUNDS; epoch += 1) {
-          await fence.raise(epoch, 10_000);
-          expect(await fence.lower(epoch)).toBe(true);
+        try {
+          for (let epoch = 1; epoch <= ROUNDS; epoch += 1) {
+            await fence.raise(epoch, 10_000);
+            expect(await fence.lower(epoch)).toBe(true);
+          }
+        } finally {
+          writing = false;
         }
-        writing = false;
         expect(Math.min(...(await all))).toBeGreaterThanOrEqual(ROUNDS);
       });
     });
