@@ -224,7 +224,10 @@ class CatchUp implements Prepared {
     const watch = await this.#rig.connect('blue', BLUE);
     const find = async (): Promise<{ pid: number; name: string }[]> => {
       const [senders, appliers] = await Promise.all([
-        watch.query<{ pid: number }>('SELECT pid FROM pg_stat_replication'),
+        watch.query<{ pid: number; name: string }>(
+          `SELECT active_pid AS pid, CASE WHEN temporary THEN 'backlog' ELSE 'walsender' END AS name
+           FROM pg_replication_slots WHERE active_pid IS NOT NULL`,
+        ),
         this.#admin.query<{ pid: number }>(
           `SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name <> 'bench' AND backend_type <> 'autovacuum worker'`,
           [database],
@@ -233,7 +236,7 @@ class CatchUp implements Prepared {
       const own = engine();
       return [
         ...(own === null ? [] : [{ pid: own, name: 'engine' }]),
-        ...senders.rows.map(({ pid }) => ({ pid, name: 'walsender' })),
+        ...senders.rows,
         ...appliers.rows.map(({ pid }) => ({ pid, name: 'apply' })),
       ];
     };
@@ -245,11 +248,12 @@ class CatchUp implements Prepared {
     await waitFor(
       async () =>
         (
-          await watch.query<{ active: boolean }>(
-            'SELECT active FROM pg_replication_slots WHERE slot_name = $1',
+          await watch.query(
+            `SELECT FROM pg_replication_slots
+             WHERE active AND (slot_name = $1 OR temporary AND starts_with(slot_name, $1))`,
             [slot],
           )
-        ).rows[0]?.active,
+        ).rows.length > 0,
       { what: `slot ${slot} in use`, timeoutMs, everyMs: 3 },
     );
     const began = performance.now();

@@ -1,19 +1,12 @@
-import type { Socket } from 'node:net';
 import type pg from 'pg';
-import { FrameQueue, type FrameListener } from './plugin-frames.ts';
+import { FrameSocket } from './frame-socket.ts';
+import { FrameSplitter, replicationFrames, type FrameListener, type FrameQueue } from './plugin-frames.ts';
 import { ident } from './sql.ts';
 
 export interface PluginOptions {
   readonly publication: string;
   /** Protocol 2: large transactions arrive while they are still in progress. */
   readonly streaming: boolean;
-}
-
-/** What `pg` keeps under its client: the same connection for queries and for replication. */
-interface Wire {
-  readonly stream: Socket;
-  sendCopyFromChunk(chunk: Buffer): void;
-  end(): void;
 }
 
 /**
@@ -25,33 +18,33 @@ export class PgoutputTakeover {
   readonly name = 'pgoutput';
   readonly options: PluginOptions;
   readonly queue: FrameQueue;
-  readonly #listener: FrameListener;
+  readonly #splitter: FrameSplitter;
   readonly #failed: (error: unknown) => void;
-  #wire: Wire | null = null;
-  #original: ((chunk: Buffer) => void)[] = [];
+  #socket: FrameSocket | null = null;
   /** The server's wal_sender_timeout for this connection; 0: none. */
   timeoutMs = 0;
-  paused = false;
-  /** The stream is over: what still arrives is dropped. */
-  #discard = false;
-  /** Monotonic ms of the last byte of any kind. */
-  lastReceivedMs: number | null = null;
 
   constructor(
     options: PluginOptions,
+    queue: FrameQueue,
     listener: Omit<FrameListener, 'other'>,
     failed: (error: unknown) => void,
   ) {
     this.options = options;
+    this.queue = queue;
     this.#failed = failed;
-    this.#listener = {
-      keepalive: (walEnd, reply) => listener.keepalive(walEnd, reply),
-      data: (lsn) => listener.data(lsn),
-      other: (frame) => {
-        for (const handler of this.#original) handler(frame);
-      },
-    };
-    this.queue = new FrameQueue(this.#listener);
+    this.#splitter = new FrameSplitter(
+      queue,
+      replicationFrames({ ...listener, other: (frame) => this.#socket?.pass(frame) }),
+    );
+  }
+
+  get paused(): boolean {
+    return this.#socket?.paused === true;
+  }
+
+  get lastReceivedMs(): number | null {
+    return this.#socket?.lastReceivedMs ?? null;
   }
 
   /** Called by the library with a connected client; resolves or rejects when the stream ends. */
@@ -65,7 +58,8 @@ export class PgoutputTakeover {
       `messages 'true'`,
       ...(streaming ? [`streaming 'true'`] : []),
     ];
-    this.#takeOver((client as unknown as { connection: Wire }).connection);
+    // pg has just answered the query above, so its parser is between two messages.
+    this.#socket = new FrameSocket(client, this.#splitter, this.#failed);
     return await client.query(
       `START_REPLICATION SLOT ${ident(slot)} LOGICAL ${lastLsn} (${options.join(', ')})`,
     );
@@ -78,62 +72,26 @@ export class PgoutputTakeover {
 
   /** False when the connection cannot be written to. */
   send(status: Buffer): boolean {
-    if (this.#wire === null || !this.#wire.stream.writable) return false;
-    this.#wire.sendCopyFromChunk(status);
-    return true;
+    return this.#socket?.send(status) === true;
   }
 
   pause(): void {
-    if (this.paused || this.#wire === null) return;
-    this.paused = true;
-    this.#wire.stream.pause();
+    this.#socket?.pause();
   }
 
   resume(): void {
-    if (!this.paused) return;
-    this.paused = false;
-    this.#wire?.stream.resume();
+    this.#socket?.resume();
   }
 
   /** Tells the server to end the session and waits, so that the slot is free when it resolves; cuts after `boundMs`. */
   async close(boundMs: number): Promise<void> {
-    const socket = this.#wire?.stream;
     this.queue.clear();
-    if (socket === undefined) return;
-    this.#discard = true;
-    this.paused = false;
-    socket.resume();
-    if (socket.destroyed) return;
-    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-    // Not client.end(): with a query running it cuts the socket at once, and the server would notice late.
-    this.#wire?.end();
-    const cut = setTimeout(() => socket.destroy(), boundMs);
-    await closed;
-    clearTimeout(cut);
+    await this.#socket?.close(boundMs);
   }
 
   /** Cuts the connection without a word: for a peer that does not answer. */
   cut(): void {
-    this.#discard = true;
-    this.#wire?.stream.destroy();
-  }
-
-  /** pg's parser is between two messages here: it has just answered the query above. */
-  #takeOver(wire: Wire): void {
-    this.#wire = wire;
-    const socket = wire.stream;
-    this.#original = socket.listeners('data') as ((chunk: Buffer) => void)[];
-    socket.removeAllListeners('data');
-    socket.on('data', (chunk: Buffer) => {
-      this.lastReceivedMs = performance.now();
-      if (this.#discard) return;
-      try {
-        this.queue.push(chunk);
-      } catch (error) {
-        this.#discard = true;
-        this.#failed(error);
-      }
-    });
+    this.#socket?.cut();
   }
 }
 

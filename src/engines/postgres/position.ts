@@ -22,6 +22,8 @@ export function formatLsn(lsn: bigint): Position {
 /** A position that the server printed, in canonical form. */
 export const positionOf = (text: string): Position => formatLsn(parseLsn(text));
 
+export const minLsn = (left: bigint, right: bigint): bigint => (left < right ? left : right);
+
 export const maxLsn = (left: bigint, right: bigint): bigint => (left > right ? left : right);
 
 /** A position is the LSN up to which everything is included (a commit's *end*), as text. The order is total. */

@@ -9,6 +9,9 @@ import { ident, literal, qualified } from './sql.ts';
  * What the publication's comment remembers. It lives on the source and apart from the slot, so that a restored copy, a publication made
  * anew under the same name and a fail-over are told from the database that the run began with.
  */
+/** How far the log can be read, as text: what a standby has replayed, what a primary has flushed. */
+export const HEAD = `CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END::text`;
+
 export interface Identity {
   readonly migration: string;
   readonly direction: string;

@@ -9,7 +9,7 @@ import type { PostgresConfig } from './config.ts';
 import { clientConfig, connect, statementTimeout } from './connect.ts';
 import { translate } from './errors.ts';
 import { readHealth } from './health.ts';
-import { positionOf } from './position.ts';
+import { parseLsn, positionOf } from './position.ts';
 import { QueryClient } from './source-client.ts';
 import { restoreImages, setFullImages } from './source-images.ts';
 import { MARK_PREFIX, markContent } from './source-mark.ts';
@@ -20,6 +20,7 @@ import {
   createPublication,
   createSlot,
   formatTypes,
+  HEAD,
   publicationDifference,
   readFacts,
   serverVersion,
@@ -42,6 +43,8 @@ export interface SourceParts {
   readonly idleIntervalMs?: number;
   /** Time between two looks at slot and publication; default 5 s. */
   readonly pollIntervalMs?: number;
+  /** Bytes of log behind which a stream begins as a backlog; default 16 MiB. */
+  readonly backlogBytes?: number;
 }
 
 /** The log of one PostgreSQL database. Dispose of it to end its query connection; an open stream is disposed of by its user. */
@@ -51,6 +54,10 @@ export function createSource(parts: SourceParts): ChangeSource & AsyncDisposable
 
 /** How often an attempt to open the stream frees the slot from a connection of ours that died without the server noticing. */
 const FREE_ATTEMPTS = 3;
+
+const BACKLOG_BYTES = 16 << 20;
+/** A call of a backlog takes as long as it takes, and ends when nobody is there any more. */
+const BACKLOG_SETTINGS = { statement_timeout: '0', client_connection_check_interval: '2s' };
 
 class PostgresSource implements ChangeSource, AsyncDisposable {
   readonly #parts: SourceParts;
@@ -154,10 +161,13 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     const { config, env, options, describe } = this.#parts;
     signal.throwIfAborted();
     await this.#inspect(from);
-    const client = await clientConfig(config, {
-      applicationName: `${this.#application}${options.term}`,
-      replication: true,
-    });
+    const applicationName = `${this.#application}${options.term}`;
+    const client = await clientConfig(config, { applicationName, replication: true });
+    const backlogBytes = this.#parts.backlogBytes ?? BACKLOG_BYTES;
+    const behind = parseLsn(await this.head()) - parseLsn(from) >= backlogBytes;
+    const backlog = behind
+      ? await clientConfig(config, { applicationName, settings: BACKLOG_SETTINGS })
+      : null;
     for (let attempt = 1; ; attempt++) {
       const stream = new PostgresStream(
         from,
@@ -171,9 +181,12 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
           queueBytes: Math.max(1 << 20, 2 * options.maxBatchBytes),
           idleIntervalMs: this.#parts.idleIntervalMs ?? 10_000,
           pollIntervalMs: this.#parts.pollIntervalMs ?? 5_000,
+          restBytes: backlogBytes / 4,
         },
         {
           clientConfig: client,
+          backlogConfig: backlog,
+          queries: this.#queries,
           relations: new RelationMap(this.#tables ?? [], {
             describe,
             formatTypes: (types) => this.#queries.run((queries) => formatTypes(queries, types)),
@@ -196,10 +209,7 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
   }
 
   async head(): Promise<Position> {
-    const lsn = await this.#text(
-      `CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END::text`,
-    );
-    return positionOf(lsn);
+    return positionOf(await this.#text(HEAD));
   }
 
   async mark(label: string): Promise<Position> {

@@ -7,10 +7,13 @@ import type { Logger } from '../../core/log.ts';
 import type { Position } from '../../core/position.ts';
 import type { ChangeStream } from '../../core/source.ts';
 import { translate } from './errors.ts';
+import { FrameQueue } from './plugin-frames.ts';
 import { PgoutputTakeover } from './plugin.ts';
 import { formatLsn, parseLsn } from './position.ts';
+import type { QueryClient } from './source-client.ts';
 import type { Spool } from './spool.ts';
 import { Assembler } from './stream-assembler.ts';
+import { Backlog } from './stream-backlog.ts';
 import { Pulse } from './stream-pulse.ts';
 import type { RelationMap } from './stream-relations.ts';
 
@@ -27,10 +30,15 @@ export interface StreamSettings {
   readonly idleIntervalMs: number;
   /** Time between two looks at slot and publication. */
   readonly pollIntervalMs: number;
+  /** Bytes of log behind which a backlog is left to the walsender. */
+  readonly restBytes: number;
 }
 
 export interface StreamParts {
   readonly clientConfig: pg.ClientConfig;
+  /** Connection for a backlog; null when there is none to speak of. */
+  readonly backlogConfig: pg.ClientConfig | null;
+  readonly queries: QueryClient;
   readonly relations: RelationMap;
   readonly spool: Spool;
   readonly log: Logger;
@@ -54,7 +62,9 @@ export class PostgresStream implements ChangeStream {
   readonly #parts: StreamParts;
   readonly #signal: AbortSignal;
   readonly #service: LogicalReplicationService;
+  readonly #queue = new FrameQueue();
   readonly #plugin: PgoutputTakeover;
+  #backlog: Backlog | null = null;
   readonly #from: bigint;
   readonly #pulse: Pulse;
   readonly #assembler: Assembler;
@@ -80,6 +90,7 @@ export class PostgresStream implements ChangeStream {
     });
     this.#plugin = new PgoutputTakeover(
       { publication: settings.publication, streaming: settings.streaming },
+      this.#queue,
       {
         // A keepalive may make an idle batch possible, and one that asks makes it due.
         keepalive: (walEnd, reply) => {
@@ -88,15 +99,14 @@ export class PostgresStream implements ChangeStream {
         },
         data: (lsn) => {
           this.#pulse.data(lsn);
-          if (this.#plugin.queue.bytes > settings.queueBytes) this.#plugin.pause();
-          this.#wake();
+          this.#queued(this.#plugin);
         },
       },
       (error) => this.#fail(error),
     );
     this.#pulse = new Pulse(this.#from, this.#plugin, (error) => this.#fail(error));
     this.#assembler = new Assembler({
-      queue: this.#plugin.queue,
+      queue: this.#queue,
       relations: parts.relations,
       spool: parts.spool,
       migration: settings.migration,
@@ -104,19 +114,23 @@ export class PostgresStream implements ChangeStream {
       from: this.#from,
       maxBatchBytes: settings.maxBatchBytes,
       consumed: () => {
-        if (this.#plugin.paused && this.#plugin.queue.bytes < settings.queueBytes / 2) this.#plugin.resume();
+        const reader = this.#backlog ?? this.#plugin;
+        if (reader.paused && this.#queue.bytes < settings.queueBytes / 2) reader.resume();
+        this.#backlog?.consumed();
       },
       quiet: (endLsn) => this.#pulse.quiet(endLsn),
     });
   }
 
-  /** Resolves when the server has started to send. */
+  /** Resolves when the server has started to send, or is about to read a backlog. */
   async start(): Promise<void> {
     this.#signal.throwIfAborted();
     this.#signal.addEventListener('abort', this.#onAbort, { once: true });
     try {
       await this.#parts.spool.clear();
-      await this.#subscribe();
+      this.#backlog = await this.#openBacklog();
+      if (this.#backlog === null) await this.#subscribe(this.#from);
+      else void this.#catchUp(this.#backlog);
     } catch (error) {
       this.#closed = true;
       this.#signal.removeEventListener('abort', this.#onAbort);
@@ -125,15 +139,14 @@ export class PostgresStream implements ChangeStream {
       throw error;
     }
     this.#pollTimer = setInterval(() => void this.#poll(), this.#settings.pollIntervalMs);
-    this.#pulse.start();
   }
 
   get queued(): number {
-    return this.#plugin.queue.bytes + this.#assembler.bytes;
+    return this.#queue.bytes + this.#assembler.bytes;
   }
 
   get lastReceivedMs(): number | null {
-    return this.#plugin.lastReceivedMs;
+    return (this.#backlog ?? this.#plugin).lastReceivedMs;
   }
 
   get received(): Position {
@@ -172,12 +185,57 @@ export class PostgresStream implements ChangeStream {
     if (this.#pollTimer !== null) clearInterval(this.#pollTimer);
     this.#signal.removeEventListener('abort', this.#onAbort);
     this.#pulse.stop();
-    await this.#plugin.close(CLOSE_MS);
+    await Promise.all([this.#backlog?.close(CLOSE_MS), this.#plugin.close(CLOSE_MS)]);
     await this.#service.destroy().catch(() => undefined);
     await this.#parts.spool[Symbol.asyncDispose]();
   }
 
-  #subscribe(): Promise<void> {
+  async #openBacklog(): Promise<Backlog | null> {
+    const { backlogConfig, queries, log } = this.#parts;
+    if (backlogConfig === null) return null;
+    const { slot, publication, restBytes } = this.#settings;
+    return await Backlog.open(
+      this.#from,
+      { slot, publication, restBytes },
+      {
+        clientConfig: backlogConfig,
+        queue: this.#queue,
+        queries,
+        log,
+        data: () => {
+          if (this.#backlog !== null) this.#queued(this.#backlog);
+        },
+        reached: (lsn) => {
+          this.#pulse.data(lsn);
+          this.#pulse.quiet(lsn);
+          this.#wake();
+        },
+        durable: () => this.#pulse.durable,
+      },
+      (error) => this.#fail(error),
+    );
+  }
+
+  /** Reads the backlog to its end and goes on with the slot from there. */
+  async #catchUp(backlog: Backlog): Promise<void> {
+    try {
+      const reached = await backlog.run();
+      await backlog.close(CLOSE_MS);
+      if (this.#closed) return;
+      this.#backlog = null;
+      await this.#subscribe(reached);
+    } catch (error) {
+      if (!this.#closed) this.#fail(await this.#parts.explain(error));
+    }
+  }
+
+  #queued(reader: { pause(): void }): void {
+    if (this.#queue.bytes > this.#settings.queueBytes) reader.pause();
+    this.#wake();
+  }
+
+  /** Resolves when the server has started to send. */
+  #subscribe(from: bigint): Promise<void> {
     return new Promise((resolve, reject) => {
       let started = false;
       this.#signal.addEventListener('abort', () => reject(this.#signal.reason), { once: true });
@@ -189,6 +247,7 @@ export class PostgresStream implements ChangeStream {
       };
       this.#service.on('start', () => {
         started = true;
+        if (!this.#closed) this.#pulse.start();
         resolve();
       });
       // The same error also rejects the subscription; without a listener it would end the process.
@@ -197,7 +256,7 @@ export class PostgresStream implements ChangeStream {
         .subscribe(
           this.#plugin as Parameters<LogicalReplicationService['subscribe']>[0],
           this.#settings.slot,
-          formatLsn(this.#from),
+          formatLsn(from),
         )
         .then(() => failed(new VerdigrisError('SOURCE_LOST', 'The source ended the stream.')), failed);
     });
@@ -206,7 +265,7 @@ export class PostgresStream implements ChangeStream {
   async #next(): Promise<ChangeBatch | null> {
     // What is queued is decoded without waiting for anything: first the rest of the process gets its turn, above all the sink's answer, so that
     // it has its next group as soon as it is free.
-    if (!this.#plugin.queue.empty) await turn();
+    if (!this.#queue.empty) await turn();
     for (;;) {
       if (this.#closed) return null;
       if (this.#error !== null) throw this.#error;

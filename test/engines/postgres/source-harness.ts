@@ -17,6 +17,7 @@ export interface HarnessOptions {
   readonly maxBatchBytes?: number;
   readonly idleIntervalMs?: number;
   readonly pollIntervalMs?: number;
+  readonly backlogBytes?: number;
   readonly term?: number;
   readonly tls?: PostgresConfig['tls'];
   /** Address instead of the database's own, for instance of a proxy before it. */
@@ -69,6 +70,7 @@ export async function sourceOn(db: TestDatabase, options: HarnessOptions = {}): 
     },
     idleIntervalMs: options.idleIntervalMs ?? 10_000,
     pollIntervalMs: options.pollIntervalMs ?? 5_000,
+    ...(options.backlogBytes === undefined ? {} : { backlogBytes: options.backlogBytes }),
   });
   const relations = await Promise.all(
     (options.tables ?? ['t']).map((name) => describe({ schema: 'public', name })),

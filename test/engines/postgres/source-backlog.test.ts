@@ -1,0 +1,142 @@
+import { describe, expect, test } from 'vitest';
+import { positions } from '../../../src/engines/postgres/position.ts';
+import { createDatabase, type TestDatabase } from '../../support/databases.ts';
+import type { Reader } from '../../support/stream-reader.ts';
+import { waitFor } from '../../support/wait.ts';
+import { finish, open, rowsOf, sourceOn, type Row } from './source-harness.ts';
+
+const fill = (from: number, to: number, bytes = 20): string =>
+  `INSERT INTO t SELECT g, repeat('x', ${bytes}) FROM generate_series(${from}, ${to}) g`;
+
+/** One transaction for each id. */
+async function single(db: TestDatabase, from: number, to: number): Promise<void> {
+  await db.query(
+    `DO $$ BEGIN FOR i IN ${from} .. ${to} LOOP INSERT INTO t VALUES (i, 'single'); COMMIT; END LOOP; END $$`,
+  );
+}
+
+const slots = async (db: TestDatabase): Promise<{ name: string; temporary: boolean; active: boolean }[]> =>
+  db.query(
+    'SELECT slot_name AS name, temporary, active FROM pg_replication_slots WHERE database = $1 ORDER BY 1',
+    [db.name],
+  );
+
+/** The walsender has taken over from the copy. */
+const takenOver = (db: TestDatabase): Promise<unknown> =>
+  waitFor(
+    async () => {
+      const [slot, ...others] = await slots(db);
+      return slot?.active === true && others.length === 0;
+    },
+    { what: 'the slot read by the walsender, and no copy of it' },
+  );
+
+const ids = (rows: readonly Row[]): number[] => rows.map((row) => Number(row.after?.[0]));
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+describe.each([16, 18] as const)('a backlog of PostgreSQL %i', (version) => {
+  const database = async (): Promise<TestDatabase> => {
+    const db = await createDatabase(version);
+    await db.query('CREATE TABLE t (id int PRIMARY KEY, v text)');
+    return db;
+  };
+
+  test('brings the batches of the walsender: the same rows, transactions and positions, each once', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+    await db.query(fill(1, 100));
+    await db.query('UPDATE t SET id = id + 1000 WHERE id <= 10');
+    await single(db, 2001, 12_000);
+    await db.query('DELETE FROM t WHERE id BETWEEN 3000 AND 3100');
+    await db.query('TRUNCATE t');
+    await db.query(fill(1, 5));
+    const read = async (reader: Reader): Promise<{ rows: Row[]; transactions: object[] }> => {
+      const batches = await reader.drain(harness.source);
+      await reader.close();
+      return {
+        rows: batches.flatMap(rowsOf),
+        // The mark of the drain is another one each time.
+        transactions: batches.flatMap((batch) => batch.transactions).slice(0, 10_005),
+      };
+    };
+    const backlog = await open(harness);
+    expect((await slots(db)).map((slot) => slot.temporary)).toEqual([false, true]);
+    const ours = await read(backlog);
+    await using plain = await sourceOn(db, { backlogBytes: 1 << 30 });
+    const walsender = await open(plain, harness.start);
+    expect((await slots(db)).map((slot) => slot.temporary)).toEqual([false]);
+    const theirs = await read(walsender);
+    expect(ours.rows).toHaveLength(10_000 + 100 + 10 + 101 + 1 + 5);
+    expect(ours).toEqual(theirs);
+    await finish(harness);
+  });
+
+  test('goes over into the walsender under writes: nothing is lost, nothing comes twice, and the copy is gone', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+    await single(db, 1, 10_000);
+    const reader = await open(harness);
+    const writing = single(db, 10_001, 30_000);
+    const rows: Row[] = [];
+    while (rows.length < 30_000) rows.push(...rowsOf(await reader.next()));
+    await writing;
+    await takenOver(db);
+    await single(db, 30_001, 30_010);
+    rows.push(...(await reader.drain(harness.source)).flatMap(rowsOf));
+    expect(ids(rows)).toEqual(upTo(30_010));
+    await finish(harness, reader);
+  });
+
+  test('a stream that ends inside of it confirms nothing; the next one begins at the checkpoint', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20, maxBatchBytes: 16 * 1024 });
+    await single(db, 1, 10_000);
+    const first = await open(harness);
+    const batch = await first.next();
+    const seen = rowsOf(batch).length;
+    await first.close();
+    expect(seen).toBeLessThan(10_000);
+    // The session of the copy may notice a little later that nobody is there.
+    await waitFor(async () => (await slots(db)).length === 1, { what: 'the copy gone with its session' });
+    const second = await open(harness, batch.end ?? harness.start);
+    const rows = (await second.drain(harness.source)).flatMap(rowsOf);
+    expect(ids(rows)).toEqual(upTo(10_000).slice(seen));
+    await finish(harness, second);
+  });
+
+  test('large messages are left to the walsender after the first call', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+    for (let at = 1; at <= 8_001; at += 1_000) await db.query(fill(at, at + 999, 1_500));
+    const reader = await open(harness);
+    await takenOver(db);
+    const rows = (await reader.drain(harness.source)).flatMap(rowsOf);
+    expect(ids(rows)).toEqual(upTo(9_000));
+    await finish(harness, reader);
+  });
+
+  test('an idle position follows the end of a backlog that holds nothing of ours', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20, idleIntervalMs: 50 });
+    await db.query('CREATE TABLE other (id int PRIMARY KEY, v text)');
+    await db.query(`INSERT INTO other SELECT g, repeat('x', 100) FROM generate_series(1, 20000) g`);
+    const end = await harness.source.head();
+    const reader = await open(harness);
+    const batches = await reader.until((batch) => batch.end !== null && positions.covers(batch.end, end));
+    expect(batches.flatMap(rowsOf)).toEqual([]);
+    await finish(harness, reader);
+  });
+});
+
+test('a server that lets nobody copy the slot: the walsender reads the backlog', async () => {
+  await using db = await createDatabase(16);
+  await db.query('CREATE TABLE t (id int PRIMARY KEY, v text)');
+  // Functions of the catalog are per database.
+  await db.query('ALTER FUNCTION pg_copy_logical_replication_slot(name, name, bool) RENAME TO nobody_may');
+  await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+  await single(db, 1, 10_000);
+  const reader = await open(harness);
+  expect((await slots(db)).map((slot) => slot.temporary)).toEqual([false]);
+  expect(ids((await reader.drain(harness.source)).flatMap(rowsOf))).toEqual(upTo(10_000));
+  await finish(harness, reader);
+});
