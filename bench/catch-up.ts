@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pipeline } from 'node:stream/promises';
 import type pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
+import { IS_READ } from '../src/engines/postgres/source-names.ts';
 import { Workplace, type EngineProcess } from '../test/support/engine-process.ts';
 import { waitFor } from '../test/support/wait.ts';
 import { compare, same, type Pair } from './compare.ts';
@@ -247,13 +248,7 @@ class CatchUp implements Prepared {
     const timeoutMs = MOST_MS;
     await waitFor(
       async () =>
-        (
-          await watch.query(
-            `SELECT FROM pg_replication_slots
-             WHERE active AND (slot_name = $1 OR temporary AND starts_with(slot_name, $1))`,
-            [slot],
-          )
-        ).rows.length > 0,
+        (await watch.query(`SELECT FROM pg_replication_slots WHERE ${IS_READ}`, [slot])).rows.length > 0,
       { what: `slot ${slot} in use`, timeoutMs, everyMs: 3 },
     );
     const began = performance.now();

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { PostgresConfig } from './config.ts';
 
 type Direction = 'forward' | 'reverse';
@@ -44,3 +44,14 @@ export const streamApplicationPrefix = (migration: string, { direction, watch }:
   const readable = migration.replaceAll(/[^A-Za-z0-9_.-]/g, '_').slice(0, 20);
   return `verdigris:${readable}.${digest}:${direction}${watch === true ? ':watch' : ''}:t`;
 };
+
+/** Bytes that a copy's name has of its own. */
+const COPY_SUFFIX = 8;
+const COPY_PREFIX = MAX_BYTES - 1 - COPY_SUFFIX;
+
+/** A name for a temporary copy of a slot, another one each time. */
+export const copyName = (slot: string): string =>
+  `${slot.slice(0, COPY_PREFIX)}_${randomBytes(COPY_SUFFIX / 2).toString('hex')}`;
+
+/** Condition for rows of `pg_replication_slots`: slot `$1` is being read, or a copy of it. */
+export const IS_READ = `active AND (slot_name = $1 OR temporary AND starts_with(slot_name::text, left($1::text, ${COPY_PREFIX}) || '_'))`;

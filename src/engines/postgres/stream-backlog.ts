@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { VerdigrisError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
@@ -7,6 +6,7 @@ import { FrameSocket } from './frame-socket.ts';
 import { FrameSplitter, rowFrames, type FrameQueue } from './plugin-frames.ts';
 import { formatLsn, maxLsn, minLsn, parseLsn } from './position.ts';
 import type { QueryClient } from './source-client.ts';
+import { copyName } from './source-names.ts';
 import { HEAD } from './source-objects.ts';
 import { ident } from './sql.ts';
 
@@ -48,7 +48,6 @@ const MOST_BYTES = 512n << 20n;
 const LARGE_MESSAGE = 400;
 /** Time between two advances of the slot to what is durable, so that the server may let go of log. */
 const ADVANCE_MS = 10_000;
-const MAX_NAME = 63;
 
 /**
  * A backlog, read through `pg_logical_slot_get_binary_changes` on a temporary copy of the slot. The messages are those that a walsender sends,
@@ -107,8 +106,7 @@ export class Backlog {
     failed: (error: unknown) => void,
   ): Promise<Backlog | null> {
     const { slot } = settings;
-    const suffix = `_${randomBytes(4).toString('hex')}`;
-    const copy = `${slot.slice(0, MAX_NAME - suffix.length)}${suffix}`;
+    const copy = copyName(slot);
     const client = new pg.Client(parts.clientConfig);
     client.on('error', () => undefined);
     try {

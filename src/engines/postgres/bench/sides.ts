@@ -14,6 +14,7 @@ import { refuseListeners } from '../canary.ts';
 import type { PostgresConfig } from '../config.ts';
 import { connect } from '../connect.ts';
 import { translate } from '../errors.ts';
+import { IS_READ } from '../source-names.ts';
 import { ident, literal } from '../sql.ts';
 import { clear, schemasOf } from './clear.ts';
 import { digestOf, factsOf, shapeOf, tablesOf } from './load.ts';
@@ -187,8 +188,7 @@ class PostgresBenchSides implements BenchSides {
     await this.#on('blue', (blue) =>
       until(
         async () =>
-          (await blue.query('SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active', [slot]))
-            .rowCount === 1,
+          ((await blue.query(`SELECT FROM pg_replication_slots WHERE ${IS_READ}`, [slot])).rowCount ?? 0) > 0,
         {
           everyMs: 3,
           timeoutMs: BEGIN_MS,
