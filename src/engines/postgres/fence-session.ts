@@ -16,6 +16,8 @@ export interface Act {
 
 /** How long a connection that went well waits for the next act of the same fence, ms. The acts of a switch follow one another. */
 const WARM_MS = 1_500;
+/** How long the server may take to answer on it. */
+const ALIVE_MS = 1_000;
 
 /**
  * Connections of one fence. Acts that run at the same time have one each; a connection is used again only after an act that
@@ -36,7 +38,7 @@ export class FenceSessions implements AsyncDisposable {
     let client: pg.Client | undefined;
     let cut: NodeJS.Timeout | undefined;
     try {
-      const used = this.#take() ?? (await this.#open(limitMs));
+      const used = (await this.#alive(limitMs)) ?? (await this.#open(limitMs));
       client = used;
       cut = setTimeout(() => destroy(used), limitMs);
       const result = await act(used);
@@ -68,6 +70,22 @@ export class FenceSessions implements AsyncDisposable {
     client.on('error', forget);
     client.on('end', forget);
     return client;
+  }
+
+  /** The warm connection, when the server still answers on it: its end may not have reached us yet, and an act is not tried twice. */
+  async #alive(limitMs: number): Promise<pg.Client | null> {
+    const client = this.#take();
+    if (client === null) return null;
+    const cut = setTimeout(() => destroy(client), Math.min(limitMs, ALIVE_MS));
+    try {
+      await client.query('SELECT 1');
+      return client;
+    } catch {
+      await end(client);
+      return null;
+    } finally {
+      clearTimeout(cut);
+    }
   }
 
   #take(): pg.Client | null {
