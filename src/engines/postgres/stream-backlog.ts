@@ -29,6 +29,8 @@ export interface BacklogParts {
   readonly reached: (lsn: bigint) => void;
   /** What is durable on the sink. */
   readonly durable: () => bigint;
+  /** What arrives cannot be frames. */
+  readonly failed: (error: unknown) => void;
 }
 
 /** Log that the first call decodes; each one after it takes twice as much, so that there is something to do soon. */
@@ -48,6 +50,9 @@ const MOST_BYTES = 512n << 20n;
 const LARGE_MESSAGE = 400;
 /** Time between two advances of the slot to what is durable, so that the server may let go of log. */
 const ADVANCE_MS = 10_000;
+/** Moves slot `$1` forward to `$2`, if it is not there yet. */
+const ADVANCE = `SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)
+  FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn < $2::pg_catalog.pg_lsn`;
 
 /**
  * A backlog, read through `pg_logical_slot_get_binary_changes` on a temporary copy of the slot. The messages are those that a walsender sends,
@@ -74,7 +79,6 @@ export class Backlog {
     from: bigint,
     settings: BacklogSettings,
     parts: BacklogParts,
-    failed: (error: unknown) => void,
   ) {
     this.#client = client;
     this.#copy = copy;
@@ -92,19 +96,14 @@ export class Backlog {
         other: (frame) => this.#socket.pass(frame),
       }),
     );
-    this.#socket = new FrameSocket(client, splitter, failed);
+    this.#socket = new FrameSocket(client, splitter, parts.failed);
   }
 
   /**
    * Makes the copy, at `from`. Null when the server does not let us have one (no slot is free, the function is not granted, somebody reads the
    * slot): then the walsender reads the backlog, and says what is wrong if something is.
    */
-  static async open(
-    from: bigint,
-    settings: BacklogSettings,
-    parts: BacklogParts,
-    failed: (error: unknown) => void,
-  ): Promise<Backlog | null> {
+  static async open(from: bigint, settings: BacklogSettings, parts: BacklogParts): Promise<Backlog | null> {
     const { slot } = settings;
     const copy = copyName(slot);
     const client = new pg.Client(parts.clientConfig);
@@ -118,12 +117,8 @@ export class Backlog {
         [slot, copy],
       );
       if (made.rows.length > 0) {
-        await client.query(
-          `SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)
-           FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn < $2::pg_catalog.pg_lsn`,
-          [copy, formatLsn(from)],
-        );
-        return new Backlog(client, copy, from, settings, parts, failed);
+        await client.query(ADVANCE, [copy, formatLsn(from)]);
+        return new Backlog(client, copy, from, settings, parts);
       }
     } catch (error) {
       parts.log.info(
@@ -163,14 +158,21 @@ export class Backlog {
   async run(): Promise<bigint> {
     const { restBytes } = this.#settings;
     let least = FIRST_BYTES;
+    let looked = await this.#look();
     while (!this.#closed) {
-      const { head, restart } = await this.#look();
-      const reread = this.#position - restart;
-      if (head - this.#position < restBytes || reread > MOST_BYTES) break;
+      const reread = this.#position - looked.restart;
+      if (looked.head - this.#position < restBytes || reread > MOST_BYTES) break;
       const step = minLsn(maxLsn(3n * reread, BigInt(least)), MOST_BYTES);
       least = Math.min(CALL_BYTES, 2 * least);
       await this.#space();
-      if (this.#closed || !(await this.#call(this.#position + step))) break;
+      if (this.#closed) break;
+      const messages = await this.#call(this.#position + step);
+      if (messages === null) break;
+      looked = await this.#look();
+      const bytes = Number(looked.confirmed - this.#position);
+      this.#position = looked.confirmed;
+      this.#parts.reached(this.#position);
+      if (messages > 0 && bytes >= LARGE_MESSAGE * messages) break;
       await this.#advance();
     }
     return this.#position;
@@ -183,32 +185,25 @@ export class Backlog {
     await this.#socket.close(boundMs);
   }
 
-  /** False when the walsender shall go on from here: the server refused, with nothing received, or the messages are large. */
-  async #call(to: bigint): Promise<boolean> {
-    const { log, reached } = this.#parts;
+  /** How many messages came; null when the server refused, with nothing received. */
+  async #call(to: bigint): Promise<number | null> {
     this.#received = false;
-    const query = {
-      text: `SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes($1, $2, NULL,
-        'proto_version', '1', 'publication_names', $3, 'messages', 'true')`,
-      values: [this.#copy, formatLsn(to), ident(this.#settings.publication)],
-      binary: true,
-    };
-    let messages: number;
     try {
-      messages = (await this.#client.query(query)).rowCount ?? 0;
+      const { rowCount } = await this.#client.query({
+        text: `SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes($1, $2, NULL,
+          'proto_version', '1', 'publication_names', $3, 'messages', 'true')`,
+        values: [this.#copy, formatLsn(to), ident(this.#settings.publication)],
+        binary: true,
+      } as pg.QueryConfig);
+      return rowCount ?? 0;
     } catch (error) {
       if (this.#received || this.#closed) throw error;
-      log.info(
+      this.#parts.log.info(
         { slot: this.#settings.slot, code: translate(error, 'source').code },
         'the backlog is read through the slot itself from here on',
       );
-      return false;
+      return null;
     }
-    const { confirmed } = await this.#look();
-    const bytes = Number(confirmed - this.#position);
-    this.#position = confirmed;
-    reached(confirmed);
-    return messages === 0 || bytes < LARGE_MESSAGE * messages;
   }
 
   /** Resolves when little enough is queued for another call. */
@@ -245,14 +240,7 @@ export class Backlog {
     this.#advancedMs = performance.now();
     const { slot } = this.#settings;
     try {
-      await this.#parts.queries.run((client) =>
-        client.query(
-          `SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)
-           FROM pg_catalog.pg_replication_slots
-           WHERE slot_name = $1 AND NOT active AND confirmed_flush_lsn < $2::pg_catalog.pg_lsn`,
-          [slot, formatLsn(durable)],
-        ),
-      );
+      await this.#parts.queries.run((client) => client.query(ADVANCE, [slot, formatLsn(durable)]));
       this.#advanced = durable;
     } catch (error) {
       this.#parts.log.debug({ slot, code: translate(error, 'source').code }, 'the slot was not advanced');

@@ -211,8 +211,8 @@ export class PostgresStream implements ChangeStream {
           this.#wake();
         },
         durable: () => this.#pulse.durable,
+        failed: (error) => this.#fail(error),
       },
-      (error) => this.#fail(error),
     );
   }
 
