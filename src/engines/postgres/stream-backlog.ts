@@ -29,6 +29,8 @@ export interface BacklogParts {
   readonly reached: (lsn: bigint) => void;
   /** What is durable on the sink. */
   readonly durable: () => bigint;
+  /** Gives up what waits for the server while the copy is made. */
+  readonly signal: AbortSignal;
   /** What arrives cannot be frames. */
   readonly failed: (error: unknown) => void;
 }
@@ -48,6 +50,8 @@ const MOST_BYTES = 512n << 20n;
  * decodes, where a call does first the one and then the other.
  */
 const LARGE_MESSAGE = 400;
+/** How long making the copy may take; where it takes longer, the walsender is as quick. */
+const OPEN_MS = 30_000;
 /** Time between two advances of the slot to what is durable, so that the server may let go of log. */
 const ADVANCE_MS = 10_000;
 /** Moves slot `$1` forward to `$2`, if it is not there yet. */
@@ -108,6 +112,10 @@ export class Backlog {
     const copy = copyName(slot);
     const client = new pg.Client(parts.clientConfig);
     client.on('error', () => undefined);
+    // With a query running this cuts the connection, which fails the query.
+    const cut = (): void => void client.end().catch(() => undefined);
+    const late = setTimeout(cut, OPEN_MS);
+    parts.signal.addEventListener('abort', cut, { once: true });
     try {
       await client.connect();
       // A reader of the slot under an older term is dealt with where the slot itself is opened.
@@ -125,6 +133,9 @@ export class Backlog {
         { slot, code: translate(error, 'source').code },
         'no temporary copy of the slot: the backlog is read through the slot itself',
       );
+    } finally {
+      clearTimeout(late);
+      parts.signal.removeEventListener('abort', cut);
     }
     await client.end().catch(() => undefined);
     return null;

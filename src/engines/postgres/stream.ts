@@ -129,12 +129,13 @@ export class PostgresStream implements ChangeStream {
     try {
       await this.#parts.spool.clear();
       this.#backlog = await this.#openBacklog();
+      this.#signal.throwIfAborted();
       if (this.#backlog === null) await this.#subscribe(this.#from);
       else void this.#catchUp(this.#backlog);
     } catch (error) {
       this.#closed = true;
       this.#signal.removeEventListener('abort', this.#onAbort);
-      await this.#plugin.close(CLOSE_MS);
+      await Promise.all([this.#backlog?.close(CLOSE_MS), this.#plugin.close(CLOSE_MS)]);
       await this.#service.destroy().catch(() => undefined);
       throw error;
     }
@@ -211,6 +212,7 @@ export class PostgresStream implements ChangeStream {
           this.#wake();
         },
         durable: () => this.#pulse.durable,
+        signal: this.#signal,
         failed: (error) => this.#fail(error),
       },
     );

@@ -140,3 +140,25 @@ test('a server that lets nobody copy the slot: the walsender reads the backlog',
   expect(ids((await reader.drain(harness.source)).flatMap(rowsOf))).toEqual(upTo(10_000));
   await finish(harness, reader);
 });
+
+test('half-open connection: a copy that is never made does not outlive an abort (F20)', async () => {
+  await using db = await createDatabase(16);
+  await db.query('CREATE TABLE t (id int PRIMARY KEY, v text)');
+  await db.query('ALTER FUNCTION pg_copy_logical_replication_slot(name, name, bool) RENAME TO nobody_may');
+  await db.query(`CREATE FUNCTION pg_catalog.pg_copy_logical_replication_slot(name, name, bool) RETURNS void
+    LANGUAGE sql AS 'SELECT pg_sleep(60)'`);
+  await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+  await single(db, 1, 10_000);
+  const abort = new AbortController();
+  const opening = harness.source.open(harness.start, abort.signal);
+  const waiting = `FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`;
+  await waitFor(async () => (await db.query(`SELECT 1 ${waiting}`)).length === 1, {
+    what: 'the session that makes the copy',
+  });
+  abort.abort(new Error('given up'));
+  await expect(opening).rejects.toThrow('given up');
+  await waitFor(async () => (await db.query(`SELECT 1 ${waiting}`)).length === 0, {
+    what: 'that session to end, because nobody is there',
+  });
+  await finish(harness);
+});
