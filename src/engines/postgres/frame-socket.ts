@@ -16,25 +16,55 @@ export class FrameSocket {
   #discard = false;
   /** Monotonic ms of the last byte of any kind. */
   lastReceivedMs: number | null = null;
+  /** Chunks kept back, and who waits for the first of them; null: they are split as they come. */
+  #held: { chunks: Buffer[]; first: () => void } | null = null;
+  readonly #splitter: FrameSplitter;
+  readonly #failed: (error: unknown) => void;
   readonly #wire: Wire;
   readonly #handlers: ((chunk: Buffer) => void)[];
 
   /** `pg`'s parser must be between two messages: a query has just been answered and none is under way. */
   constructor(client: pg.Client, splitter: FrameSplitter, failed: (error: unknown) => void) {
     this.#wire = (client as unknown as { connection: Wire }).connection;
+    this.#splitter = splitter;
+    this.#failed = failed;
     const socket = this.#wire.stream;
     this.#handlers = socket.listeners('data') as ((chunk: Buffer) => void)[];
     socket.removeAllListeners('data');
     socket.on('data', (chunk: Buffer) => {
       this.lastReceivedMs = performance.now();
-      if (this.#discard) return;
-      try {
-        splitter.push(chunk);
-      } catch (error) {
-        this.#discard = true;
-        failed(error);
+      if (this.#held === null) this.#split(chunk);
+      else {
+        this.#held.chunks.push(chunk);
+        this.pause();
+        this.#held.first();
       }
     });
+  }
+
+  #split(chunk: Buffer): void {
+    if (this.#discard) return;
+    try {
+      this.#splitter.push(chunk);
+    } catch (error) {
+      this.#discard = true;
+      this.#failed(error);
+    }
+  }
+
+  /** Keeps back what arrives, and pauses with the first of it. Resolves then. */
+  hold(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#held = { chunks: [], first: resolve };
+    });
+  }
+
+  /** Lets go of what {@link hold} kept back. */
+  release(): void {
+    const chunks = this.#held?.chunks ?? [];
+    this.#held = null;
+    this.resume();
+    for (const chunk of chunks) this.#split(chunk);
   }
 
   /** Gives a frame to `pg`. */
@@ -65,7 +95,7 @@ export class FrameSocket {
   async close(boundMs: number): Promise<void> {
     const socket = this.#wire.stream;
     this.#discard = true;
-    this.paused = false;
+    this.release();
     socket.resume();
     if (socket.destroyed) return;
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));

@@ -57,7 +57,12 @@ const FREE_ATTEMPTS = 3;
 
 const BACKLOG_BYTES = 16 << 20;
 /** A call of a backlog takes as long as it takes, and ends when nobody is there any more. */
-const BACKLOG_SETTINGS = { statement_timeout: '0', client_connection_check_interval: '2s' };
+const BACKLOG_SETTINGS = {
+  statement_timeout: '0',
+  client_connection_check_interval: '2s',
+  // A notice comes before the result is there.
+  client_min_messages: 'warning',
+};
 
 class PostgresSource implements ChangeSource, AsyncDisposable {
   readonly #parts: SourceParts;

@@ -1,43 +1,24 @@
-import pg from 'pg';
 import { VerdigrisError } from '../../core/errors.ts';
-import type { Logger } from '../../core/log.ts';
 import { translate } from './errors.ts';
-import { FrameSocket } from './frame-socket.ts';
-import { FrameSplitter, rowFrames, type FrameQueue } from './plugin-frames.ts';
 import { formatLsn, maxLsn, minLsn, parseLsn } from './position.ts';
 import type { QueryClient } from './source-client.ts';
-import { copyName } from './source-names.ts';
 import { HEAD } from './source-objects.ts';
-import { ident } from './sql.ts';
+import { SlotCopy, type Call, type SlotCopyParts } from './stream-slot-copy.ts';
 
-export interface BacklogSettings {
-  readonly slot: string;
-  readonly publication: string;
+export interface BacklogParts extends SlotCopyParts {
   /** Bytes of log behind which the walsender takes over. */
   readonly restBytes: number;
-}
-
-export interface BacklogParts {
-  readonly clientConfig: pg.ClientConfig;
-  readonly queue: FrameQueue;
-  /** For what is asked beside the messages: every row of the backlog's own connection is one. */
+  /** For what is asked beside the messages. */
   readonly queries: QueryClient;
-  readonly log: Logger;
-  /** Messages were queued. */
-  readonly data: () => void;
   /** Everything up to here was received. */
   readonly reached: (lsn: bigint) => void;
   /** What is durable on the sink. */
   readonly durable: () => bigint;
-  /** Gives up what waits for the server while the copy is made. */
-  readonly signal: AbortSignal;
-  /** What arrives cannot be frames. */
-  readonly failed: (error: unknown) => void;
 }
 
 /** Log that the first call decodes; each one after it takes twice as much, so that there is something to do soon. */
 const FIRST_BYTES = 2 << 20;
-/** What a call decodes later on. Its messages are held by the server until they are sent, and wait in the queue here. */
+/** What a call decodes later on. Its messages are held by the server until they are sent. */
 const CALL_BYTES = 32 << 20;
 /**
  * A call begins to read where the oldest transaction began that was open at its start, or up to 15 s of log before it (that is how often the
@@ -50,195 +31,130 @@ const MOST_BYTES = 512n << 20n;
  * decodes, where a call does first the one and then the other.
  */
 const LARGE_MESSAGE = 400;
-/** How long making the copy may take; where it takes longer, the walsender is as quick. */
-const OPEN_MS = 30_000;
 /** Time between two advances of the slot to what is durable, so that the server may let go of log. */
 const ADVANCE_MS = 10_000;
-/** Moves slot `$1` forward to `$2`, if it is not there yet. */
-const ADVANCE = `SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)
-  FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn < $2::pg_catalog.pg_lsn`;
 
 /**
- * A backlog, read through `pg_logical_slot_get_binary_changes` on a temporary copy of the slot. The messages are those that a walsender sends,
+ * A backlog, read through `pg_logical_slot_get_binary_changes` on temporary copies of the slot. The messages are those that a walsender sends,
  * for a fraction of the work: a walsender looks for an answer before each record and sends each message by itself (PostgreSQL 16: 150,000 small
  * transactions took 8.5 to 10.7 s of its CPU and 500,000 reads here, and 2.3 s and 5,000 reads this way). The slot itself stays where it is,
- * so that nothing is lost whatever happens to the copy, which lives as long as the session.
+ * so that nothing is lost whatever happens to a copy, which lives as long as its session.
+ *
+ * A call sends nothing before it has decoded everything. So there are two copies: one decodes while the messages of the other are sent.
  */
 export class Backlog {
-  readonly #client: pg.Client;
-  readonly #socket: FrameSocket;
-  readonly #copy: string;
-  readonly #settings: BacklogSettings;
   readonly #parts: BacklogParts;
+  /** Whose messages are sent. */
+  #reader: SlotCopy;
+  /** Which decodes meanwhile; null: there is none yet, or none to be had. */
+  #spare: SlotCopy | null = null;
+  #opening: Promise<void> | null = null;
+  readonly #ending = new AbortController();
+  /** Everything before was received. */
   #position: bigint;
+  #least = FIRST_BYTES;
   #closed = false;
-  #received = false;
   #advanced: bigint;
   #advancedMs = performance.now();
-  #room: (() => void) | null = null;
 
-  private constructor(
-    client: pg.Client,
-    copy: string,
-    from: bigint,
-    settings: BacklogSettings,
-    parts: BacklogParts,
-  ) {
-    this.#client = client;
-    this.#copy = copy;
+  private constructor(from: bigint, copy: SlotCopy, parts: BacklogParts) {
     this.#position = from;
     this.#advanced = from;
-    this.#settings = settings;
+    this.#reader = copy;
     this.#parts = parts;
-    const splitter = new FrameSplitter(
-      parts.queue,
-      rowFrames({
-        data: () => {
-          this.#received = true;
-          parts.data();
-        },
-        other: (frame) => this.#socket.pass(frame),
-      }),
-    );
-    this.#socket = new FrameSocket(client, splitter, parts.failed);
   }
 
-  /**
-   * Makes the copy, at `from`. Null when the server does not let us have one (no slot is free, the function is not granted, somebody reads the
-   * slot): then the walsender reads the backlog, and says what is wrong if something is.
-   */
-  static async open(from: bigint, settings: BacklogSettings, parts: BacklogParts): Promise<Backlog | null> {
-    const { slot } = settings;
-    const copy = copyName(slot);
-    const client = new pg.Client(parts.clientConfig);
-    client.on('error', () => undefined);
-    // With a query running this cuts the connection, which fails the query.
-    const cut = (): void => void client.end().catch(() => undefined);
-    const late = setTimeout(cut, OPEN_MS);
-    parts.signal.addEventListener('abort', cut, { once: true });
-    try {
-      await client.connect();
-      // A reader of the slot under an older term is dealt with where the slot itself is opened.
-      const made = await client.query(
-        `SELECT pg_catalog.pg_copy_logical_replication_slot(slot_name, $2, true)
-         FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND NOT active`,
-        [slot, copy],
-      );
-      if (made.rows.length > 0) {
-        await client.query(ADVANCE, [copy, formatLsn(from)]);
-        return new Backlog(client, copy, from, settings, parts);
-      }
-    } catch (error) {
-      parts.log.info(
-        { slot, code: translate(error, 'source').code },
-        'no temporary copy of the slot: the backlog is read through the slot itself',
-      );
-    } finally {
-      clearTimeout(late);
-      parts.signal.removeEventListener('abort', cut);
-    }
-    await client.end().catch(() => undefined);
-    return null;
+  /** Null when the server does not let us have a copy: then the walsender reads the backlog. */
+  static async open(from: bigint, parts: BacklogParts): Promise<Backlog | null> {
+    const copy = await SlotCopy.open(parts);
+    return copy === null ? null : new Backlog(from, copy, parts);
   }
 
   get paused(): boolean {
-    return this.#socket.paused;
+    return this.#reader.paused;
   }
 
   get lastReceivedMs(): number | null {
-    return this.#socket.lastReceivedMs;
+    return this.#reader.lastReceivedMs;
   }
 
   pause(): void {
-    this.#socket.pause();
+    this.#reader.pause();
   }
 
   resume(): void {
-    this.#socket.resume();
-  }
-
-  /** Something was taken out of the queue. */
-  consumed(): void {
-    if (this.#room !== null && this.#parts.queue.bytes < CALL_BYTES / 2) this.#room();
+    this.#reader.resume();
   }
 
   /**
    * Reads until the rest is small, or until the walsender is the better reader. Resolves with where that has to begin.
-   * @throws what ended the connection inside of a result
+   * @throws what ended a connection inside of a result
    */
   async run(): Promise<bigint> {
-    const { restBytes } = this.#settings;
-    let least = FIRST_BYTES;
-    let looked = await this.#look();
-    while (!this.#closed) {
-      const reread = this.#position - looked.restart;
-      if (looked.head - this.#position < restBytes || reread > MOST_BYTES) break;
-      const step = minLsn(maxLsn(3n * reread, BigInt(least)), MOST_BYTES);
-      least = Math.min(CALL_BYTES, 2 * least);
-      await this.#space();
-      if (this.#closed) break;
-      const messages = await this.#call(this.#position + step);
+    let call = await this.#begin(this.#reader, this.#position);
+    let small = false;
+    while (call !== null) {
+      await call.decoded;
+      let end = (await this.#look(this.#reader)).confirmed;
+      // A notice of the server looks like the begin of a result, but the copy moves at the end of one.
+      const ahead: Call | null =
+        this.#spare !== null && small && end > this.#position ? await this.#begin(this.#spare, end) : null;
+      this.#reader.release();
+      const messages = await call.done;
       if (messages === null) break;
-      looked = await this.#look();
-      const bytes = Number(looked.confirmed - this.#position);
-      this.#position = looked.confirmed;
-      this.#parts.reached(this.#position);
-      if (messages > 0 && bytes >= LARGE_MESSAGE * messages) break;
+      if (ahead === null) end = (await this.#look(this.#reader)).confirmed;
+      const bytes = Number(end - this.#position);
+      this.#position = end;
+      this.#parts.reached(end);
       await this.#advance();
+      if (messages > 0) small = bytes < LARGE_MESSAGE * messages;
+      if (ahead !== null) [this.#reader, this.#spare] = [this.#spare as SlotCopy, this.#reader];
+      else if (messages > 0 && !small) break;
+      call = ahead ?? (await this.#begin(this.#reader, end));
+      await (this.#opening ??= this.#openSpare());
     }
     return this.#position;
   }
 
-  /** Ends the session and with it the copy; cuts after `boundMs`. */
+  /** Ends the sessions and with them the copies; cuts after `boundMs`. */
   async close(boundMs: number): Promise<void> {
     this.#closed = true;
-    this.#room?.();
-    await this.#socket.close(boundMs);
+    this.#ending.abort();
+    await Promise.all([this.#reader.close(boundMs), this.#spare?.close(boundMs), this.#opening]);
   }
 
-  /** How many messages came; null when the server refused, with nothing received. */
-  async #call(to: bigint): Promise<number | null> {
-    this.#received = false;
-    try {
-      const { rowCount } = await this.#client.query({
-        text: `SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes($1, $2, NULL,
-          'proto_version', '1', 'publication_names', $3, 'messages', 'true')`,
-        values: [this.#copy, formatLsn(to), ident(this.#settings.publication)],
-        binary: true,
-      } as pg.QueryConfig);
-      return rowCount ?? 0;
-    } catch (error) {
-      if (this.#received || this.#closed) throw error;
-      this.#parts.log.info(
-        { slot: this.#settings.slot, code: translate(error, 'source').code },
-        'the backlog is read through the slot itself from here on',
-      );
-      return null;
-    }
+  async #openSpare(): Promise<void> {
+    const signal = AbortSignal.any([this.#parts.signal, this.#ending.signal]);
+    const copy = await SlotCopy.open({ ...this.#parts, signal });
+    if (this.#closed) await copy?.close(0);
+    else this.#spare = copy;
   }
 
-  /** Resolves when little enough is queued for another call. */
-  async #space(): Promise<void> {
-    if (this.#closed || this.#parts.queue.bytes < CALL_BYTES / 2) return;
-    await new Promise<void>((resolve) => {
-      this.#room = resolve;
-    });
-    this.#room = null;
+  /** Lets a copy decode what comes after `from`; null when there is no need. */
+  async #begin(copy: SlotCopy, from: bigint): Promise<Call | null> {
+    if (this.#closed) return null;
+    await copy.advance(from);
+    const { restart, head } = await this.#look(copy);
+    const reread = from - restart;
+    if (this.#closed || head - from < this.#parts.restBytes || reread > MOST_BYTES) return null;
+    const step = minLsn(maxLsn(3n * reread, BigInt(this.#least)), MOST_BYTES);
+    this.#least = Math.min(CALL_BYTES, 2 * this.#least);
+    return copy.call(from + step);
   }
 
-  /** Where the copy stands, how far back it has to read, and how far the log goes. */
-  async #look(): Promise<{ confirmed: bigint; restart: bigint; head: bigint }> {
+  /** Where a copy stands, how far back it has to read, and how far the log goes. */
+  async #look(copy: SlotCopy): Promise<{ confirmed: bigint; restart: bigint; head: bigint }> {
     const { rows } = await this.#parts.queries.run((client) =>
       client.query<{ confirmed: string; restart: string; head: string }>(
         `SELECT confirmed_flush_lsn::text AS confirmed, restart_lsn::text AS restart, ${HEAD} AS head
          FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
-        [this.#copy],
+        [copy.name],
       ),
     );
     const [row] = rows;
     if (row === undefined) {
-      throw new VerdigrisError('SOURCE_LOST', `The temporary slot ${this.#copy} is gone with its session.`, {
-        context: { slot: this.#copy },
+      throw new VerdigrisError('SOURCE_LOST', `The temporary slot ${copy.name} is gone with its session.`, {
+        context: { slot: copy.name },
       });
     }
     return { confirmed: parseLsn(row.confirmed), restart: parseLsn(row.restart), head: parseLsn(row.head) };
@@ -246,15 +162,21 @@ export class Backlog {
 
   /** Tells the slot what is durable, now and then; what it refuses it is told again through the walsender. */
   async #advance(): Promise<void> {
+    const { slot, log, queries } = this.#parts;
     const durable = this.#parts.durable();
     if (durable <= this.#advanced || performance.now() - this.#advancedMs < ADVANCE_MS) return;
     this.#advancedMs = performance.now();
-    const { slot } = this.#settings;
     try {
-      await this.#parts.queries.run((client) => client.query(ADVANCE, [slot, formatLsn(durable)]));
+      await queries.run((client) =>
+        client.query(
+          `SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)
+           FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND confirmed_flush_lsn < $2::pg_catalog.pg_lsn`,
+          [slot, formatLsn(durable)],
+        ),
+      );
       this.#advanced = durable;
     } catch (error) {
-      this.#parts.log.debug({ slot, code: translate(error, 'source').code }, 'the slot was not advanced');
+      log.debug({ slot, code: translate(error, 'source').code }, 'the slot was not advanced');
     }
   }
 }

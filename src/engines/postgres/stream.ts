@@ -116,7 +116,6 @@ export class PostgresStream implements ChangeStream {
       consumed: () => {
         const reader = this.#backlog ?? this.#plugin;
         if (reader.paused && this.#queue.bytes < settings.queueBytes / 2) reader.resume();
-        this.#backlog?.consumed();
       },
       quiet: (endLsn) => this.#pulse.quiet(endLsn),
     });
@@ -195,27 +194,26 @@ export class PostgresStream implements ChangeStream {
     const { backlogConfig, queries, log } = this.#parts;
     if (backlogConfig === null) return null;
     const { slot, publication, restBytes } = this.#settings;
-    return await Backlog.open(
-      this.#from,
-      { slot, publication, restBytes },
-      {
-        clientConfig: backlogConfig,
-        queue: this.#queue,
-        queries,
-        log,
-        data: () => {
-          if (this.#backlog !== null) this.#queued(this.#backlog);
-        },
-        reached: (lsn) => {
-          this.#pulse.data(lsn);
-          this.#pulse.quiet(lsn);
-          this.#wake();
-        },
-        durable: () => this.#pulse.durable,
-        signal: this.#signal,
-        failed: (error) => this.#fail(error),
+    return await Backlog.open(this.#from, {
+      slot,
+      publication,
+      restBytes,
+      clientConfig: backlogConfig,
+      queue: this.#queue,
+      queries,
+      log,
+      data: () => {
+        if (this.#backlog !== null) this.#queued(this.#backlog);
       },
-    );
+      reached: (lsn) => {
+        this.#pulse.data(lsn);
+        this.#pulse.quiet(lsn);
+        this.#wake();
+      },
+      durable: () => this.#pulse.durable,
+      signal: this.#signal,
+      failed: (error) => this.#fail(error),
+    });
   }
 
   /** Reads the backlog to its end and goes on with the slot from there. */

@@ -87,6 +87,36 @@ describe.each([16, 18] as const)('a backlog of PostgreSQL %i', (version) => {
     await finish(harness, reader);
   });
 
+  test('two copies take turns: each row comes once, in order', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+    for (let at = 1; at <= 190_001; at += 10_000) await db.query(fill(at, at + 9_999));
+    const reader = await open(harness);
+    const rows: Row[] = [];
+    let most = 0;
+    while (rows.length < 200_000) {
+      rows.push(...rowsOf(await reader.next()));
+      most = Math.max(most, (await slots(db)).filter(({ temporary }) => temporary).length);
+    }
+    expect(most).toBe(2);
+    expect(ids(rows)).toEqual(upTo(200_000));
+    await takenOver(db);
+    await finish(harness, reader);
+  });
+
+  test('a stream that ends while two copies are read leaves none of them', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+    for (let at = 1; at <= 190_001; at += 10_000) await db.query(fill(at, at + 9_999));
+    const reader = await open(harness);
+    while ((await slots(db)).length < 3) await reader.next();
+    await reader.close();
+    await waitFor(async () => (await slots(db)).length === 1, {
+      what: 'the copies gone with their sessions',
+    });
+    await finish(harness);
+  });
+
   test('a stream that ends inside of it confirms nothing; the next one begins at the checkpoint', async () => {
     await using db = await database();
     await using harness = await sourceOn(db, { backlogBytes: 1 << 20, maxBatchBytes: 16 * 1024 });
