@@ -2,11 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
 import type { RowRun } from '../../src/core/change.ts';
 import { asPosition } from '../../src/core/position.ts';
-import { UNCHANGED, type Column, type Relation } from '../../src/core/table.ts';
+import { UNCHANGED, type Column, type Relation, type Tuple } from '../../src/core/table.ts';
 import { applicationName } from '../../src/engines/postgres/lease.ts';
 import { Durability } from '../../src/engines/postgres/sink-durability.ts';
 import { bindMessage } from '../../src/engines/postgres/sink-messages.ts';
 import { realPlace, type SinkLayout } from '../../src/engines/postgres/sink-layout.ts';
+import { keyOrder } from '../../src/engines/postgres/sink-order.ts';
 import { isCopy, stepsFor } from '../../src/engines/postgres/sink-program.ts';
 import { textArrayBytes } from '../../src/engines/postgres/sink-binary.ts';
 import { copyBytes } from '../../src/engines/postgres/sink-copy-text.ts';
@@ -211,6 +212,7 @@ const layout: SinkLayout = {
   cascades: false,
   members: new Set(),
   late: [],
+  compared: new Set([0, 2]),
   merge: null,
   prefix: 0,
   elements: null,
@@ -269,4 +271,83 @@ test('large runs are cut, large inserts are copied, key changes stay together', 
       columns: [0],
     }).length,
   ).toBe(1);
+});
+
+describe('rows in the order of their keys', () => {
+  const integers = {
+    ...relation,
+    columns: ['id', 'a', 'b'].map((name) => ({ ...column(name), kind: 'integer' as const })),
+  };
+  const rowsFrom = (ids: readonly (string | number)[]): Tuple[] => ids.map((id) => [String(id), 'a', 'b']);
+  /** Odd ones first, each half from its end. */
+  const mixed = (count: number): number[] =>
+    Array.from({ length: count }, (_, index) => (index * 7_919) % count);
+  const written = (run: RowRun): (string | null)[][] =>
+    [
+      ...stepsFor(
+        realPlace({ ...layout, relation: integers }, () => 'unused'),
+        run,
+      ),
+    ].map((step) => (isCopy(step) ? ['copy'] : readBytes(step.values[0] as Buffer)));
+
+  test('updates and deletes are sent in it, so that each statement finds neighbours', () => {
+    const rows = rowsFrom(mixed(12_000));
+    const before = rows.map(() => null);
+    const all = Array.from({ length: 12_000 }, (_, id) => String(id));
+    const cut = [all.slice(0, 5_000), all.slice(5_000, 10_000), all.slice(10_000)];
+    expect(written({ relation: integers, op: 'update', after: rows, before, columns: [1] })).toEqual(cut);
+    expect(written({ relation: integers, op: 'delete', after: [], before: rows })).toEqual(cut);
+  });
+
+  test('updates of a value that another row may take keep the order of the source', () => {
+    const ids = mixed(1_000);
+    const rows = rowsFrom(ids);
+    const before = rows.map(() => null);
+    expect(written({ relation: integers, op: 'update', after: rows, before, columns: [1, 2] })).toEqual([
+      ids.map(String),
+    ]);
+  });
+
+  test('every row comes once, in the order of all whole numbers that the key begins with', () => {
+    const key = { ...integers, key: [0, 1, 2], columns: [...integers.columns.slice(0, 2), column('b')] };
+    const number = fc.oneof(fc.integer({ min: -5, max: 5 }), fc.integer({ min: -(2 ** 20), max: 2 ** 20 }));
+    fc.assert(
+      fc.property(fc.array(fc.tuple(number, number), { minLength: 64, maxLength: 300 }), (pairs) => {
+        const rows = pairs.map(([a, b], index): Tuple => [String(a), String(b), `text ${index}`]);
+        const order = keyOrder(key, rows) ?? [...rows.keys()];
+        const expected = [...rows.keys()].sort((x, y) => {
+          const [one, other] = [pairs[x] as [number, number], pairs[y] as [number, number]];
+          return one[0] - other[0] || one[1] - other[1] || x - y;
+        });
+        expect(order).toEqual(expected);
+      }),
+    );
+  });
+
+  test('numbers further apart than a double can tell: every row comes once, and far ones are in order', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), { minLength: 64, maxLength: 300 }),
+        (ids) => {
+          const order = keyOrder(integers, rowsFrom(ids.map(String))) ?? [...ids.keys()];
+          expect(new Set(order).size).toBe(ids.length);
+          for (let at = 1; at < order.length; at++) {
+            const step = (ids[order[at] as number] as bigint) - (ids[order[at - 1] as number] as bigint);
+            expect(step).toBeGreaterThan(-(2n ** 64n) / 2n ** 40n);
+          }
+        },
+      ),
+    );
+  });
+
+  test.each([
+    ['a key that does not begin with a whole number', { ...integers, key: [0], columns: relation.columns }],
+    ['no key', { ...integers, key: [] }],
+  ])('%s: as they came', (_, other) => {
+    expect(keyOrder(other, rowsFrom(mixed(1_000)))).toBeNull();
+  });
+
+  test('cells that are no numbers: as they came', () => {
+    expect(keyOrder(integers, rowsFrom([...mixed(100), 'x']))).toBeNull();
+  });
 });

@@ -43,6 +43,8 @@ export interface SinkLayout {
   /** Ids of the table and of its partitions: constraint errors name the partition. */
   readonly members: ReadonlySet<string>;
   readonly late: readonly LateConstraint[];
+  /** Columns whose values the server compares between rows, one by one: in which order rows are updated may decide whether it takes them. */
+  readonly compared: ReadonlySet<number>;
   readonly merge: { readonly owner: readonly number[]; readonly parts: readonly MergePart[] } | null;
   readonly prefix: number;
   /** Set when it is no table but the elements of an array, kept in the state: the parent, and the array's column there. */
@@ -97,6 +99,16 @@ LEFT JOIN pg_catalog.pg_operator o ON o.oid = con.conexclop[k.n]
 LEFT JOIN pg_catalog.pg_namespace opn ON opn.oid = o.oprnamespace
 WHERE con.conrelid = $1::oid AND con.contype IN ('p', 'u', 'x') AND con.condeferrable
 GROUP BY con.conname`;
+
+/** Columns of unique indexes and exclusion constraints; null: an expression. */
+const COMPARED = `
+SELECT DISTINCT a.attname FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) k(attnum)
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = $1::oid AND (i.indisunique OR i.indisexclusion)`;
+
+/** What is asked about each table. */
+const QUERIES = [MEMBERS, LATE, COLUMNS, COMPARED];
 
 /** Layouts of the tables that a sink writes, read on first use. */
 export class Layouts {
@@ -235,14 +247,12 @@ async function readSinkLayouts(
     const { table } = (wanted[index] as Wanted).relation;
     throw new VerdigrisError('SCHEMA_TABLE_MISSING', `The sink has no table ${showTable(table)}.`);
   });
-  const answers = await wire.all(
-    oids.flatMap((oid) => [MEMBERS, LATE, COLUMNS].map((text) => ({ text, values: [oid] }))),
-  );
+  const answers = await wire.all(oids.flatMap((oid) => QUERIES.map((text) => ({ text, values: [oid] }))));
   return wanted.map((one, index) => {
-    const [members, constraints, attributes] = answers
-      .slice(3 * index, 3 * index + 3)
+    const [members, constraints, attributes, compared] = answers
+      .slice(QUERIES.length * index, QUERIES.length * (index + 1))
       .map(({ rows }) => rows);
-    const rows = { members, constraints, attributes } as Found;
+    const rows = { members, constraints, attributes, compared } as Found;
     return sinkLayout(one, rows, pointedTo.get(oids[index] as string));
   });
 }
@@ -251,11 +261,12 @@ interface Found {
   readonly members: Outcome['rows'];
   readonly constraints: Outcome['rows'];
   readonly attributes: Outcome['rows'];
+  readonly compared: Outcome['rows'];
 }
 
 function sinkLayout(
   { relation, target }: Wanted,
-  { members, constraints, attributes }: Found,
+  { members, constraints, attributes, compared }: Found,
   pointed: Pick<SinkLayout, 'referenced' | 'cascades'> = { referenced: false, cascades: false },
 ): SinkLayout {
   const { table } = relation;
@@ -266,6 +277,7 @@ function sinkLayout(
       operator: (JSON.parse(operators as string) as string[])[index] as string,
     })),
   }));
+  const names = new Set(compared.map(([name]) => name));
   const byName = new Map(attributes.map((row) => [row[0] as string, row]));
   const columns = relation.columns.map((column): SinkColumn => {
     const row = byName.get(column.name);
@@ -296,6 +308,9 @@ function sinkLayout(
       ...members.map(([schema, name]) => tableId({ schema: schema as string, name: name as string })),
     ]),
     late,
+    compared: new Set(
+      relation.columns.flatMap(({ name }, index) => (names.has(null) || names.has(name) ? [index] : [])),
+    ),
     merge: target?.merge ?? null,
     prefix: target?.prefix ?? 0,
     elements: null,
@@ -322,6 +337,7 @@ function elementsLayout(relation: Relation, { of, array }: ArrayElements, parent
     cascades: false,
     members: new Set(),
     late: [],
+    compared: new Set(),
     merge: null,
     prefix: 0,
     elements: { parent: of, array },

@@ -3,6 +3,7 @@ import type { RowRun } from '../../core/change.ts';
 import { showTable, UNCHANGED, type Cell, type Tuple } from '../../core/table.ts';
 import type { Place, SinkLayout } from './sink-layout.ts';
 import { ownerDeleteSteps, ownerInsertSteps, ownerMoveSteps, putSteps } from './sink-merge.ts';
+import { keyOrder } from './sink-order.ts';
 import {
   deleteStep,
   housekeeping,
@@ -51,7 +52,7 @@ function* shaped(place: Place, run: RowRun, columns: readonly number[]): Generat
       return;
     case 'insert':
       if (layout.merge !== null) {
-        for (const part of cut(run, run.after)) yield* ownerInsertSteps(place, part, written);
+        for (const part of cut(run, 'after')) yield* ownerInsertSteps(place, part, written);
         return;
       }
       yield* insertWork(place, run, written);
@@ -61,7 +62,7 @@ function* shaped(place: Place, run: RowRun, columns: readonly number[]): Generat
         for (let row = 0; row < run.before.length; row += 1) yield imageStep(place, run, row, null);
         return;
       }
-      for (const part of cut(run, run.before as readonly Tuple[])) {
+      for (const part of cut(inKeyOrder(run, 'before'), 'before')) {
         if (layout.merge !== null) yield* ownerDeleteSteps(place, part);
         else yield deleteStep(place, part, part.before as readonly Tuple[]);
       }
@@ -76,7 +77,8 @@ function* shaped(place: Place, run: RowRun, columns: readonly number[]): Generat
           `Table ${showTable(layout.table)} is not merged, but a part of a row came for it.`,
         );
       }
-      for (const part of cut(run, run.after)) yield* putSteps(place, part, written);
+      for (const part of cut(inUpdateOrder(layout, run, written), 'after'))
+        yield* putSteps(place, part, written);
       return;
     case 'replace':
       yield prefixStep(place, run);
@@ -96,7 +98,7 @@ function* insertWork(place: Place, run: RowRun, columns: readonly number[]): Gen
       return;
     }
   }
-  for (const part of cut(run, run.after)) yield insertStep(place, part, columns);
+  for (const part of cut(run, 'after')) yield insertStep(place, part, columns);
 }
 
 function* updateWork(place: Place, run: RowRun, columns: readonly number[]): Generator<Work> {
@@ -120,7 +122,7 @@ function* updateWork(place: Place, run: RowRun, columns: readonly number[]): Gen
   if (stayed.length === 0) return;
   const rest = moved.length === 0 ? run : pick(run, stayed);
   const set = columns.filter((column) => !layout.key.includes(column));
-  for (const part of cut(rest, rest.after)) yield* updateSteps(place, part, set);
+  for (const part of cut(inUpdateOrder(layout, rest, set), 'after')) yield* updateSteps(place, part, set);
 }
 
 /** Compared as text: a key that is written differently but equal (1.0, 1.00) has to be written as well. */
@@ -161,12 +163,25 @@ export function* shadowSteps(real: Place, shadow: Place, run: RowRun): Generator
 
 const pick = (run: RowRun, rows: readonly number[]): RowRun => ({
   ...run,
-  after: rows.map((row) => run.after[row] as Tuple),
+  after: run.after.length === 0 ? run.after : rows.map((row) => run.after[row] as Tuple),
   before: rows.map((row) => run.before[row] ?? null),
 });
 
-/** Cuts a run into statements of bounded size. `sized` are the tuples whose bytes count. */
-function* cut(run: RowRun, sized: readonly Tuple[]): Generator<RowRun> {
+/** The rows of a run as they are found on the server. */
+function inKeyOrder(run: RowRun, side: 'after' | 'before'): RowRun {
+  const order = keyOrder(run.relation, run[side] as readonly Tuple[]);
+  return order === null ? run : pick(run, order);
+}
+
+/** The same where the order makes no difference: a value that one row gives up may be taken by another. */
+const inUpdateOrder = (layout: SinkLayout, run: RowRun, set: readonly number[]): RowRun =>
+  set.some((column) => layout.compared.has(column) && !layout.key.includes(column))
+    ? run
+    : inKeyOrder(run, 'after');
+
+/** Cuts a run into statements of bounded size, by the bytes of one side of it. */
+function* cut(run: RowRun, side: 'after' | 'before'): Generator<RowRun> {
+  const sized = run[side] as readonly Tuple[];
   let from = 0;
   let bytes = 0;
   for (let row = 0; row < sized.length; row += 1) {

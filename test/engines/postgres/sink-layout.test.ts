@@ -33,3 +33,18 @@ test('what was read before layouts were forgotten is not kept: it may be older t
   const [row] = await g.rows(KEY_OF_UP);
   expect((await layouts.of(wire, up)).columns[0]?.base).toBe(row);
 });
+
+test('columns that the server compares between rows: unique and exclusion constraints, and all where an expression is compared', async () => {
+  await using g =
+    await green(`CREATE TABLE plain (id int PRIMARY KEY, a int, b int, c int4range, UNIQUE (b), EXCLUDE USING gist (c WITH &&));
+    CREATE INDEX ON plain (a);
+    CREATE TABLE lower (id int PRIMARY KEY, a text, b text);
+    CREATE UNIQUE INDEX ON lower (lower(a))`);
+  const relations = (await g.targets('plain', 'lower')).map(({ relation }) => relation);
+  await using wire = new Wire(await connect(g.config, { applicationName: 'test' }));
+  const layouts = await new Layouts().all(wire, relations);
+  expect(layouts.map(({ compared }) => [...compared])).toEqual([
+    [0, 2, 3],
+    [0, 1, 2],
+  ]);
+});
