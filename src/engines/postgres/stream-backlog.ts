@@ -132,8 +132,7 @@ export class Backlog {
 
   /** Lets a copy decode what comes after `from`; null when there is no need. */
   async #begin(copy: SlotCopy, from: bigint): Promise<Call | null> {
-    if (this.#closed) return null;
-    await copy.advance(from);
+    if (this.#closed || !(await copy.advance(from))) return null;
     const { restart, head } = await this.#look(copy);
     const reread = from - restart;
     if (this.#closed || head - from < this.#parts.restBytes || reread > MOST_BYTES) return null;

@@ -109,15 +109,21 @@ export class SlotCopy {
     this.#socket.resume();
   }
 
-  /** Moves it forward without reading. */
-  async advance(to: bigint): Promise<void> {
+  /** Moves it forward without reading. False when the server refused. */
+  async advance(to: bigint): Promise<boolean> {
     // Its last messages may have filled the queue, which pauses.
     this.#socket.resume();
-    // Each row of this connection is a message: this has none.
-    await this.#client.query(
-      'SELECT FROM pg_catalog.pg_replication_slot_advance($1, $2) AS moved WHERE moved.end_lsn IS NULL',
-      [this.name, formatLsn(to)],
-    );
+    try {
+      // Each row of this connection is a message: this has none.
+      await this.#client.query(
+        'SELECT FROM pg_catalog.pg_replication_slot_advance($1, $2) AS moved WHERE moved.end_lsn IS NULL',
+        [this.name, formatLsn(to)],
+      );
+      return true;
+    } catch (error) {
+      this.#refused(error);
+      return false;
+    }
   }
 
   /** Decodes up to `to` or a little more. The messages come with {@link release}. */
@@ -145,7 +151,7 @@ export class SlotCopy {
   }
 
   async #read(to: bigint): Promise<number | null> {
-    const { slot, publication, log } = this.#parts;
+    const { publication } = this.#parts;
     try {
       const { rowCount } = await this.#client.query({
         text: `SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes($1, $2, NULL,
@@ -156,11 +162,14 @@ export class SlotCopy {
       return rowCount ?? 0;
     } catch (error) {
       if (this.#received || this.#closed) throw error;
-      log.info(
-        { slot, code: translate(error, 'source').code },
-        'the backlog is read through the slot itself from here on',
-      );
+      this.#refused(error);
       return null;
     }
+  }
+
+  #refused(error: unknown): void {
+    const { slot, log } = this.#parts;
+    const { code } = translate(error, 'source');
+    log.info({ slot, code }, 'the backlog is read through the slot itself from here on');
   }
 }

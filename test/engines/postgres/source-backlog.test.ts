@@ -3,7 +3,7 @@ import { positions } from '../../../src/engines/postgres/position.ts';
 import { createDatabase, type TestDatabase } from '../../support/databases.ts';
 import type { Reader } from '../../support/stream-reader.ts';
 import { waitFor } from '../../support/wait.ts';
-import { finish, open, rowsOf, sourceOn, type Row } from './source-harness.ts';
+import { finish, open, rowsOf, sourceOn, type Harness, type Row } from './source-harness.ts';
 
 const fill = (from: number, to: number, bytes = 20): string =>
   `INSERT INTO t SELECT g, repeat('x', ${bytes}) FROM generate_series(${from}, ${to}) g`;
@@ -102,6 +102,43 @@ describe.each([16, 18] as const)('a backlog of PostgreSQL %i', (version) => {
     expect(ids(rows)).toEqual(upTo(200_000));
     await takenOver(db);
     await finish(harness, reader);
+  });
+
+  test('two copies agree with the walsender: a layout that changes, savepoints, rollbacks, and a transaction that is open all the while', async () => {
+    await using db = await database();
+    await using harness = await sourceOn(db, { backlogBytes: 1 << 20 });
+    await using plain = await sourceOn(db, { backlogBytes: 1 << 30 });
+    const held = await db.connect();
+    await held.query(
+      'BEGIN; INSERT INTO t VALUES (-1, $$long$$); SAVEPOINT a; INSERT INTO t VALUES (-2, $$long$$)',
+    );
+    const some = async (round: number): Promise<void> => {
+      const id = round * 10_000;
+      await db.query(`BEGIN; ${fill(id, id + 4_999)}; SAVEPOINT a; ${fill(id + 5_000, id + 5_099)}; ROLLBACK TO a;
+        SAVEPOINT b; ${fill(id + 5_100, id + 9_999)}; RELEASE b; COMMIT`);
+      await db.query(`BEGIN; ${fill(-id - 99, -id)}; ROLLBACK`);
+    };
+    for (let round = 1; round <= 8; round++) await some(round);
+    await held.query('ROLLBACK TO a; INSERT INTO t VALUES (-3, $$long$$); COMMIT');
+    // It would have waited for the transaction that was open.
+    await db.query('ALTER TABLE t ADD COLUMN w int DEFAULT 7');
+    for (let round = 9; round <= 12; round++) await some(round);
+    // A commit of ours ends the reading: nothing is acknowledged here, so no idle position comes.
+    const end = await harness.source.mark('end');
+    const read = async (source: Harness): Promise<unknown[]> => {
+      const reader = await open(source, harness.start);
+      const batches = await reader.reach(positions, end);
+      await reader.close();
+      return [
+        batches.flatMap(rowsOf),
+        batches.flatMap(({ transactions }) => transactions),
+        batches.flatMap(({ schemaChanges }) => schemaChanges.map(({ relation }) => relation?.columns)),
+      ];
+    };
+    const ours = await read(harness);
+    expect(ours.map((found) => (found as unknown[]).length)).toEqual([12 * 9_900 + 2, 14, 1]);
+    expect(ours).toEqual(await read(plain));
+    await finish(harness);
   });
 
   test('a stream that ends while two copies are read leaves none of them', async () => {
