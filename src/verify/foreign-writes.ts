@@ -245,8 +245,12 @@ export class ForeignWatch {
     await this.#o.store.prepare();
     if (from !== null) await this.#beginAt(from);
     for (;;) {
-      await this.#readUntilBusy(signal);
-      await this.#rest(signal);
+      const place = await this.#place();
+      if (this.#mayRest) {
+        this.#sees(place);
+        await this.#rest(signal);
+      }
+      await this.#readUntilBusy(place, signal);
     }
   }
 
@@ -256,17 +260,21 @@ export class ForeignWatch {
     if (known === null || !positions.covers(known.upto, from)) await store.begin(owner, from);
   }
 
-  async #readUntilBusy(signal: AbortSignal): Promise<void> {
-    const { source, owner } = this.#o;
-    const from = await this.#place();
-    const rest = new AbortController();
-    await using stream = await source.open(from, AbortSignal.any([signal, rest.signal]));
+  /** Whatever is written behind `place` will be found. */
+  #sees(place: Position): void {
     // A loss of the connection is no gap: it goes on where it was.
-    this.#passed = from;
+    this.#passed = place;
     if (this.#wanted !== null && this.#hasPassed(this.#wanted)) this.#wanted = null;
     this.#blind = null;
     this.#tried.resolve();
     this.#turn();
+  }
+
+  async #readUntilBusy(from: Position, signal: AbortSignal): Promise<void> {
+    const { source, owner } = this.#o;
+    const rest = new AbortController();
+    await using stream = await source.open(from, AbortSignal.any([signal, rest.signal]));
+    this.#sees(from);
     const looking = this.#restWhenBusy(rest, signal);
     try {
       for await (const batch of stream) {

@@ -230,6 +230,26 @@ test('the log rests while a backlog is applied, is read again when somebody asks
   await watch.stop();
 });
 
+test('a backlog that is applied from the start: the log is not even opened before somebody asks', async () => {
+  const log = new Log();
+  const store = new Memory();
+  let busy = true;
+  const watch = watching(log, store, () => busy);
+  const life = new AbortController();
+  watch.start(life.signal);
+  await watch.ready(life.signal);
+  expect([log.opened, watch.facts.blind]).toEqual([0, null]);
+  log.write('1', '2');
+  expect(await watch.reach(10_000, life.signal)).toBe(1);
+  expect(log.opened).toBe(1);
+  await waitFor(() => Promise.resolve(log.open === 0), { what: 'the stream to be closed' });
+  log.write('3');
+  busy = false;
+  await waitFor(() => Promise.resolve(watch.facts.count === 2), { what: 'the rest to be read' });
+  expect([...store.found.values()].map(({ rows }) => rows['public.t'])).toEqual([2, 1]);
+  await watch.stop();
+});
+
 test('a gap in the log changes the evidence, and a log that is not read says so to whoever asks', async () => {
   const log = new Log();
   const store = new Memory();
