@@ -85,8 +85,9 @@ export class FrameSocket {
     this.#wire.stream.pause();
   }
 
+  /** Nothing, where something is held: that waits for {@link release}. */
   resume(): void {
-    if (!this.paused) return;
+    if (!this.paused || (this.#held?.chunks.length ?? 0) > 0) return;
     this.paused = false;
     this.#wire.stream.resume();
   }

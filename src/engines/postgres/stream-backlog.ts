@@ -97,10 +97,10 @@ export class Backlog {
       await call.decoded;
       let end = (await this.#look(this.#reader)).confirmed;
       // A notice of the server looks like the begin of a result, but the copy moves at the end of one.
-      const ahead: Call | null =
-        this.#spare !== null && small && end > this.#position ? await this.#begin(this.#spare, end) : null;
+      const next: Promise<Call | null> | null =
+        this.#spare !== null && small && end > this.#position ? this.#begin(this.#spare, end) : null;
       this.#reader.release();
-      const messages = await call.done;
+      const [messages, ahead]: readonly [number | null, Call | null] = await Promise.all([call.done, next]);
       if (messages === null) break;
       if (ahead === null) end = (await this.#look(this.#reader)).confirmed;
       const bytes = Number(end - this.#position);
