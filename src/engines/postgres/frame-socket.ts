@@ -59,8 +59,9 @@ export class FrameSocket {
     });
   }
 
-  /** Lets go of what {@link hold} kept back. */
+  /** Lets go of what {@link hold} kept back; drops it where the connection has ended, for whoever asked was told that nothing came. */
   release(): void {
+    if (this.#wire.stream.destroyed) this.#discard = true;
     const chunks = this.#held?.chunks ?? [];
     this.#held = null;
     this.resume();
