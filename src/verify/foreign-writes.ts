@@ -245,10 +245,12 @@ export class ForeignWatch {
     await this.#o.store.prepare();
     if (from !== null) await this.#beginAt(from);
     for (;;) {
-      const place = await this.#place();
+      let place = await this.#place();
       if (this.#mayRest) {
         this.#sees(place);
         await this.#rest(signal);
+        // The slot may have been lost meanwhile.
+        place = await this.#place();
       }
       await this.#readUntilBusy(place, signal);
     }

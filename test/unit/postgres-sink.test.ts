@@ -279,7 +279,7 @@ describe('rows in the order of their keys', () => {
     columns: ['id', 'a', 'b'].map((name) => ({ ...column(name), kind: 'integer' as const })),
   };
   const rowsFrom = (ids: readonly (string | number)[]): Tuple[] => ids.map((id) => [String(id), 'a', 'b']);
-  /** Odd ones first, each half from its end. */
+  /** Each number below `count` once, none beside its neighbour. */
   const mixed = (count: number): number[] =>
     Array.from({ length: count }, (_, index) => (index * 7_919) % count);
   const written = (run: RowRun): (string | null)[][] =>

@@ -32,6 +32,7 @@ import { Spool } from './spool.ts';
 import { ident } from './sql.ts';
 import { PostgresStream } from './stream.ts';
 import { RelationMap } from './stream-relations.ts';
+import { SLOT_COPY_SETTINGS } from './stream-slot-copy.ts';
 
 export interface SourceParts {
   readonly config: PostgresConfig;
@@ -56,13 +57,6 @@ export function createSource(parts: SourceParts): ChangeSource & AsyncDisposable
 const FREE_ATTEMPTS = 3;
 
 const BACKLOG_BYTES = 16 << 20;
-/** A call of a backlog takes as long as it takes, and ends when nobody is there any more. */
-const BACKLOG_SETTINGS = {
-  statement_timeout: '0',
-  client_connection_check_interval: '2s',
-  // A notice comes before the result is there.
-  client_min_messages: 'warning',
-};
 
 class PostgresSource implements ChangeSource, AsyncDisposable {
   readonly #parts: SourceParts;
@@ -171,7 +165,7 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     const backlogBytes = this.#parts.backlogBytes ?? BACKLOG_BYTES;
     const behind = parseLsn(await this.head()) - parseLsn(from) >= backlogBytes;
     const backlog = behind
-      ? await clientConfig(config, { applicationName, settings: BACKLOG_SETTINGS })
+      ? await clientConfig(config, { applicationName, settings: SLOT_COPY_SETTINGS })
       : null;
     for (let attempt = 1; ; attempt++) {
       const stream = new PostgresStream(

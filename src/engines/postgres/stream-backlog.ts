@@ -28,7 +28,7 @@ const CALL_BYTES = 32 << 20;
 const MOST_BYTES = 512n << 20n;
 /**
  * Bytes of log for one message, from which on the walsender reads as fast: what it does beside decoding is per message, and it sends while it
- * decodes, where a call does first the one and then the other.
+ * decodes, where a call gathers its result first.
  */
 const LARGE_MESSAGE = 400;
 /** Time between two advances of the slot to what is durable, so that the server may let go of log. */
@@ -102,7 +102,7 @@ export class Backlog {
       this.#reader.release();
       const [messages, ahead]: readonly [number | null, Call | null] = await Promise.all([call.done, next]);
       if (messages === null) break;
-      if (ahead === null) end = (await this.#look(this.#reader)).confirmed;
+      if (end === this.#position) end = (await this.#look(this.#reader)).confirmed;
       const bytes = Number(end - this.#position);
       this.#position = end;
       this.#parts.reached(end);

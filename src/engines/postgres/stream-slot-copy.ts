@@ -7,6 +7,14 @@ import { formatLsn } from './position.ts';
 import { copyName } from './source-names.ts';
 import { ident } from './sql.ts';
 
+/** Of the session of a copy: a call takes as long as it takes, and ends when nobody is there any more. */
+export const SLOT_COPY_SETTINGS = {
+  statement_timeout: '0',
+  client_connection_check_interval: '2s',
+  // A notice comes before the result is there.
+  client_min_messages: 'warning',
+};
+
 export interface SlotCopyParts {
   readonly slot: string;
   readonly publication: string;
