@@ -11,17 +11,19 @@ const MOST_DIGITS = 131_072;
 /** Digits that a JavaScript number keeps. */
 const SAFE_DIGITS = 15;
 
-/** An integer in the spelling that every server prints, short enough for a JavaScript number: what nearly all of them are. */
-export function isPlainInteger(text: string): boolean {
+/** An integer in the spelling that every server prints, short enough for a JavaScript number, as nearly all of them are; NaN for any other text. */
+export function plainInteger(text: string): number {
   const start = text.charCodeAt(0) === 0x2d ? 1 : 0;
   const length = text.length - start;
-  if (length < 1 || length > SAFE_DIGITS) return false;
-  if (text.charCodeAt(start) === 0x30) return text === '0';
+  if (length < 1 || length > SAFE_DIGITS) return Number.NaN;
+  if (text.charCodeAt(start) === 0x30) return text === '0' ? 0 : Number.NaN;
+  let value = 0;
   for (let at = start; at < text.length; at += 1) {
-    const code = text.charCodeAt(at);
-    if (code < 0x30 || code > 0x39) return false;
+    const digit = text.charCodeAt(at) - 0x30;
+    if (!(digit >= 0 && digit <= 9)) return Number.NaN;
+    value = value * 10 + digit;
   }
-  return true;
+  return start === 0 ? value : -value;
 }
 
 /**

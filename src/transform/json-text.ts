@@ -25,7 +25,9 @@ const CLOSE_MAP = 0x7d;
 const ESCAPES = '"\\/bfnrt';
 
 /** Is told the direct parts of a value while it is checked; offsets into the text. */
-interface Visitor {
+export interface Visitor {
+  /** Is told the parts of each element, before it is told the element. */
+  readonly inside?: Visitor;
   element?(start: number, end: number): void;
   /** @param key offset of the quote before the key; `keyEnd` is behind the one after it */
   member?(key: number, keyEnd: number, start: number, end: number): void;
@@ -33,86 +35,19 @@ interface Visitor {
 
 /** Raw text of the value without surrounding space. Checks the whole text. */
 export function jsonValue(text: string): string {
-  const start = space(text, 0);
-  return text.slice(start, whole(text, start, null));
+  const end = whole(text, null);
+  return text.slice(space(text, 0), end);
 }
 
 /** Raw texts of the elements of an array; null when the value is not an array. */
 export function jsonElements(text: string): string[] | null {
-  const start = space(text, 0);
   const elements: string[] = [];
-  whole(text, start, { element: (from, to) => void elements.push(text.slice(from, to)) });
-  return text.charCodeAt(start) === OPEN_LIST ? elements : null;
+  whole(text, { element: (from, to) => void elements.push(text.slice(from, to)) });
+  return jsonIsArray(text) ? elements : null;
 }
 
-/** Raw text of what stands at the path, null when there is nothing. Of a key that is there twice the last one counts. */
-export function jsonAt(text: string, path: readonly (string | number)[]): string | null {
-  if (path.length === 0) return jsonValue(text);
-  if (parts.text !== text) parts.read(text);
-  let inner = parts;
-  let found = inner.find(path[0] as string | number);
-  for (let depth = 1; depth < path.length && found; depth += 1) {
-    // What lies inside was checked with what it lies in.
-    const { start } = inner;
-    inner = new Parts();
-    inner.scan(text, start, depth);
-    found = inner.find(path[depth] as string | number);
-  }
-  return found ? text.slice(inner.start, inner.end) : null;
-}
-
-/** Where the direct parts of a value stand: the members of an object, or the elements of an array. */
-class Parts implements Visitor {
-  text: string | null = null;
-  /** Of what was found last. */
-  start = 0;
-  end = 0;
-  readonly #keys: number[] = [];
-  readonly #spans: number[] = [];
-
-  /** The parts of the whole text. @throws NotJson */
-  read(text: string): void {
-    this.text = null;
-    this.#keys.length = 0;
-    this.#spans.length = 0;
-    whole(text, space(text, 0), this);
-    this.text = text;
-  }
-
-  scan(text: string, at: number, depth: number): void {
-    this.text = text;
-    scan(text, at, depth, this);
-  }
-
-  element(start: number, end: number): void {
-    this.#spans.push(start, end);
-  }
-
-  member(key: number, keyEnd: number, start: number, end: number): void {
-    this.#keys.push(key, keyEnd);
-    this.#spans.push(start, end);
-  }
-
-  find(part: string | number): boolean {
-    const keys = this.#keys;
-    let at = this.#spans.length - 2;
-    if (keys.length > 0) {
-      const name = String(part);
-      while (at >= 0 && !sameKey(this.text as string, keys[at] as number, keys[at + 1] as number, name))
-        at -= 2;
-    } else {
-      const index = typeof part === 'number' ? part : /^\d+$/.test(part) ? Number(part) : -1;
-      at = 2 * index <= at ? 2 * index : -1;
-    }
-    if (at < 0) return false;
-    this.start = this.#spans[at] as number;
-    this.end = this.#spans[at + 1] as number;
-    return true;
-  }
-}
-
-/** Of the text that was asked for last: columns of one row often take several places of the same one. */
-const parts = new Parts();
+/** Of a text that is JSON. */
+export const jsonIsArray = (text: string): boolean => text.charCodeAt(space(text, 0)) === OPEN_LIST;
 
 /** The text a scalar stands for: strings decoded, numbers and words as written; null for the word null. */
 export function jsonText(raw: string): string | null {
@@ -169,15 +104,15 @@ export function canonicalJson(text: string, number: (raw: string) => string): st
   }
 }
 
-/** Checks that nothing but space follows the value at `at`; returns where it ends. */
-function whole(text: string, at: number, visitor: Visitor | null): number {
-  const end = scan(text, at, 0, visitor);
+/** Checks the whole text; returns where its value ends. */
+export function whole(text: string, visitor: Visitor | null): number {
+  const end = scan(text, space(text, 0), 0, visitor);
   if (space(text, end) !== text.length) throw new NotJson('text after the value');
   return end;
 }
 
 /** Whether the string between two quotes stands for `name`. */
-function sameKey(text: string, start: number, end: number, name: string): boolean {
+export function sameKey(text: string, start: number, end: number, name: string): boolean {
   const escape = text.indexOf('\\', start);
   if (escape < 0 || escape >= end) return end - start === name.length + 2 && text.startsWith(name, start + 1);
   return JSON.parse(text.slice(start, end)) === name;
@@ -194,7 +129,7 @@ function space(text: string, at: number): number {
 }
 
 /** Checks the value that starts at `at` and returns where it ends; tells the visitor its direct parts. */
-function scan(text: string, at: number, depth: number, visitor: Visitor | null): number {
+export function scan(text: string, at: number, depth: number, visitor: Visitor | null): number {
   if (depth > MOST_DEPTH) throw new NotJson('nested too deeply');
   switch (text.charCodeAt(at)) {
     case QUOTE:
@@ -218,7 +153,7 @@ function list(text: string, at: number, depth: number, visitor: Visitor | null):
   let next = space(text, at + 1);
   if (text.charCodeAt(next) === CLOSE_LIST) return next + 1;
   for (;;) {
-    const end = scan(text, next, depth + 1, null);
+    const end = scan(text, next, depth + 1, visitor?.inside ?? null);
     visitor?.element?.(next, end);
     next = space(text, end);
     const code = text.charCodeAt(next);

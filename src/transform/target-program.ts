@@ -3,7 +3,8 @@ import { UNCHANGED, type Cell, type Relation, type Tuple } from '../core/table.t
 import { BadValue } from './bad-value.ts';
 import type { ColumnProgram } from './column.ts';
 import type { Condition } from './condition.ts';
-import { jsonElements, NotJson } from './json-text.ts';
+import { explodeJson } from './json-parts.ts';
+import { NotJson } from './json-text.ts';
 import { textOf } from './operations/operation.ts';
 
 /** How rows of one blue table get into one green table. */
@@ -81,6 +82,8 @@ export class TargetProgram {
   /** Something but key and constants is written. */
   readonly #payload: boolean;
   readonly #width: number;
+  /** The row with an element behind it: one for all rows, an evaluation keeps nothing of it. */
+  readonly #scratch: Cell[];
 
   constructor(options: TargetOptions) {
     const { table, programs } = options;
@@ -92,6 +95,7 @@ export class TargetProgram {
     this.explode = options.explode;
     this.programs = programs;
     this.#width = options.width;
+    this.#scratch = options.explode === null ? [] : new Array<Cell>(options.width + 1).fill(null);
     this.#copies = programs.filter((program) => program.copy !== null);
     this.#copyTo = Int32Array.from(this.#copies, (program) => program.column);
     this.#copyFrom = Int32Array.from(this.#copies, (program) => program.copy as number);
@@ -210,9 +214,10 @@ export class TargetProgram {
     if (gaps) for (const index of this.inputs) if (tuple[index] === UNCHANGED) throw incomplete(name);
     const elements = (own === undefined ? elementsOf : taken(own))(tuple[array] as Cell, name, policy);
     const rows = new Array<Cell[]>(elements.length);
-    const scratch = tuple.slice();
+    const scratch = this.#scratch;
+    for (let index = 0; index < this.#width; index++) scratch[index] = tuple[index] as Cell;
     for (let index = 0; index < elements.length; index++) {
-      scratch[this.#width] = elements[index] as Cell;
+      scratch[this.#width] = elements.at(index) as Cell;
       const row = this.whole(scratch, false);
       row[ordinal] = String(index + 1);
       rows[index] = row;
@@ -229,12 +234,20 @@ function evaluate(program: ColumnProgram, tuple: Tuple): Cell {
   }
 }
 
-function elementsOf(cell: Cell, name: string, policy: 'fail' | 'reject'): readonly string[] {
+/** In order. */
+interface Elements {
+  readonly length: number;
+  at(index: number): Cell | undefined;
+}
+
+const NO_ELEMENTS: Elements = [];
+
+function elementsOf(cell: Cell, name: string, policy: 'fail' | 'reject'): Elements {
   const refuse = (reason: string): RowProblem => new RowProblem('value', name, reason, policy);
-  let elements: readonly string[] | null;
+  let elements: Elements | null;
   try {
     const text = textOf(cell);
-    elements = text === null || text === 'null' ? [] : jsonElements(text);
+    elements = text === null || text === 'null' ? NO_ELEMENTS : explodeJson(text);
   } catch (error) {
     if (error instanceof NotJson || error instanceof BadValue) throw refuse('is not JSON');
     throw error;

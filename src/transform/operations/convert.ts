@@ -1,14 +1,7 @@
 import type { Column } from '../../core/table.ts';
 import { BadValue } from '../bad-value.ts';
 import { isInfinite, parseCivil, showDate, showTimestamp, trimFraction } from '../civil.ts';
-import {
-  isPlainInteger,
-  parseDecimal,
-  showDecimal,
-  stripZeros,
-  withScale,
-  type Decimal,
-} from '../decimal.ts';
+import { parseDecimal, plainInteger, showDecimal, stripZeros, withScale, type Decimal } from '../decimal.ts';
 import { jsonValue, NotJson } from '../json-text.ts';
 import { copyProblem, typeOf, within, type TypeWord } from '../type-word.ts';
 import type { Inverse, Shape } from './operation.ts';
@@ -94,9 +87,9 @@ function toInteger(from: Shape, type: TypeWord): Conversion | null {
   const [least, most] = range === null ? [-Infinity, Infinity] : range.map(Number);
   const outOfRange = (): BadValue => new BadValue(`is out of range for ${type.name}`);
   const inRange = (text: string): string => {
-    if (isPlainInteger(text)) {
-      const value = Number(text);
-      if (value < (least as number) || value > (most as number)) throw outOfRange();
+    const plain = plainInteger(text);
+    if (!Number.isNaN(plain)) {
+      if (plain < (least as number) || plain > (most as number)) throw outOfRange();
       return text;
     }
     const value = whole(text);

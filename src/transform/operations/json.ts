@@ -1,6 +1,9 @@
 import { BadValue } from '../bad-value.ts';
-import { jsonAt, jsonShape, jsonText, NotJson } from '../json-text.ts';
+import { jsonAt } from '../json-parts.ts';
+import { jsonText, NotJson } from '../json-text.ts';
 import { derived, type Operation } from './operation.ts';
+
+const QUOTE = 0x22;
 
 /** Path as keys and indexes: `a.b.0` or a list. */
 const pathParts = (path: string | readonly (string | number)[]): readonly (string | number)[] =>
@@ -22,10 +25,9 @@ export function extract(
       throw error;
     }
     if (raw === null || raw === 'null') return null;
-    if (asJson) return raw;
-    const shape = jsonShape(raw);
-    const value = jsonText(raw);
-    if (shape === 'string' && value !== null) checkText(value);
+    if (asJson || raw.charCodeAt(0) !== QUOTE) return raw;
+    const value = jsonText(raw) as string;
+    checkText(value);
     return value;
   };
 }

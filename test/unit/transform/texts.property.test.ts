@@ -4,6 +4,7 @@ import { canonicalNumber } from '../../../src/transform/canonical.ts';
 import {
   multiply,
   parseDecimal,
+  plainInteger,
   reciprocal,
   showDecimal,
   stripZeros,
@@ -11,9 +12,9 @@ import {
   withScale,
   type Decimal,
 } from '../../../src/transform/decimal.ts';
+import { explodeJson, jsonAt } from '../../../src/transform/json-parts.ts';
 import {
   canonicalJson,
-  jsonAt,
   jsonElements,
   jsonText,
   jsonValue,
@@ -66,6 +67,39 @@ describe('JSON as text', () => {
     expect(jsonText('"\\u0041\\n"')).toBe('A\n');
   });
 
+  test('the parts of an element are those of its text, whatever is asked in between', () => {
+    const part = fc.oneof(
+      fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 2 })),
+      fc.array(fc.jsonValue({ maxDepth: 2 })),
+      fc.jsonValue({ maxDepth: 2 }),
+    );
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 6 }), fc.boolean(), (value, between) => {
+        const elements = explodeJson(spaced(value));
+        expect(elements?.length).toBe(value.length);
+        for (const [index, inside] of value.entries()) {
+          const element = elements?.at(index) as string;
+          expect(JSON.parse(element)).toEqual(JSON.parse(JSON.stringify(inside)));
+          if (typeof inside !== 'object' || inside === null) {
+            expect(jsonAt(element, ['0'])).toBeNull();
+            continue;
+          }
+          const members: [string | number, unknown][] = Array.isArray(inside)
+            ? inside.map((one, at) => [at, one])
+            : Object.entries(inside);
+          for (const [key, one] of members) {
+            if (between) expect(jsonAt('{"a": [1, {"b": 2}]}', ['a', 1, 'b'])).toBe('2');
+            expect(JSON.parse(jsonAt(element, [key]) as string)).toEqual(JSON.parse(JSON.stringify(one)));
+          }
+          expect(jsonAt(element, Array.isArray(inside) ? [inside.length] : ['no such key'])).toBeNull();
+        }
+      }),
+    );
+    expect(explodeJson(' {"a": [1]} ')).toBeNull();
+    expect(() => explodeJson('[1, 2')).toThrow(NotJson);
+    expect(explodeJson('[]')?.length).toBe(0);
+  });
+
   test('deep nesting ends in an error, not in the end of the stack', () => {
     expect(() => jsonValue('['.repeat(100_000))).toThrow(NotJson);
   });
@@ -78,6 +112,16 @@ describe('JSON as text', () => {
 });
 
 describe('decimals', () => {
+  test('an integer is plain as it is printed, up to 15 digits', () => {
+    const texts = fc.oneof(fc.bigInt().map(String), fc.stringMatching(/^[-+]?[0-9]{0,17}[.e]?$/));
+    fc.assert(
+      fc.property(texts, (text) => {
+        const plain = /^(0|-?[1-9]\d{0,14})$/.test(text);
+        expect(plainInteger(text)).toBe(plain ? Number(text) : Number.NaN);
+      }),
+    );
+  });
+
   test('what is done with numbers is what is done with integers of any length, or not done', () => {
     const digits = (most: number) => fc.bigInt({ min: 0n, max: 10n ** BigInt(most) });
     const texts = fc.oneof(
