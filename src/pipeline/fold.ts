@@ -238,9 +238,15 @@ class KeyedFold implements TableFold {
     puts.emit(runs);
 
     if (this.#replaced.size > 0) {
-      const groups = [...this.#replaced.values()];
-      const children = groups.flatMap((group) => group.children);
-      const prefixes = groups.map((group) => group.prefix);
+      // In their full length from the start: lists that grow are copied again and again.
+      const children = new Array<Tuple>(this.#children);
+      const prefixes = new Array<Tuple>(this.#replaced.size);
+      let child = 0;
+      let parent = 0;
+      for (const group of this.#replaced.values()) {
+        prefixes[parent++] = group.prefix;
+        for (const row of group.children) children[child++] = row;
+      }
       const columns = children.length > 0 ? presentColumns(relation, children[0] as Tuple) : [];
       runs.push({ relation, op: 'replace', after: children, before: prefixes, columns });
     }

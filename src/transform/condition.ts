@@ -98,14 +98,17 @@ export function compileCondition(
     name: columns[index] as string,
     value: conditionValue((relation.columns[index] as Relation['columns'][number]).kind),
   }));
+  const wanted = anyNotNull(parsed.ast)?.map((name) => columns.indexOf(name)) ?? null;
   // One object for all rows: an evaluation keeps nothing of it.
   const row: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
   for (const { name } of reads) row[name] = null;
   return {
     text,
     inputs,
-    anyNotNull: anyNotNull(parsed.ast)?.map((name) => columns.indexOf(name)) ?? null,
+    anyNotNull: wanted,
     test(tuple) {
+      // Most conditions of a child table are no more than this.
+      if (wanted !== null) return wanted.some((index) => tuple[index] !== null);
       for (const { index, name, value } of reads) row[name] = value(tuple[index] as Cell);
       return parsed.test(row);
     },

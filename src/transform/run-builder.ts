@@ -15,8 +15,8 @@ export class RunBuilder {
   readonly #runs: GrowingRun[] = [];
   /** The last of them, when it may grow. */
   #open: GrowingRun | null = null;
-  /** Of the open run. */
-  readonly #parents = new Set<string>();
+  /** Of the open run, when it replaces. */
+  #parents: Set<string> | null = null;
   #marked: GrowingRun | null = null;
   #markedRuns = 0;
   #markedAfter = 0;
@@ -47,47 +47,56 @@ export class RunBuilder {
   }
 
   add(op: Operation, after: Tuple | null, before: Tuple | null, columns?: readonly number[]): void {
-    let run = this.#open;
-    if (run?.op !== op || run.columns !== columns) run = this.#start(op, columns);
+    const run = this.#open;
+    if (run?.op !== op || run.columns !== columns) {
+      this.#start(op, after === null ? [] : [after], [before], columns);
+      return;
+    }
     if (after !== null) run.after.push(after);
     run.before.push(before);
   }
 
   /** One parent at most once per run: a run holds the children of all its parents side by side. */
-  replace(prefix: Tuple, children: readonly Cell[][], columns?: readonly number[]): void {
+  replace(prefix: Tuple, children: Cell[][], columns?: readonly number[]): void {
     let parent = '';
     for (const index of this.#relation.key) {
       const cell = prefix[index];
       if (typeof cell === 'string') parent += `${cell.length}:${cell}`;
       else if (typeof cell !== 'symbol') parent += `${String(cell)};`;
     }
-    let run = this.#open;
-    if (run?.op !== 'replace' || this.#parents.has(parent)) run = this.#start('replace', columns);
-    this.#parents.add(parent);
+    const run = this.#open;
+    const parents = this.#parents;
+    if (run?.op !== 'replace' || parents === null || parents.has(parent)) {
+      this.#start('replace', children, [prefix], columns);
+      this.#parents = new Set<string>().add(parent);
+      return;
+    }
+    parents.add(parent);
     run.before.push(prefix);
     for (const child of children) run.after.push(child);
   }
 
   truncate(): void {
-    this.#start('truncate', undefined);
+    this.#start('truncate', [], [], undefined);
   }
 
   finish(into: RowRun[]): void {
     for (const run of this.#runs) into.push(run);
   }
 
-  #start(op: Operation, columns: readonly number[] | undefined): GrowingRun {
-    if (this.#parents.size > 0) this.#parents.clear();
-    const run: GrowingRun = {
-      relation: this.#relation,
-      op,
-      after: [],
-      before: [],
-      ...(columns === undefined ? {} : { columns }),
-    };
+  /** With its first row: a list that begins with one takes a tenth of the memory of one that gets it, and many runs have no other. */
+  #start(
+    op: Operation,
+    after: Tuple[],
+    before: (Tuple | null)[],
+    columns: readonly number[] | undefined,
+  ): void {
+    const relation = this.#relation;
+    const run: GrowingRun =
+      columns === undefined ? { relation, op, after, before } : { relation, op, after, before, columns };
+    this.#parents = null;
     this.#runs.push(run);
     this.#open = run;
-    return run;
   }
 }
 

@@ -201,7 +201,8 @@ export class Assembler {
       position.add(this.#gtid.gtid);
       this.#position = formatGtids(position);
     }
-    this.#builder.commit(() => this.#position);
+    const end = this.#position;
+    this.#builder.commit(() => end);
     this.#gtid = null;
     this.#own = false;
     this.#maps.clear();

@@ -90,15 +90,17 @@ function* shaped(place: Place, run: RowRun, columns: readonly number[]): Generat
 
 function* insertWork(place: Place, run: RowRun, columns: readonly number[]): Generator<Work> {
   if (run.after.length === 0) return;
-  let bytes = 0;
-  for (const row of run.after) {
-    bytes += rowBytes(row);
-    if (bytes >= COPY_BYTES) {
-      yield { copy: { place, run, columns } };
-      return;
-    }
+  if (bytesReach(COPY_BYTES, run.after)) {
+    yield { copy: { place, run, columns } };
+    return;
   }
   for (const part of cut(run, 'after')) yield insertStep(place, part, columns);
+}
+
+function bytesReach(limit: number, rows: readonly Tuple[]): boolean {
+  let bytes = 0;
+  for (let row = 0; row < rows.length && bytes < limit; row += 1) bytes += rowBytes(rows[row] as Tuple);
+  return bytes >= limit;
 }
 
 function* updateWork(place: Place, run: RowRun, columns: readonly number[]): Generator<Work> {

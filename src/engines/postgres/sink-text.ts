@@ -24,7 +24,8 @@ export const textArray = (values: readonly (string | null)[]): string =>
 /** About how many bytes a row is on the wire; only for cutting statements. */
 export function rowBytes(row: Tuple): number {
   let bytes = 8;
-  for (const cell of row) {
+  for (let index = 0; index < row.length; index += 1) {
+    const cell = row[index];
     if (typeof cell === 'string') bytes += cell.length + 3;
     else if (cell instanceof Uint8Array) bytes += 2 * cell.byteLength;
     else bytes += 8;
