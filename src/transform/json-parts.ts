@@ -34,6 +34,8 @@ export function explodeJson(text: string): Elements | null {
 
 /** Four numbers for each part: its key, from the quote before it to behind the one after it (-1: an element has none), and the value. */
 const STRIDE = 4;
+/** Numbers that a list may have when its text is done with, and that are noted of what is inside of all elements. Half a megabyte. */
+const MOST_KEPT = 65_536;
 
 /**
  * Where the direct parts of a value stand: the members of an object, or the elements of an array. The list is kept from text to text: a new
@@ -47,12 +49,19 @@ class Parts implements Visitor {
   readonly #offsets: number[] = [];
   #from = 0;
   #to = 0;
+  readonly #most: number;
   /** Of what was found last. */
   #start = 0;
   #end = 0;
 
+  /** @param most numbers that are noted; what has more parts is not known */
+  constructor(most = Number.POSITIVE_INFINITY) {
+    this.#most = most;
+  }
+
   /** Forgets what it knew. */
   begin(text: string): void {
+    if (this.#to > MOST_KEPT) this.#offsets.length = 0;
     this.of = null;
     this.#text = text;
     this.#from = 0;
@@ -79,6 +88,7 @@ class Parts implements Visitor {
   }
 
   member(key: number, keyEnd: number, start: number, end: number): void {
+    if (this.#to >= this.#most) return;
     const offsets = this.#offsets;
     offsets[this.#to++] = key;
     offsets[this.#to++] = keyEnd;
@@ -93,7 +103,7 @@ class Parts implements Visitor {
 
   /** From here on those that stand from `from` to `to`, the parts of a piece of the text. */
   see(of: string, from: number, to: number): void {
-    this.of = of;
+    this.of = to < this.#most ? of : null;
     this.#from = from;
     this.#to = to;
   }
@@ -125,12 +135,13 @@ class Parts implements Visitor {
 
 class ElementList implements Visitor, Elements {
   length = 0;
-  readonly inside = new Parts();
+  readonly inside = new Parts(MOST_KEPT);
   #text = '';
   /** Three numbers for each element: where it starts and ends, and where its parts end in the list of all parts. */
   readonly #bounds: number[] = [];
 
   read(text: string): void {
+    if (this.length > MOST_KEPT) this.#bounds.length = 0;
     this.length = 0;
     this.#text = text;
     this.inside.begin(text);

@@ -387,6 +387,14 @@ describe('conditions on rows', () => {
     expect(filter('row.f != null && row.f > 1.0', row)).toBe(false);
   });
 
+  test('whether something is there can be asked of any value, also of one without a text', () => {
+    const bytes = Uint8Array.of(1, 2);
+    expect(filter('row.t != null', ['1', null, 't', bytes, null])).toBe(true);
+    expect(filter('row.f != null || null != row.t', ['1', null, 't', bytes, null])).toBe(true);
+    expect(filter('row.f != null || row.n != null', ['1', null, 't', bytes, null])).toBe(false);
+    expect(filter('row.f != null || row.n != null', ['1', '0', 't', null, null])).toBe(true);
+  });
+
   test('a comparison with null stops with the condition and without the value', () => {
     expect(() => filter('row.f > 1.0', ['1', null, 't', 'canary', null])).toThrow(
       /when cannot be evaluated \(no_such_overload\)/,

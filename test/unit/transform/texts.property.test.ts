@@ -95,6 +95,9 @@ describe('JSON as text', () => {
         }
       }),
     );
+    const many = Array.from({ length: 20_000 }, (_, a) => ({ a, b: 1 }));
+    const elements = explodeJson(JSON.stringify(many));
+    for (const { a } of many) expect(jsonAt(elements?.at(a) as string, ['a'])).toBe(String(a));
     expect(explodeJson(' {"a": [1]} ')).toBeNull();
     expect(() => explodeJson('[1, 2')).toThrow(NotJson);
     expect(explodeJson('[]')?.length).toBe(0);
