@@ -66,6 +66,12 @@ export const schema = z.strictObject({
         .describe(
           'Receive large transactions while they are still in progress (protocol 2) into a spool file.',
         ),
+      backlog: z
+        .enum(['copies', 'walsender'])
+        .default('copies')
+        .describe(
+          'Who reads a backlog of more than 16 MiB. copies: two temporary copies of the slot in turn, where the messages are small; a third of the processor time, and up to a GiB of temporary files. walsender: the slot itself, always.',
+        ),
     })
     .prefault({})
     .describe('How the log is read when this side is the source.'),

@@ -163,7 +163,8 @@ class PostgresSource implements ChangeSource, AsyncDisposable {
     const applicationName = `${this.#application}${options.term}`;
     const client = await clientConfig(config, { applicationName, replication: true });
     const backlogBytes = this.#parts.backlogBytes ?? BACKLOG_BYTES;
-    const behind = parseLsn(await this.head()) - parseLsn(from) >= backlogBytes;
+    const { backlog: reader } = config.replication;
+    const behind = reader === 'copies' && parseLsn(await this.head()) - parseLsn(from) >= backlogBytes;
     const backlog = behind
       ? await clientConfig(config, { applicationName, settings: SLOT_COPY_SETTINGS })
       : null;

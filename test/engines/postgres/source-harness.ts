@@ -18,6 +18,7 @@ export interface HarnessOptions {
   readonly idleIntervalMs?: number;
   readonly pollIntervalMs?: number;
   readonly backlogBytes?: number;
+  readonly backlog?: 'copies' | 'walsender';
   readonly term?: number;
   readonly tls?: PostgresConfig['tls'];
   /** Address instead of the database's own, for instance of a proxy before it. */
@@ -35,7 +36,7 @@ export interface Harness extends AsyncDisposable {
 export function configOf(url: string, options: HarnessOptions = {}): PostgresConfig {
   const parsed = parseConfig({
     url,
-    replication: { streaming: options.streaming ?? false },
+    replication: { streaming: options.streaming ?? false, backlog: options.backlog },
     ...(options.tls === undefined ? {} : { tls: options.tls }),
   });
   if ('issues' in parsed) throw new Error(JSON.stringify(parsed.issues));
