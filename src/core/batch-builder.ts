@@ -33,6 +33,7 @@ interface OpenTransaction {
   parted: boolean;
 }
 
+/** A whole transaction. The text of its position is made when somebody asks for it. */
 class Ended implements SourceTransaction {
   readonly id: string;
   readonly commitMs: number;

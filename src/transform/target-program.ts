@@ -3,7 +3,7 @@ import { UNCHANGED, type Cell, type Relation, type Tuple } from '../core/table.t
 import { BadValue } from './bad-value.ts';
 import type { ColumnProgram } from './column.ts';
 import type { Condition } from './condition.ts';
-import { explodeJson } from './json-parts.ts';
+import { explodeJson, type Elements } from './json-parts.ts';
 import { NotJson } from './json-text.ts';
 import { textOf } from './operations/operation.ts';
 
@@ -234,20 +234,12 @@ function evaluate(program: ColumnProgram, tuple: Tuple): Cell {
   }
 }
 
-/** In order. */
-interface Elements {
-  readonly length: number;
-  at(index: number): Cell | undefined;
-}
-
-const NO_ELEMENTS: Elements = [];
-
-function elementsOf(cell: Cell, name: string, policy: 'fail' | 'reject'): Elements {
+function elementsOf(cell: Cell, name: string, policy: 'fail' | 'reject'): Elements | readonly string[] {
   const refuse = (reason: string): RowProblem => new RowProblem('value', name, reason, policy);
-  let elements: Elements | null;
+  let elements: Elements | readonly string[] | null;
   try {
     const text = textOf(cell);
-    elements = text === null || text === 'null' ? NO_ELEMENTS : explodeJson(text);
+    elements = text === null || text === 'null' ? [] : explodeJson(text);
   } catch (error) {
     if (error instanceof NotJson || error instanceof BadValue) throw refuse('is not JSON');
     throw error;

@@ -3,8 +3,6 @@ import { jsonAt } from '../json-parts.ts';
 import { jsonText, NotJson } from '../json-text.ts';
 import { derived, type Operation } from './operation.ts';
 
-const QUOTE = 0x22;
-
 /** Path as keys and indexes: `a.b.0` or a list. */
 const pathParts = (path: string | readonly (string | number)[]): readonly (string | number)[] =>
   typeof path === 'string' ? path.split('.') : path;
@@ -25,7 +23,7 @@ export function extract(
       throw error;
     }
     if (raw === null || raw === 'null') return null;
-    if (asJson || raw.charCodeAt(0) !== QUOTE) return raw;
+    if (asJson || raw[0] !== '"') return raw;
     const value = jsonText(raw) as string;
     checkText(value);
     return value;
